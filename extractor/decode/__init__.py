@@ -1,0 +1,1 @@
+"""Encoded bytes -> an image or a text, within bounds."""

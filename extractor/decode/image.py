@@ -1,0 +1,122 @@
+"""Bytes -> an RGB image, with its pixels counted before they are decoded.
+
+Reads JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (first page) and `.npy` arrays of uint8.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from extractor.errors import ItemTooLarge, UndecodableItem
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_NPY_MAGIC = b"\x93NUMPY"
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+def decode_image(data: bytes, *, max_pixels: int) -> Image.Image:
+    """Decode one image.
+
+    The EXIF orientation is applied. Grey, palette, alpha and CMYK become RGB as `Image.convert` has it (alpha is
+    dropped); 16 bits become 8 by their high byte, where `Image.convert` would clip.
+
+    Parameters
+    ----------
+    data : bytes
+        An encoded image, or `.npy` of uint8 (height, width), (height, width, 3) or (height, width, 4).
+    max_pixels : int
+        Bound on width × height.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Mode RGB.
+
+    Raises
+    ------
+    ItemTooLarge
+        More pixels than `max_pixels`.
+    UndecodableItem
+        Not an image of a known format, or a damaged one.
+    """
+    if data.startswith(_NPY_MAGIC):
+        return _from_npy(data, max_pixels)
+    image = _open(data, max_pixels)
+    try:
+        return _as_rgb(_upright(image))
+    except UndecodableItem:
+        raise
+    except Exception:  # a decoder meeting hostile bytes raises nearly anything: OSError, SyntaxError, struct.error, …
+        width, height = image.size
+        raise UndecodableItem(
+            f"{image.format} image of {width}×{height} is damaged or cut short ({len(data):,} bytes); "
+            "send the whole file"
+        ) from None
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise UndecodableItem(
+            f"no JPEG, PNG, WebP, GIF, BMP, TIFF or .npy image: {len(data):,} bytes that begin with {data[:8]!r}"
+        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        pixels = "".join(c for c in str(error).split("pixels")[0] if c.isdigit())
+        raise _too_large(f"{int(pixels or 0):,}", max_pixels) from None
+    except Exception:  # as above: the header itself may be hostile
+        raise UndecodableItem(f"image header is damaged ({len(data):,} bytes); send the whole file") from None
+    _check_pixels(image.width, image.height, max_pixels)
+    return image
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise _too_large(f"{width}×{height} = {width * height:,}", max_pixels)
+
+
+def _too_large(pixels: str, max_pixels: int) -> ItemTooLarge:
+    return ItemTooLarge(f"image has {pixels} pixels, the limit is {max_pixels:,}; send a smaller one")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the pixels are good, only their EXIF block is not: there is no orientation to honour
+        return image
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode in _SIXTEEN_BIT:
+        values = np.asarray(image).astype(np.int64).clip(0, 65_535) >> 8
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise UndecodableItem("image has 32-bit float pixels, whose range is not known; send 8 or 16 bits a channel")
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_npy(data: bytes, max_pixels: int) -> Image.Image:
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        if len(shape) >= 2:
+            _check_pixels(shape[1], shape[0], max_pixels)
+        if dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,), (4,)) or 0 in shape:
+            raise UndecodableItem(
+                f"array is {dtype} {shape}; as an image it must be uint8 (height, width), (height, width, 3) or (…, 4)"
+            )
+        file.seek(0)
+        array = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        raise UndecodableItem(
+            f".npy array is damaged or cut short ({len(data):,} bytes); send the whole file"
+        ) from None
+    return _as_rgb(Image.fromarray(array))

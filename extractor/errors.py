@@ -1,0 +1,96 @@
+"""The errors of `extractor`: one tree; every message names the value, the limit and the next step.
+
+ExtractorError
+├── ItemError              one item's own fault: its neighbours are answered
+│   ├── EmptyItem
+│   ├── UnreadableItem     its file cannot be read
+│   ├── ItemTooLarge       more bytes or pixels than the limit
+│   └── UndecodableItem    not what the backbone reads: a broken image, invalid UTF-8
+├── BackboneError          the backbone cannot be served
+│   ├── BackboneNotFound
+│   ├── BackboneInvalid    a malformed spec, a file that does not match its hash, a failed proof
+│   ├── ProviderUnavailable
+│   └── RuntimeMissing     a package that is needed is not installed
+├── ExportError            a network could not be turned into a backbone folder
+├── InferenceFailed        the session failed on this item, or gave NaN or infinity
+├── RequestTooLarge        more items or bytes in one request than the limit
+├── QueueFull              the queue is at its bound: try again later
+├── Cancelled              the caller left
+└── Closed                 the extractor is stopping or has stopped
+"""
+
+
+class ExtractorError(Exception):
+    """Root of every error that `extractor` raises on purpose."""
+
+
+class ItemError(ExtractorError):
+    """One item cannot be embedded; the others can."""
+
+
+class EmptyItem(ItemError):
+    """The item has no bytes, or a text has no characters but white space."""
+
+
+class UnreadableItem(ItemError):
+    """The item's file cannot be read."""
+
+
+class ItemTooLarge(ItemError):
+    """The item has more bytes or pixels than the limit."""
+
+
+class UndecodableItem(ItemError):
+    """The bytes are not what the backbone's modality reads."""
+
+
+class BackboneError(ExtractorError):
+    """A backbone cannot be served."""
+
+
+class BackboneNotFound(BackboneError):
+    """No backbone of that name."""
+
+
+class BackboneNotNamed(BackboneError):
+    """A request names no backbone where several are served."""
+
+
+class BackboneInvalid(BackboneError):
+    """A backbone folder is malformed, altered, too new, or fails its golden inputs."""
+
+
+class BackboneChanged(BackboneError):
+    """Two embeddings that were to meet have different fingerprints."""
+
+
+class ProviderUnavailable(BackboneError):
+    """The execution provider that was asked for did not load."""
+
+
+class RuntimeMissing(BackboneError):
+    """A package that this step needs is not installed."""
+
+
+class ExportError(ExtractorError):
+    """A network could not be turned into a backbone folder."""
+
+
+class InferenceFailed(ExtractorError):
+    """The session failed on this item, or gave a value that is not finite."""
+
+
+class RequestTooLarge(ExtractorError):
+    """One request has more items or bytes than the limit."""
+
+
+class QueueFull(ExtractorError):
+    """The backbone's queue is at its bound."""
+
+
+class Cancelled(ExtractorError):
+    """Every caller that asked for this item has left."""
+
+
+class Closed(ExtractorError):
+    """The extractor is stopping or has stopped."""

@@ -1,0 +1,66 @@
+"""Single flight: a key and its item -> one computation at a time, whoever asks, with those who wait for it counted."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import RLock
+
+from extractor.batcher import Job
+from extractor.outcome import Embedded
+
+
+@dataclass(eq=False)
+class Flight:
+    """One item on its way, and how many requests wait for it."""
+
+    key: bytes
+    job: Job
+    waiters: int = field(default=1)
+
+    @property
+    def future(self) -> "Future[Embedded]":
+        """What the waiting requests get."""
+        return self.job.future
+
+
+class Flights:
+    """The items that are being computed now.
+
+    Parameters
+    ----------
+    landed : callable
+        Called once with (key, embedded) for each flight that succeeds, while newcomers still find the flight: what
+        `landed` stores is there before the flight is gone.
+    """
+
+    def __init__(self, landed: Callable[[bytes, Embedded], None]) -> None:
+        self._landed = landed
+        self._aloft: dict[bytes, Flight] = {}
+        self._lock = RLock()  # cancelling a future calls `_land` in the same thread
+
+    def board(self, key: bytes, item: bytes) -> tuple[Flight, bool]:
+        """Join the flight of a key, or open one; the second value tells whether it is new, and so to be submitted."""
+        with self._lock:
+            flight = self._aloft.get(key)
+            if flight is not None:
+                flight.waiters += 1
+                return flight, False
+            flight = self._aloft[key] = Flight(key, Job(item))
+        flight.future.add_done_callback(lambda _: self._land(flight))
+        return flight, True
+
+    def leave(self, flight: Flight) -> None:
+        """Stop waiting for a flight; the last one to leave cancels it, if it has not begun."""
+        with self._lock:
+            flight.waiters -= 1
+            if flight.waiters == 0:
+                flight.future.cancel()
+
+    def _land(self, flight: Flight) -> None:
+        future = flight.future
+        try:
+            if not future.cancelled() and future.exception() is None:
+                self._landed(flight.key, future.result())
+        finally:
+            with self._lock:
+                del self._aloft[flight.key]

@@ -1,0 +1,81 @@
+"""Golden embeddings: fixed items and what the reference framework made of them, by which a session proves itself.
+
+`golden.npz` holds three arrays: `data` uint8 (total,), all items end to end; `offsets` int64 (n + 1,), where each
+begins; `embeddings` float32 (n, dim), computed by the untouched reference module on the prepared items.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extractor.errors import BackboneInvalid
+from extractor.outcome import Embedding
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a precision may stand from the reference: the least cosine, and the largest absolute difference."""
+
+    min_cosine: float
+    max_difference: float
+
+
+TOLERANCES = {"fp32": Tolerance(min_cosine=0.99999, max_difference=1e-4)}
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """Fixed items and their reference embeddings.
+
+    Parameters
+    ----------
+    items : sequence of bytes
+    embeddings : ndarray of shape (n, dim), float32
+    """
+
+    items: Sequence[bytes]
+    embeddings: Embedding
+
+
+def read_golden(path: Path) -> Golden:
+    """Read `golden.npz`.
+
+    Raises
+    ------
+    BackboneInvalid
+        The file is not what this module writes.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            data, offsets = arrays["data"].tobytes(), arrays["offsets"].tolist()
+            items = [data[start:end] for start, end in pairwise(offsets)]
+            return Golden(items, arrays["embeddings"].astype(np.float32, copy=False))
+    except (OSError, KeyError, ValueError, EOFError) as error:
+        raise BackboneInvalid(f"{path} cannot be read ({error}); export the backbone again") from None
+
+
+def write_golden(path: Path, golden: Golden) -> None:
+    """Write `golden.npz`."""
+    offsets = np.cumsum([0, *map(len, golden.items)], dtype=np.int64)
+    data = np.frombuffer(b"".join(golden.items), np.uint8)
+    np.savez(path, data=data, offsets=offsets, embeddings=golden.embeddings.astype(np.float32))
+
+
+def differences(found: Embedding, expected: Embedding) -> tuple[float, float]:
+    """Return the least cosine between paired rows of two (n, dim) arrays, and the largest absolute difference."""
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines: NDArray[np.float64] = (a * b).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
+    return float(cosines.min()), float(np.abs(a - b).max())
+
+
+def within(found: Embedding, expected: Embedding, tolerance: Tolerance) -> bool:
+    """Tell whether (n, dim) embeddings stand within a tolerance of the reference; NaN never does."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return False
+    cosine, difference = differences(found, expected)
+    return cosine >= tolerance.min_cosine and difference <= tolerance.max_difference

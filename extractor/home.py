@@ -1,0 +1,16 @@
+"""The one home on disk: `HEADWATER_HOME`, by default the platform's data folder."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def home() -> Path:
+    """Return the folder that holds `backbones/`; it need not exist yet."""
+    return Path(os.environ.get("HEADWATER_HOME") or platformdirs.user_data_dir("headwater", appauthor=False))
+
+
+def backbones_folder() -> Path:
+    """Return the folder whose subfolders are the installed backbones."""
+    return home() / "backbones"

@@ -1,0 +1,247 @@
+"""The one object: `Extractor`, whose one verb is `extract(items) -> X` (n, dim) float32.
+
+Joins the stages, of which none knows another: key, cache, single flight, prepare, batcher, backbone.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from extractor.backbone import Backbone
+from extractor.batcher import Batcher
+from extractor.cache import Cache, item_key
+from extractor.errors import ExtractorError, ItemError
+from extractor.flights import Flights
+from extractor.items import Item, as_bytes
+from extractor.limits import Limits
+from extractor.outcome import Embedded, Embedding, Outcome, stack
+from extractor.prepare import load_prepare
+from extractor.proof import prove
+from extractor.request import Request
+from extractor.shelf import find_backbone
+from extractor.spec import Spec, read_spec, verify_files
+
+SLICE = 64  # items that `extract` submits at once
+SLICES_IN_FLIGHT = 2  # so that workers never wait for the caller
+
+# (max_batch_size, window) by modality and provider. On a CPU a batch makes an image slower, not faster (by 29 % at
+# 32); texts gain from batches of like length, sorted over several batches' worth of queue.
+_BATCHES = {
+    ("image", "cpu"): (1, 1),
+    ("image", "cuda"): (32, 32),
+    ("text", "cpu"): (16, 64),
+    ("text", "cuda"): (64, 256),
+}
+
+
+class Extractor:
+    """A frozen backbone that embeds items; made by `Extractor.load`, used as a context manager.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    batcher : Batcher
+        Started.
+    cache : Cache, optional
+    limits : Limits
+
+    Examples
+    --------
+    >>> with Extractor.load("minilm-l6") as extractor:  # doctest: +SKIP
+    ...     X = extractor.extract(["a text", "another"])
+    """
+
+    def __init__(self, backbone: Backbone, batcher: Batcher, *, cache: Cache | None, limits: Limits) -> None:
+        self.backbone = backbone
+        self.cache = cache
+        self.limits = limits
+        self.fingerprint = backbone.spec.fingerprint
+        self._batcher = batcher
+        self._flights = Flights(self._store)
+
+    @classmethod
+    def load(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        cache: Cache | None = None,
+        provider: str | None = None,
+        workers: int | None = None,
+        limits: Limits | None = None,
+    ) -> Self:
+        """Open a backbone: check its files against their hashes, and let its session prove itself.
+
+        Parameters
+        ----------
+        name_or_folder : str or Path
+            A name under `HEADWATER_HOME/backbones`, or the path of a backbone folder.
+        cache : Cache, optional
+            Where embeddings are looked up and kept; several extractors may share it.
+        provider : str, optional
+            `cpu` or `cuda`; by default `cuda` where the installed onnxruntime was built for it.
+        workers : int, optional
+            Threads that decode and infer; by default one a core on a CPU, two beside a GPU.
+        limits : Limits, optional
+
+        Raises
+        ------
+        BackboneNotFound, BackboneInvalid, ProviderUnavailable, RuntimeMissing
+        """
+        folder = find_backbone(name_or_folder)
+        spec = read_spec(folder)
+        verify_files(folder, spec)
+        limits = limits or Limits()
+        prepare = load_prepare(spec, folder, limits)
+        backbone = Backbone.load(folder, spec, provider=provider)
+        prove(backbone, prepare, folder)
+        max_batch_size, window = _BATCHES[spec.modality, backbone.provider]
+        batcher = Batcher(
+            prepare,
+            backbone.forward,
+            workers=workers or (2 if backbone.provider == "cuda" else _cores()),
+            max_batch_size=max_batch_size,
+            window=window,
+            max_queue_size=limits.max_queue_size,
+            max_queue_bytes=limits.max_queue_bytes,
+        )
+        batcher.start(spec.name)
+        return cls(backbone, batcher, cache=cache, limits=limits)
+
+    @property
+    def spec(self) -> Spec:
+        """The backbone's facts."""
+        return self.backbone.spec
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        return self.spec.dim
+
+    def extract(self, items: Iterable[Item]) -> Embedding:
+        """Embed items; the first bad one raises.
+
+        Parameters
+        ----------
+        items : iterable of bytes, str, pathlib.Path, ndarray or Pillow image
+
+        Returns
+        -------
+        ndarray of shape (n, dim), float32
+            In the order of the items.
+
+        Raises
+        ------
+        ExtractorError
+            The error of the first item that has one, with the item's position in front.
+        """
+        return stack(self.iter_outcomes(items), self.dim)
+
+    def extract_each(self, items: Iterable[Item]) -> list[Outcome]:
+        """Embed items; each gets an embedding or its own error, in the order of the items."""
+        return list(self.iter_outcomes(items))
+
+    def iter_outcomes(self, items: Iterable[Item]) -> Iterator[Outcome]:
+        """Embed a stream of items of any length, a few slices at a time, and yield the outcomes in order."""
+        stream = iter(items)
+        running: deque[Request] = deque()
+        try:
+            while chunk := list(islice(stream, SLICE)):
+                running.append(self.submit(chunk))
+                if len(running) == SLICES_IN_FLIGHT:
+                    yield from running.popleft().future.result()
+            while running:
+                yield from running.popleft().future.result()
+        finally:
+            for request in running:
+                self.cancel(request)
+
+    def submit(self, items: Sequence[Item]) -> Request:
+        """Begin to embed items and return at once; an item that stands several times is computed once.
+
+        Raises
+        ------
+        QueueFull
+            The items that are not cached would pass the queue's bound; none of them is computed.
+        Closed
+            The extractor is stopping.
+        """
+        request = Request([None] * len(items))
+        places: dict[bytes, list[int]] = {}
+        contents: dict[bytes, bytes] = {}
+        for position, item in enumerate(items):
+            try:
+                content = as_bytes(item, max_bytes=self.limits.max_item_bytes)
+            except ItemError as error:
+                request.outcomes[position] = Outcome(error=error)
+                continue
+            key = item_key(self.fingerprint, content)
+            places.setdefault(key, []).append(position)
+            contents[key] = content
+        missing = self._answer_from_cache(request, places)
+        self._take_off(request, places, {key: contents[key] for key in missing})
+        request.settle()
+        return request
+
+    def cancel(self, request: Request) -> None:
+        """Leave a request: what nobody else waits for, and has not begun, is never computed."""
+        for flight in request.abandon():
+            self._flights.leave(flight)
+
+    def close(self) -> None:
+        """Refuse new items, fail those that wait with Closed, finish those in hand, and end the threads."""
+        self._batcher.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _answer_from_cache(self, request: Request, places: dict[bytes, list[int]]) -> list[bytes]:
+        """Fill in what the cache has; return the keys that it has not."""
+        keys = list(places)
+        missing = []
+        for key, hit in zip(keys, self._look_up(keys), strict=True):
+            if hit is None:
+                missing.append(key)
+                continue
+            for position in places[key]:
+                request.outcomes[position] = Outcome(hit.embedding, cached=True, truncated=hit.truncated)
+        return missing
+
+    def _take_off(self, request: Request, places: dict[bytes, list[int]], missing: dict[bytes, bytes]) -> None:
+        """Put what is missing on its way, or join those who did already."""
+        boarded = [self._flights.board(key, item) for key, item in missing.items()]
+        request.expect([flight for flight, _ in boarded])
+        new = [flight for flight, is_new in boarded if is_new]
+        # Another flight of a key may have landed between the look-up and the boarding: look once more.
+        for flight, hit in zip(new, self._look_up([flight.key for flight in new]), strict=True):
+            if hit is not None:
+                flight.future.set_result(hit)
+        new = [flight for flight in new if not flight.future.done()]
+        try:
+            self._batcher.submit([flight.job for flight in new])
+        except ExtractorError as error:
+            for flight in new:
+                flight.future.set_exception(error)  # for those who joined meanwhile
+            self.cancel(request)
+            raise
+        for flight, _ in boarded:
+            request.follow(flight, places[flight.key])
+
+    def _look_up(self, keys: Sequence[bytes]) -> Sequence[Embedded | None]:
+        return self.cache.get_many(keys) if self.cache is not None and keys else [None] * len(keys)
+
+    def _store(self, key: bytes, embedded: Embedded) -> None:
+        if self.cache is not None:
+            self.cache.put_many([(key, embedded)])
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

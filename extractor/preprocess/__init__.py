@@ -1,0 +1,1 @@
+"""A decoded image or text -> the array that the graph takes."""

@@ -1,0 +1,45 @@
+"""What the tests share: a home of their own, tiny backbones made of a few ONNX nodes, and the real ones."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import write_tiny_image, write_tiny_text
+
+# No test reaches for a model hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """HEADWATER_HOME of the test session."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADWATER_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def backbones(home: Path) -> Path:
+    """The folder that holds the two built-in backbones with their real weights, exported once."""
+    from extractor.export import export
+
+    from extractor.home import backbones_folder
+
+    for name in ("efficientnet-lite0", "minilm-l6"):
+        export(name)
+    return backbones_folder()
+
+
+@pytest.fixture(scope="session")
+def tiny_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone folder whose embedding of an image is the mean of each channel (3,)."""
+    return write_tiny_image(tmp_path_factory.mktemp("tiny") / "tiny-image")
+
+
+@pytest.fixture(scope="session")
+def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone folder whose embedding of a text is the mean of its tokens' rows in a table (4,)."""
+    return write_tiny_text(tmp_path_factory.mktemp("tiny") / "tiny-text")

@@ -1,0 +1,128 @@
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from extractor.errors import BackboneInvalid, BackboneNotFound
+from extractor.shelf import find_backbone, installed
+from extractor.spec import FORMAT, Spec, TextPreprocess, read_spec, verify_files, write_spec
+
+
+@pytest.fixture
+def spec(tiny_image: Path) -> Spec:
+    return read_spec(tiny_image)
+
+
+def test_a_spec_survives_the_disk(spec: Spec, tmp_path: Path) -> None:
+    write_spec(tmp_path, spec)
+    assert read_spec(tmp_path) == spec
+    assert read_spec(tmp_path).fingerprint == spec.fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"modality": "text"},
+        {"dim": 4},
+        {"pooling": "max"},
+        {"precision": "int8"},
+        {"input": {}},
+        {"preprocess": TextPreprocess(max_tokens=3)},
+        {"files": {"model.onnx": "0" * 64}},
+        {"files": {"model.onnx": "0" * 64, "tokenizer.json": "1" * 64}},
+    ],
+)
+def test_the_fingerprint_covers_what_may_change_an_embedding(spec: Spec, change: dict) -> None:
+    assert dataclasses.replace(spec, **change).fingerprint != spec.fingerprint
+
+
+def test_the_fingerprint_covers_every_preprocessing_constant(spec: Spec) -> None:
+    changes = {
+        "size": 9,
+        "crop_fraction": 0.5,
+        "interpolation": "bicubic",
+        "mean": (1.0,),
+        "std": (2.0,),
+        "recipe": "x/2",
+    }
+    fingerprints = {
+        dataclasses.replace(spec, preprocess=dataclasses.replace(spec.preprocess, **{key: value})).fingerprint
+        for key, value in changes.items()
+    }
+    assert len(fingerprints - {spec.fingerprint}) == len(dataclasses.fields(spec.preprocess)) == len(changes)
+
+
+def test_the_fingerprint_leaves_out_what_does_not(spec: Spec) -> None:
+    files = {**spec.files, "golden.npz": "0" * 64}
+    other = dataclasses.replace(spec, name="other", source="elsewhere", licence="MIT", files=files)
+    assert other.fingerprint == spec.fingerprint
+
+
+def edited(edit: Callable[[dict], None]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        facts = json.loads((folder / "spec.json").read_text())
+        edit(facts)
+        (folder / "spec.json").write_text(json.dumps(facts))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda f: f.update(format=FORMAT + 1), rf"format {FORMAT + 1}, this version reads up to {FORMAT}"),
+        (lambda f: f.pop("format"), "format is None"),
+        (lambda f: f.update(modality="smell"), "'smell', not one of"),
+        (lambda f: f["preprocess"].update(recipe="center-crop/9"), "'center-crop/9', not one of"),
+        (lambda f: f["preprocess"].update(colour=1), "colour"),
+        (lambda f: f.update(dim="3"), "'3', not a positive integer"),
+        (lambda f: f.pop("licence"), "licence"),
+        (lambda f: f.update(surprise=1), "surprise"),
+        (lambda f: f["files"].pop("model.onnx"), "does not list model.onnx"),
+        (lambda f: f["files"].update({"../../etc/passwd": "0"}), "another folder"),
+    ],
+)
+def test_a_malformed_spec_is_refused_with_its_reason(
+    tiny_image: Path, tmp_path: Path, edit: Callable[[dict], None], message: str
+) -> None:
+    folder = shutil.copytree(tiny_image, tmp_path / "copy")
+    edited(edit)(folder)
+    with pytest.raises(BackboneInvalid, match=message):
+        read_spec(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
+def test_a_spec_that_is_no_object_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "spec.json").write_bytes(content)
+    with pytest.raises(BackboneInvalid):
+        read_spec(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.npz"])
+def test_a_file_that_does_not_match_its_hash_is_refused(tiny_image: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(tiny_image, tmp_path / "copy")
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(BackboneInvalid, match=rf"{name} has SHA-256 [0-9a-f]{{64}}, its spec says"):
+        verify_files(folder, read_spec(folder))
+    (folder / name).unlink()
+    with pytest.raises(BackboneInvalid, match=f"{name} is missing"):
+        verify_files(folder, read_spec(folder))
+
+
+def test_backbones_are_found_by_name_or_folder(tiny_image: Path, home: Path) -> None:
+    shutil.copytree(tiny_image, home / "backbones" / "found-by-name")
+    try:
+        assert find_backbone("found-by-name") == home / "backbones" / "found-by-name"
+        assert home / "backbones" / "found-by-name" in installed()
+        assert find_backbone(tiny_image) == find_backbone(str(tiny_image)) == tiny_image
+        with pytest.raises(BackboneNotFound, match=r"'nope'.*found-by-name.*headwater export nope"):
+            find_backbone("nope")
+        with pytest.raises(BackboneNotFound, match=r"no spec\.json"):
+            find_backbone(home)
+    finally:
+        shutil.rmtree(home / "backbones" / "found-by-name")

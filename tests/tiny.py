@@ -1,0 +1,132 @@
+"""Tiny backbones, written node by node: they load in milliseconds, and what they compute can be said in a line."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from extractor.golden import Golden, write_golden
+from extractor.prepare import load_prepare
+from extractor.spec import (
+    GOLDEN_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    ImagePreprocess,
+    Input,
+    Spec,
+    TextPreprocess,
+    sha256,
+    write_spec,
+)
+
+SIZE = 8  # pixels a side of the tiny image backbone
+MAX_TOKENS = 6
+WORDS = ["[UNK]", "red", "green", "blue", "cat", "dog"]
+TABLE = np.random.default_rng(0).normal(size=(len(WORDS), 4)).astype(np.float32)
+
+
+def png(array: np.ndarray) -> bytes:
+    """Encode uint8 (height, width, 3) as PNG."""
+    return encoded(Image.fromarray(array), "PNG")
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """Encode a Pillow image."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def flat(red: int, green: int = 0, blue: int = 0, size: int = SIZE) -> np.ndarray:
+    """Return a square of one colour; its tiny embedding is that colour."""
+    return np.full((size, size, 3), (red, green, blue), np.uint8)
+
+
+def write_tiny_image(folder: Path) -> Path:
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["embeddings"], keepdims=0),
+    ]
+    axes = numpy_helper.from_array(np.array([1, 2], np.int64), "axes")
+    shape = ["batch", SIZE, SIZE, 3]
+    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, shape)]
+    items = [png(flat(10, 20, 30)), png(flat(200, 100, 0))]
+    return _write(
+        folder,
+        nodes,
+        inputs,
+        [axes],
+        Spec(
+            name=folder.name,
+            modality="image",
+            dim=3,
+            pooling="mean",
+            precision="fp32",
+            input={"image": Input("uint8", tuple(shape))},
+            preprocess=ImagePreprocess(size=SIZE, crop_fraction=1.0, interpolation="bilinear", mean=(0.0,), std=(1.0,)),
+            source="tests",
+            licence="Apache-2.0",
+            files={},
+        ),
+        Golden(items, np.array([[10, 20, 30], [200, 100, 0]], np.float32)),
+    )
+
+
+def write_tiny_text(folder: Path) -> Path:
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["weights"]),
+        helper.make_node("Mul", ["rows", "weights"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "tokens_axis"], ["total"], keepdims=0),
+        helper.make_node("ReduceSum", ["weights", "tokens_axis"], ["count"], keepdims=0),
+        helper.make_node("Div", ["total", "count"], ["embeddings"]),
+    ]
+    constants = [
+        numpy_helper.from_array(TABLE, "table"),
+        numpy_helper.from_array(np.array([2], np.int64), "last"),
+        numpy_helper.from_array(np.array([1], np.int64), "tokens_axis"),
+    ]
+    names = ("input_ids", "attention_mask")
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in names]
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / TOKENIZER_FILE))
+    return _write(
+        folder,
+        nodes,
+        inputs,
+        constants,
+        Spec(
+            name=folder.name,
+            modality="text",
+            dim=4,
+            pooling="mean",
+            precision="fp32",
+            input={name: Input("int64", ("batch", "tokens")) for name in names},
+            preprocess=TextPreprocess(max_tokens=MAX_TOKENS),
+            source="tests",
+            licence="Apache-2.0",
+            files={},
+        ),
+        Golden([b"red", b"red dog"], np.stack([TABLE[1], (TABLE[1] + TABLE[5]) / 2])),
+    )
+
+
+def _write(folder: Path, nodes: list, inputs: list, constants: list, spec: Spec, golden: Golden) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    output = helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["batch", spec.dim])
+    graph = helper.make_graph(nodes, spec.name, inputs, [output], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, folder / MODEL_FILE)
+    write_golden(folder / GOLDEN_FILE, golden)
+    files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    spec = Spec(**{**spec.__dict__, "files": files})
+    write_spec(folder, spec)
+    assert load_prepare(spec, folder)(golden.items[0]).array.size
+    return folder
