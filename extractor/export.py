@@ -1,0 +1,162 @@
+"""The name of a pretrained torch network -> a backbone folder, proved equal to the torch module."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extractor import zoo
+from extractor.backbone import Backbone, collate, default_provider
+from extractor.errors import ExportError
+from extractor.golden import TOLERANCES, Golden, differences, within, write_golden
+from extractor.home import backbones_folder
+from extractor.outcome import Embedding
+from extractor.prepare import load_prepare
+from extractor.spec import GOLDEN_FILE, MODEL_FILE, Spec, sha256, write_spec
+from extractor.zoo.network import Network
+from extractor.zoo.new_folder import new_folder
+
+PROOF_BATCHES = (1, 7, 32)  # sizes; what was traced with 2 must hold for one, for an odd number, for many
+
+Progress = Callable[[str], None]
+
+
+def export(name: str, folder: Path | None = None, *, progress: Progress | None = None) -> Path:
+    """Make a backbone folder from a built-in network.
+
+    The folder appears when it is complete, and replaces an older one; a failed export leaves nothing behind.
+
+    Parameters
+    ----------
+    name : str
+        One of `extractor.zoo.names()`.
+    folder : Path, optional
+        By default `HEADWATER_HOME/backbones/NAME`.
+    progress : callable, optional
+        Called with a few words as each step begins.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    BackboneNotFound
+        No built-in network of that name.
+    RuntimeMissing
+        The `export` extra, or onnxruntime, is not installed.
+    ExportError
+        The network cannot be traced, its graph does not compute what torch does, or the folder cannot be written.
+    """
+    tell = progress or _silent
+    tell("loading the weights")
+    return export_network(zoo.build(name), folder or backbones_folder() / name, progress=tell)
+
+
+def export_network(network: Network, target: Path, *, progress: Progress | None = None) -> Path:
+    """Make a backbone folder from any network; see `export` for the rest.
+
+    Parameters
+    ----------
+    network : Network
+    target : Path
+    progress : callable, optional
+    """
+    default_provider()  # the proof will need onnxruntime: rather say so now
+    try:
+        with new_folder(target) as fresh:
+            _fill(fresh, network, progress or _silent)
+    except OSError as error:
+        raise ExportError(
+            f"{target} cannot be written: {error.strerror or error}; free some space or choose another folder"
+        ) from error
+    return target
+
+
+def _silent(_step: str) -> None:
+    pass
+
+
+def _fill(folder: Path, network: Network, tell: Progress) -> None:
+    from extractor.zoo.graph import to_onnx
+
+    for name, content in network.files.items():
+        (folder / name).write_bytes(content)
+    spec = _spec(network)
+    prepare = load_prepare(spec, folder)
+    arrays = [prepare(item).array for item in network.golden_items]
+    tell("computing the golden embeddings in torch")
+    embeddings = _reference(network, spec, arrays)
+    tell("exporting the graph to ONNX")
+    (folder / MODEL_FILE).write_bytes(to_onnx(network))
+    tell(f"comparing onnxruntime with torch at batches of {', '.join(map(str, PROOF_BATCHES))}")
+    _prove(Backbone.load(folder, spec, provider="cpu"), arrays, embeddings)
+    tell("writing the folder")
+    write_golden(folder / GOLDEN_FILE, Golden(network.golden_items, embeddings))
+    write_spec(folder, _with_files(spec, folder))
+
+
+def _reference(network: Network, spec: Spec, arrays: Sequence[NDArray[Any]]) -> Embedding:
+    """Compute embeddings with the torch module, one prepared item at a time.
+
+    Returns
+    -------
+    ndarray of shape (n, dim), float32
+    """
+    import torch
+
+    with torch.inference_mode():
+        rows = [
+            network.module(**{name: torch.tensor(value) for name, value in collate(spec, [array]).items()})
+            for array in arrays
+        ]
+    return np.concatenate([row.numpy() for row in rows])
+
+
+def _prove(backbone: Backbone, arrays: Sequence[NDArray[Any]], expected: Embedding) -> None:
+    """Compare batches of each size, the golden items repeated to fill them; raise ExportError beyond the tolerance."""
+    name, tolerance = backbone.spec.name, TOLERANCES[backbone.spec.precision]
+    for size in PROOF_BATCHES:
+        for rows in _batches(len(arrays), size):
+            found = backbone.forward([arrays[row] for row in rows])
+            if found.shape != (size, backbone.spec.dim):
+                raise ExportError(
+                    f"{name}: the graph gives {found.shape} for {size} items, not {expected.shape[1:]} each"
+                )
+            if not within(found, expected[rows], tolerance):
+                cosine, difference = differences(found, expected[rows])
+                raise ExportError(
+                    f"{name!r} differs from torch at a batch of {size}: least cosine {cosine:.7f} (at least "
+                    f"{tolerance.min_cosine}), largest difference {difference:.1e} (at most "
+                    f"{tolerance.max_difference:.0e}); nothing was written; try the versions that constraints.txt names"
+                )
+
+
+def _batches(n: int, size: int) -> list[list[int]]:
+    """Return rows in batches of `size` that together hold each of `n` at least once."""
+    rows = cycle(range(n))
+    return [list(islice(rows, size)) for _ in range(-(-n // size))]
+
+
+def _spec(network: Network) -> Spec:
+    return Spec(
+        name=network.name,
+        modality=network.modality,
+        dim=network.dim,
+        pooling=network.pooling,
+        precision="fp32",
+        input=network.input,
+        preprocess=network.preprocess,
+        source=network.source,
+        licence=network.licence,
+        files={},
+    )
+
+
+def _with_files(spec: Spec, folder: Path) -> Spec:
+    return replace(spec, files={path.name: sha256(path) for path in sorted(folder.iterdir())})
