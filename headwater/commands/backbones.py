@@ -1,0 +1,68 @@
+"""`headwater backbones`: a table of what is installed, or of what a server serves."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from headwater.console import out
+
+
+def backbones(
+    server: Annotated[
+        str | None,
+        typer.Option(help="`host:port` of a running server, to list what it serves.", envvar="HEADWATER_SERVER"),
+    ] = None,
+) -> None:
+    """List the installed backbones, or those that a server serves, with the provider in use.
+
+    Example: `headwater backbones --server 127.0.0.1:50051`
+    """
+    rows = _served(server) if server else _installed()
+    if not rows:
+        out.print("no backbone is installed; make one: [bold]headwater export efficientnet-lite0[/]")
+        return
+    table = Table()
+    for title in ("name", "modality", "dim", "size", "precision", "fingerprint", "provider"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def _installed() -> list[tuple[str, ...]]:
+    from extractor.backbone import default_provider
+    from extractor.errors import BackboneError, RuntimeMissing
+    from extractor.shelf import installed
+    from extractor.spec import read_spec
+
+    try:
+        provider = default_provider()
+    except RuntimeMissing:
+        provider = "none installed"
+    rows: list[tuple[str, ...]] = []
+    for folder in installed():
+        try:
+            spec = read_spec(folder)
+        except BackboneError as error:
+            rows.append((folder.name, "", "", "", "", "", f"not served: {error}"))
+            continue
+        facts = (spec.name, spec.modality, str(spec.dim), _size(folder), spec.precision, spec.fingerprint, provider)
+        rows.append(facts)
+    return rows
+
+
+def _served(target: str) -> list[tuple[str, ...]]:
+    from headwater.client import Client
+
+    with Client(target) as client:
+        return [
+            (one.name, one.modality, str(one.dim), "", one.precision, one.fingerprint, one.provider)
+            for one in client.backbones()
+        ]
+
+
+def _size(folder: Path) -> str:
+    n_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return f"{n_bytes / (1 << 20):.1f} MiB"

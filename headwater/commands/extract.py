@@ -1,0 +1,96 @@
+"""`headwater extract`: one's own files -> `X.npy`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import track
+
+from headwater.console import err, out
+
+if TYPE_CHECKING:
+    from extractor.outcome import Embedding, Outcome
+
+
+def extract(
+    files: Annotated[list[Path], typer.Argument(help="Images, or files that hold one text each.")],
+    backbone: Annotated[
+        str, typer.Option(help="Name or folder; may be left out where there is only one.", envvar="HEADWATER_BACKBONE")
+    ] = "",
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Where the embeddings go, as `.npy`; the files of its rows go beside it, as `.txt`."
+        ),
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="`host:port` of a running server to ask.", envvar="HEADWATER_SERVER")
+    ] = None,
+) -> None:
+    """Embed files, here or by a running server; a bad file is named, and the others are done.
+
+    Example: `headwater extract photos/*.jpg --backbone efficientnet-lite0 --out X.npy`
+    """
+    import numpy as np
+
+    done, rows = [], []
+    outcomes = track(_outcomes(files, backbone, server), "extracting", total=len(files), console=err)
+    for file, outcome in zip(files, outcomes, strict=True):
+        if outcome.embedding is None:
+            err.print(f"[bold red]{escape(str(file))}:[/] {escape(str(outcome.error))}", soft_wrap=True)
+            continue
+        if outcome.truncated:
+            err.print(f"[yellow]{escape(str(file))}:[/] longer than the backbone reads; its end was left out")
+        done.append(file)
+        rows.append(outcome.embedding)
+    if rows and target:
+        _write(target, np.stack(rows), done)
+    for file, row in zip(done, rows, strict=True) if not target else ():
+        head = " ".join(f"{value:.4f}" for value in row[:4])
+        out.print(
+            f"{file}: {len(row)}-d, length {np.linalg.norm(row):.4f}, begins {head}", soft_wrap=True, markup=False
+        )
+    if len(done) < len(files):
+        err.print(f"{len(files) - len(done)} of {len(files)} files failed")
+        raise typer.Exit(1)
+
+
+def _outcomes(files: list[Path], backbone: str, server: str | None) -> "Iterator[Outcome]":
+    if server:
+        from headwater.client import Client
+
+        with Client(server, backbone=backbone) as client:
+            yield from client.iter_outcomes(files)
+    else:
+        from extractor.pipeline import Extractor
+
+        with Extractor.load(backbone or _only_installed()) as extractor:
+            yield from extractor.iter_outcomes(files)
+
+
+def _only_installed() -> str:
+    from extractor.errors import BackboneNotNamed
+    from extractor.shelf import installed
+
+    names = [folder.name for folder in installed()]
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise BackboneNotNamed(f"several backbones are installed: {', '.join(names)}; name one with --backbone")
+    raise BackboneNotNamed("no backbone is installed; make one: headwater export efficientnet-lite0")
+
+
+def _write(target: Path, embeddings: "Embedding", files: list[Path]) -> None:
+    import numpy as np
+
+    for path, write in (
+        (target, lambda file: np.save(file, embeddings)),
+        (target.with_suffix(".txt"), lambda file: file.write("".join(f"{name}\n" for name in files).encode())),
+    ):
+        temporary = path.with_name(f".{path.name}.tmp")
+        with temporary.open("wb") as file:
+            write(file)
+        temporary.replace(path)
+    out.print(f"{len(files)} rows of {embeddings.shape[1]} in {target}", soft_wrap=True, markup=False)

@@ -1,0 +1,138 @@
+"""`headwater serve`: backbones -> a gRPC port, until SIGTERM."""
+
+import logging
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headwater.console import err, out
+
+if TYPE_CHECKING:
+    from extractor.pipeline import Extractor
+
+MIB = 1 << 20
+
+
+def serve(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[BACKBONE]…", help="Names or folders; by default all that are installed."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. There are neither keys nor TLS yet.", envvar="HEADWATER_HOST")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", envvar="HEADWATER_PORT")] = 50051,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="`cpu` or `cuda`; by default cuda where onnxruntime has it.", envvar="HEADWATER_PROVIDER"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads a backbone; by default one a core.", envvar="HEADWATER_WORKERS"),
+    ] = None,
+    cache_mib: Annotated[
+        int, typer.Option(min=0, help="Memory for embeddings already computed; 0: none.", envvar="HEADWATER_CACHE_MIB")
+    ] = 256,
+    max_item_mib: Annotated[int, typer.Option(min=1, help="Largest item.", envvar="HEADWATER_MAX_ITEM_MIB")] = 16,
+    max_text_kib: Annotated[int, typer.Option(min=1, help="Longest text.", envvar="HEADWATER_MAX_TEXT_KIB")] = 1024,
+    max_megapixels: Annotated[
+        int, typer.Option(min=1, help="Largest image, in units of 1,048,576 pixels.", envvar="HEADWATER_MAX_MEGAPIXELS")
+    ] = 64,
+    max_message_mib: Annotated[
+        int, typer.Option(min=1, max=1024, help="Largest message, either way.", envvar="HEADWATER_MAX_MESSAGE_MIB")
+    ] = 64,
+    max_items: Annotated[int, typer.Option(min=1, help="Items a request.", envvar="HEADWATER_MAX_ITEMS")] = 1024,
+    max_queue_size: Annotated[
+        int, typer.Option(min=1, help="Items that wait for a backbone.", envvar="HEADWATER_MAX_QUEUE_SIZE")
+    ] = 4096,
+    max_concurrent_calls: Annotated[
+        int, typer.Option(min=1, help="Calls at once.", envvar="HEADWATER_MAX_CONCURRENT_CALLS")
+    ] = 1024,
+    drain_s: Annotated[
+        float, typer.Option(min=0, help="Seconds that running calls have after SIGTERM.", envvar="HEADWATER_DRAIN_S")
+    ] = 10.0,
+) -> None:
+    """Serve backbones over gRPC, with health and reflection on the same port, until SIGTERM or Ctrl-C.
+
+    Example: `headwater serve efficientnet-lite0 minilm-l6 --port 50051`
+    """
+    from extractor.cache.memory import MemoryCache
+    from extractor.limits import Limits
+    from headwater.convert import RequestLimits
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    limits = Limits(
+        max_item_bytes=max_item_mib * MIB,
+        max_text_bytes=max_text_kib * 1024,
+        max_pixels=max_megapixels * MIB,
+        max_queue_size=max_queue_size,
+    )
+    cache = MemoryCache(max_bytes=cache_mib * MIB) if cache_mib else None
+    server = _server()
+    settings = server.ServerSettings(
+        host=host,
+        port=port,
+        drain_s=drain_s,
+        max_concurrent_calls=max_concurrent_calls,
+        limits=RequestLimits(max_items=max_items, max_message_bytes=max_message_mib * MIB),
+    )
+    extractors = _load(names or _all_installed(), cache=cache, provider=provider, workers=workers, limits=limits)
+    if host not in ("127.0.0.1", "localhost", "::1", "[::1]"):
+        err.print(
+            f"[bold yellow]warning:[/] there are neither keys nor TLS: whoever reaches {host} may use this server"
+        )
+
+    def ready(address: str) -> None:
+        for name, extractor in extractors.items():
+            err.print(f"{name}: {extractor.dim}-d, {extractor.backbone.provider}, fingerprint {extractor.fingerprint}")
+        out.print(f"headwater serves {', '.join(extractors)} at {address}", soft_wrap=True)
+        out.file.flush()
+
+    server.run(extractors, settings, ready=ready)
+    err.print("stopped")
+
+
+def _server() -> Any:
+    from extractor.errors import RuntimeMissing
+
+    try:
+        from headwater import server
+    except ImportError as error:
+        raise RuntimeMissing(
+            f"{error.name} is not installed: pip install 'headwater[cpu]', or 'headwater[gpu]' beside an NVIDIA GPU"
+        ) from None
+    return server
+
+
+def _all_installed() -> list[str]:
+    from extractor.errors import BackboneNotFound
+    from extractor.home import backbones_folder
+    from extractor.shelf import installed
+
+    names = [folder.name for folder in installed()]
+    if not names:
+        raise BackboneNotFound(f"no backbone is installed in {backbones_folder()}; make one: {_export_command()}")
+    return names
+
+
+def _export_command() -> str:
+    from importlib.util import find_spec
+
+    first = "" if find_spec("torch") and find_spec("onnx") else "pip install 'headwater[export]' && "
+    return f"{first}headwater export efficientnet-lite0"
+
+
+def _load(names: list[str], **options: Any) -> "dict[str, Extractor]":
+    """Load every backbone, or none."""
+    from extractor.pipeline import Extractor
+
+    extractors: dict[str, Extractor] = {}
+    try:
+        for name in names:
+            extractor = Extractor.load(name, **options)
+            extractors[extractor.spec.name] = extractor
+    except BaseException:
+        for extractor in extractors.values():
+            extractor.close()
+        raise
+    return extractors

@@ -1,0 +1,1 @@
+"""The gRPC services: each method is from message, call, to message."""

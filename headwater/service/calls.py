@@ -1,0 +1,56 @@
+"""The calls that a server has accepted: each gets its errors as statuses, and all are counted so that it can drain."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import grpc.aio
+
+from extractor.errors import Closed, ExtractorError
+from headwater import status
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MOMENT_S = 0.1
+
+
+class Calls:
+    """The running calls of a server.
+
+    gRPC's own stop cuts off, as CANCELLED, the calls that have arrived and are not yet handled. So the server goes on
+    taking calls while it drains, and tells each that it is stopping.
+    """
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._arrived = 0
+        self._refusing = False
+
+    @asynccontextmanager
+    async def accept(self, context: Context) -> AsyncIterator[None]:
+        """Run one call's work; an ExtractorError ends the call with its status."""
+        self._arrived += 1
+        self._running += 1
+        try:
+            if self._refusing:
+                raise Closed("the server is stopping; ask another one, or this one once it is back")
+            yield
+        except ExtractorError as error:
+            context.set_trailing_metadata(((status.REASON_KEY, status.reason_of(error)),))
+            await context.abort(status.code_of(error), str(error))
+        finally:
+            self._running -= 1
+
+    def refuse(self) -> None:
+        """Tell every call that comes from now on UNAVAILABLE."""
+        self._refusing = True
+
+    async def quiet(self, timeout_s: float) -> None:
+        """Wait until no call runs and none has come for a moment, or until the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                arrived = -1
+                while self._running or arrived != self._arrived:
+                    arrived = self._arrived
+                    await asyncio.sleep(MOMENT_S)

@@ -1,0 +1,78 @@
+"""`ExtractorService`: requests over gRPC -> calls of `Extractor`."""
+
+import asyncio
+from collections.abc import Mapping
+
+from extractor.errors import BackboneNotFound, BackboneNotNamed, RequestTooLarge
+from extractor.outcome import Outcome
+from extractor.pipeline import Extractor
+from headwater import convert
+from headwater.convert import RequestLimits
+from headwater.service.calls import Calls, Context
+from headwater.v1 import extractor_pb2 as pb
+from headwater.v1 import extractor_pb2_grpc
+
+
+class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
+    """Serves several extractors, by the names of their backbones.
+
+    Parameters
+    ----------
+    extractors : mapping of str to Extractor
+    calls : Calls
+    limits : RequestLimits
+    """
+
+    def __init__(self, extractors: Mapping[str, Extractor], calls: Calls, limits: RequestLimits) -> None:
+        self._extractors = extractors
+        self._calls = calls
+        self._limits = limits
+
+    async def Extract(self, request: pb.ExtractRequest, context: Context) -> pb.ExtractResponse:
+        """Embed the items of one request."""
+        async with self._calls.accept(context):
+            extractor = self._named(request.backbone)
+            items = convert.to_items(request)
+            self._check_items(len(items))
+            outcomes = await _extract(extractor, items)
+            return convert.from_outcomes(extractor.spec, outcomes)
+
+    async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
+        """List what is served."""
+        return pb.ListBackbonesResponse(
+            backbones=[self._described(self._extractors[n]) for n in sorted(self._extractors)]
+        )
+
+    async def GetBackbone(self, request: pb.GetBackboneRequest, context: Context) -> pb.Backbone:
+        """Describe one backbone."""
+        async with self._calls.accept(context):
+            return self._described(self._named(request.name))
+
+    def _named(self, name: str) -> Extractor:
+        served = ", ".join(sorted(self._extractors))
+        if name in self._extractors:
+            return self._extractors[name]
+        if name:
+            raise BackboneNotFound(f"no backbone {name!r} is served here; there are: {served}")
+        if len(self._extractors) > 1:
+            raise BackboneNotNamed(f"the request names no backbone, and several are served: {served}; name one")
+        return next(iter(self._extractors.values()))
+
+    def _check_items(self, n_items: int) -> None:
+        if n_items > self._limits.max_items:
+            raise RequestTooLarge(
+                f"request has {n_items:,} items, the limit is {self._limits.max_items:,}; send them in several"
+            )
+
+    def _described(self, extractor: Extractor) -> pb.Backbone:
+        return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, self._limits)
+
+
+async def _extract(extractor: Extractor, items: list[bytes]) -> list[Outcome]:
+    """Await the outcomes; a caller that leaves takes what only it waited for out of the queue."""
+    request = await asyncio.to_thread(extractor.submit, items)  # hashes all the bytes: not on the event loop
+    try:
+        return await asyncio.wrap_future(request.future)
+    except asyncio.CancelledError:
+        extractor.cancel(request)
+        raise

@@ -1,0 +1,80 @@
+"""Errors <-> statuses: the one table that says which gRPC code an error travels under, and what it becomes again.
+
+Beside its code an error travels with its class's name (`reason`), so that a client raises what the server raised.
+"""
+
+from collections.abc import Iterator
+
+import grpc
+
+from extractor import errors
+from extractor.errors import ExtractorError
+from headwater.errors import ServiceError
+
+REASON_KEY = "headwater-reason"  # trailing metadata of a call that failed
+
+_CODES: dict[type[ExtractorError], grpc.StatusCode] = {
+    errors.EmptyItem: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnreadableItem: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ItemTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UndecodableItem: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ItemError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.BackboneNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.BackboneNotNamed: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.BackboneChanged: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.BackboneInvalid: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ProviderUnavailable: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RuntimeMissing: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.BackboneError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ExportError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.InferenceFailed: grpc.StatusCode.INTERNAL,
+    errors.RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Cancelled: grpc.StatusCode.CANCELLED,
+    errors.Closed: grpc.StatusCode.UNAVAILABLE,
+    errors.ExtractorError: grpc.StatusCode.INTERNAL,
+}
+
+_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def code_of(error: ExtractorError) -> grpc.StatusCode:
+    """Return the status code of an error."""
+    return _CODES[type(error)]
+
+
+def code_number(error: ExtractorError) -> int:
+    """Return the number of an error's status code, as google.rpc.Code has it."""
+    number: int = code_of(error).value[0]
+    return number
+
+
+def reason_of(error: ExtractorError) -> str:
+    """Return the name under which an error's class travels."""
+    return type(error).__name__
+
+
+def error_from(number: int, reason: str, message: str) -> ExtractorError:
+    """Return the error of one item that a server reported; of a reason not known here, an ItemError."""
+    kind = _BY_REASON.get(reason)
+    if kind is not None:
+        return kind(message)
+    return errors.ItemError(f"{_BY_NUMBER.get(number, grpc.StatusCode.UNKNOWN).name}: {message}")
+
+
+def call_error(call: grpc.RpcError) -> ExtractorError | ServiceError:
+    """Return what a failed call raises: the server's own error, or a ServiceError with code and message."""
+    code, message = call.code(), call.details() or ""
+    reasons = [str(one.value) for one in call.trailing_metadata() or () if one.key == REASON_KEY]
+    kind = _BY_REASON.get(reasons[0]) if reasons else None
+    return kind(message) if kind is not None else ServiceError(code, message)
+
+
+def all_errors(root: type[ExtractorError] = ExtractorError) -> Iterator[type[ExtractorError]]:
+    """Walk the error tree."""
+    yield root
+    for kind in root.__subclasses__():
+        yield from all_errors(kind)
+
+
+_BY_REASON = {kind.__name__: kind for kind in _CODES}

@@ -1,0 +1,20 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headwater import Client
+from tests.server import Server, serving
+
+
+@pytest.fixture(scope="module")
+def server(tiny_image: Path, tiny_text: Path) -> Iterator[Server]:
+    """A server of the two tiny backbones."""
+    with serving(str(tiny_image), str(tiny_text)) as one:
+        yield one
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.target, backbone="tiny-image") as one:
+        yield one

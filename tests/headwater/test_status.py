@@ -1,0 +1,48 @@
+import grpc
+import pytest
+
+from extractor.errors import ExtractorError, ItemError, ItemTooLarge, QueueFull
+from headwater import status
+from headwater.errors import ServiceError
+
+
+@pytest.mark.parametrize("kind", list(status.all_errors()), ids=lambda kind: kind.__name__)
+def test_every_error_has_a_status_and_comes_back_as_itself(kind: type[ExtractorError]) -> None:
+    error = kind("what, the limit, what next")
+    assert status.code_of(error) is not grpc.StatusCode.OK
+    again = status.error_from(status.code_number(error), status.reason_of(error), str(error))
+    assert type(again) is kind
+    assert str(again) == str(error)
+
+
+def test_no_name_stands_for_two_errors() -> None:
+    names = [kind.__name__ for kind in status.all_errors()]
+    assert len(names) == len(set(names))
+
+
+def test_an_error_of_a_newer_server_is_an_item_error_with_its_code() -> None:
+    error = status.error_from(5, "SomethingNew", "words")
+    assert type(error) is ItemError
+    assert str(error) == "NOT_FOUND: words"
+
+
+class Call(grpc.RpcError):
+    def __init__(self, code: grpc.StatusCode, details: str, metadata: tuple) -> None:
+        self.code, self.details, self.trailing_metadata = (lambda: code), (lambda: details), (lambda: metadata)
+
+
+class Metadatum:
+    def __init__(self, key: str, value: str) -> None:
+        self.key, self.value = key, value
+
+
+def test_a_failed_call_is_the_servers_own_error_or_a_service_error() -> None:
+    known = Call(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", (Metadatum("headwater-reason", "QueueFull"),))
+    assert isinstance(status.call_error(known), QueueFull)
+    other = status.call_error(Call(grpc.StatusCode.UNAVAILABLE, "no route", ()))
+    assert isinstance(other, ServiceError)
+    assert (other.code, str(other)) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE: no route")
+
+
+def test_an_items_own_fault_is_an_invalid_argument() -> None:
+    assert status.code_of(ItemTooLarge("")) is grpc.StatusCode.INVALID_ARGUMENT

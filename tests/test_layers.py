@@ -1,0 +1,142 @@
+"""The arrows of the design: who may import whom, and what an import may load."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("extractor", "classifiers", "headwater")
+
+# Within a package, a module may import those of the rows above its own, and, where the row says so, of its own row.
+EXTRACTOR_ROWS: list[set[str]] = [
+    {"errors"},
+    {"outcome", "spec", "home", "limits", "items"},
+    {"golden", "shelf"},
+    {"decode", "preprocess", "backbone", "batcher", "cache"},  # the stages: none knows another
+    {"prepare", "flights"},
+    {"proof", "request"},
+    {"pipeline"},
+    {"zoo"},
+    {"export"},
+]
+CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"heads", "fewshot", "evaluate"}]
+HEADWATER_ROWS: list[set[str]] = [
+    {"errors", "v1", "console"},
+    {"status"},
+    {"convert"},
+    {"service", "client"},
+    {"server"},
+    {"commands"},
+    {"cli"},
+]
+OPEN_ROWS = ({"outcome", "spec", "home", "limits", "items"},)  # plain facts, which may know each other
+
+# What no module of a package may import, whatever the layer.
+FOREIGN = {
+    "extractor": {"grpc", "sklearn", "faiss", "classifiers", "headwater"},
+    "classifiers": {"grpc", "onnxruntime", "extractor", "headwater"},
+    "headwater": set(),
+}
+# torch and its kind are for exports alone.
+EXPORT_ONLY = {"torch", "torchvision", "transformers", "onnx", "onnxscript"}
+
+
+def modules(package: str) -> Iterator[Path]:
+    generated = ROOT / "headwater" / "v1"
+    return (path for path in sorted((ROOT / package).rglob("*.py")) if generated not in path.parents)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, also inside its functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part(module: str) -> str:
+    """`extractor.cache.memory` -> `cache`."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def own_part(path: Path, package: str) -> str:
+    first = path.relative_to(ROOT / package).parts[0]
+    return first.removesuffix(".py")
+
+
+def row_of(name: str, rows: list[set[str]]) -> int:
+    return next((i for i, row in enumerate(rows) if name in row), -1)
+
+
+@pytest.mark.parametrize(
+    ("package", "rows"),
+    [("extractor", EXTRACTOR_ROWS), ("classifiers", CLASSIFIERS_ROWS), ("headwater", HEADWATER_ROWS)],
+)
+def test_arrows_inside_a_package_run_one_way(package: str, rows: list[set[str]]) -> None:
+    wrong = []
+    for path in modules(package):
+        own = own_part(path, package)
+        if own in ("__init__", "__main__"):
+            continue
+        assert row_of(own, rows) >= 0, f"{path.relative_to(ROOT)} has no row in {Path(__file__).name}: give it one"
+        for module in imports(path):
+            other = part(module)
+            if module.split(".")[0] != package or other == own or row_of(other, rows) < 0:
+                continue
+            level = row_of(other, rows) < row_of(own, rows)
+            if not level and not (row_of(other, rows) == row_of(own, rows) and rows[row_of(own, rows)] in OPEN_ROWS):
+                wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_arrows_between_packages_run_one_way(package: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in modules(package)
+        for module in imports(path)
+        if module.split(".")[0] in FOREIGN[package]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_the_export_imports_torch() -> None:
+    allowed = {ROOT / "extractor" / "export.py", *(ROOT / "extractor" / "zoo").rglob("*.py")}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for package in PACKAGES
+        for path in modules(package)
+        if path not in allowed
+        for module in imports(path)
+        if module.split(".")[0] in EXPORT_ONLY
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_walk_sees_imports() -> None:
+    found = set(imports(ROOT / "extractor" / "pipeline.py"))
+    assert {"extractor.backbone", "extractor.batcher", "extractor.prepare"} <= found
+
+
+@pytest.mark.parametrize(
+    ("statement", "heavy"),
+    [
+        ("import headwater.client", {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3", "matplotlib"}),
+        ("import headwater; headwater.Client", {"onnxruntime", "PIL", "sklearn", "torch", "faiss"}),
+        ("import headwater.cli", {"onnxruntime", "PIL", "sklearn", "torch", "faiss", "matplotlib", "pyarrow"}),
+        ("import extractor", {"onnxruntime", "PIL", "torch", "tokenizers"}),
+        ("import extractor; extractor.Extractor", {"torch", "sklearn", "faiss", "grpc"}),
+        ("import extractor.zoo", {"torch", "transformers", "onnx"}),
+    ],
+)
+def test_an_import_loads_no_more_than_it_needs(statement: str, heavy: set[str]) -> None:
+    code = f"{statement}; import sys; print(*sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
