@@ -1,12 +1,15 @@
 """The `headwater` command: one module a subcommand, put together here."""
 
 import sys
+from typing import NoReturn
 
 import typer
 from rich.markup import escape
 
+from classifiers.errors import ClassifierError
 from extractor.errors import ExtractorError
 from headwater.commands.backbones import backbones
+from headwater.commands.demo import demo
 from headwater.commands.export import export
 from headwater.commands.extract import extract
 from headwater.commands.serve import serve
@@ -21,14 +24,32 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (export, backbones, serve, extract):
+for command in (demo, export, backbones, serve, extract):
     app.command()(command)
+
+
+# Which extra brings a module that a command found missing.
+_RUNTIME = "'headwater[cpu]', or 'headwater[gpu]' beside an NVIDIA GPU"
+_CLASSIFIERS = "'headwater[classifiers]'"
+_BROUGHT_BY = {
+    **dict.fromkeys(("blake3", "grpc_health", "grpc_reflection", "onnxruntime", "PIL", "tokenizers"), _RUNTIME),
+    **dict.fromkeys(("faiss", "matplotlib", "sklearn"), _CLASSIFIERS),
+}
 
 
 def main() -> None:
     """Run the command; an error that the user can mend is a message on stderr and exit code 1."""
     try:
         app()
-    except (ExtractorError, HeadwaterError) as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(1)
+    except (ClassifierError, ExtractorError, HeadwaterError) as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        extra = _BROUGHT_BY.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        _fail(f"{error.name} is not installed: pip install {extra}")
+
+
+def _fail(message: str) -> NoReturn:
+    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    sys.exit(1)

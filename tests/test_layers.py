@@ -29,7 +29,8 @@ HEADWATER_ROWS: list[set[str]] = [
     {"status"},
     {"convert"},
     {"service", "client"},
-    {"server"},
+    {"server", "process"},
+    {"demo"},
     {"commands"},
     {"cli"},
 ]

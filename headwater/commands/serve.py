@@ -58,6 +58,7 @@ def serve(
     """
     from extractor.cache.memory import MemoryCache
     from extractor.limits import Limits
+    from headwater import server
     from headwater.convert import RequestLimits
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -68,7 +69,6 @@ def serve(
         max_queue_size=max_queue_size,
     )
     cache = MemoryCache(max_bytes=cache_mib * MIB) if cache_mib else None
-    server = _server()
     settings = server.ServerSettings(
         host=host,
         port=port,
@@ -90,18 +90,6 @@ def serve(
 
     server.run(extractors, settings, ready=ready)
     err.print("stopped")
-
-
-def _server() -> Any:
-    from extractor.errors import RuntimeMissing
-
-    try:
-        from headwater import server
-    except ImportError as error:
-        raise RuntimeMissing(
-            f"{error.name} is not installed: pip install 'headwater[cpu]', or 'headwater[gpu]' beside an NVIDIA GPU"
-        ) from None
-    return server
 
 
 def _all_installed() -> list[str]:

@@ -4,17 +4,17 @@ from pathlib import Path
 import pytest
 
 from headwater import Client
-from tests.server import Server, serving
+from headwater.process import ServerProcess, serving
 
 
 @pytest.fixture(scope="module")
-def server(tiny_image: Path, tiny_text: Path) -> Iterator[Server]:
+def server(tiny_image: Path, tiny_text: Path) -> Iterator[ServerProcess]:
     """A server of the two tiny backbones."""
     with serving(str(tiny_image), str(tiny_text)) as one:
         yield one
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[Client]:
+def client(server: ServerProcess) -> Iterator[Client]:
     with Client(server.target, backbone="tiny-image") as one:
         yield one

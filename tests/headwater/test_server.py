@@ -13,10 +13,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from headwater.process import serving
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 from tests.headwater.test_service import noise
-from tests.server import serving
 from tests.tiny import png
 
 N_CALLS = 200

@@ -26,10 +26,10 @@ from extractor.errors import (
 )
 from headwater import Client
 from headwater.errors import ServiceError
+from headwater.process import ServerProcess, serving
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 from tests.extractor.test_decode import bomb
-from tests.server import Server, serving
 from tests.tiny import encoded, flat, png
 
 NAME = "tiny-image"
@@ -41,7 +41,7 @@ def noise(seed: int, size: int = 32) -> np.ndarray:
 
 
 @pytest.fixture
-def channel(server: Server) -> Iterator[grpc.Channel]:
+def channel(server: ServerProcess) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(server.target) as one:
         yield one
 
@@ -144,14 +144,14 @@ def test_the_server_itself_refuses_what_our_client_would_not_send(channel: grpc.
     assert huge.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_a_request_that_names_no_backbone_among_several(server: Server, tiny_image: Path) -> None:
+def test_a_request_that_names_no_backbone_among_several(server: ServerProcess, tiny_image: Path) -> None:
     with Client(server.target) as client, pytest.raises(BackboneNotNamed, match="tiny-image, tiny-text"):
         client.extract([b"x"])
     with serving(str(tiny_image)) as single, Client(single.target) as client:
         assert client.extract([png(flat(9))]).tolist() == [[9, 0, 0]]
 
 
-def test_bad_requests_beside_good_ones_change_nothing_for_them(server: Server) -> None:
+def test_bad_requests_beside_good_ones_change_nothing_for_them(server: ServerProcess) -> None:
     def good(seed: int) -> None:
         with Client(server.target, backbone=NAME) as client:
             found.append(client.extract([flat(seed)] * 50)[0, 0] == seed)
@@ -232,7 +232,7 @@ def test_reflection_answers_under_both_of_its_names(channel: grpc.Channel, versi
     assert {"headwater.v1.ExtractorService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"} <= names
 
 
-def test_a_cancelled_call_leaves_the_server_well(server: Server, channel: grpc.Channel) -> None:
+def test_a_cancelled_call_leaves_the_server_well(server: ServerProcess, channel: grpc.Channel) -> None:
     stub = extractor_pb2_grpc.ExtractorServiceStub(channel)
     for seed in range(20):
         items = [pb.Item(data=png(noise(5000 + 100 * seed + i))) for i in range(50)]

@@ -1,0 +1,130 @@
+"""The commands, run as a user runs them."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from extractor import Extractor
+from headwater.process import ServerProcess
+from tests.tiny import flat, png
+
+COMMANDS = ("demo", "export", "backbones", "serve", "extract")
+
+
+def headwater(*arguments: object, home: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    env = {"PATH": "/usr/bin:/bin", "COLUMNS": "200", **({"HEADWATER_HOME": str(home)} if home else {})}
+    command = [sys.executable, "-m", "headwater", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for i, path in enumerate(paths):
+        path.write_bytes(png(flat(i)))
+    return paths
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = headwater(command, "--help")
+    assert done.returncode == 0
+    assert f"headwater {command}" in done.stdout.split("Example:")[1]
+
+
+def test_the_installed_script_is_the_same_command() -> None:
+    script = Path(sys.executable).with_name("headwater")
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+def test_files_become_rows_and_a_list_of_them(files: list[Path], tiny_image: Path, tmp_path: Path) -> None:
+    done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "X.npy")
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "X.npy").tolist() == [[0, 0, 0], [1, 0, 0], [2, 0, 0]]
+    assert (tmp_path / "X.txt").read_text().splitlines() == [str(path) for path in files]
+
+
+def test_a_bad_file_is_named_and_the_others_are_done(files: list[Path], tiny_image: Path, tmp_path: Path) -> None:
+    files[1].write_bytes(b"no image")
+    done = headwater("extract", *files, tmp_path / "gone.png", "--backbone", tiny_image, "--out", tmp_path / "X.npy")
+    assert done.returncode == 1
+    assert f"{files[1]}: no JPEG" in done.stderr
+    assert "gone.png: cannot read" in done.stderr
+    assert "2 of 4 files failed" in done.stderr
+    assert np.load(tmp_path / "X.npy")[:, 0].tolist() == [0, 2]
+    assert (tmp_path / "X.txt").read_text().splitlines() == [str(files[0]), str(files[2])]
+
+
+def test_a_running_server_gives_the_same(files: list[Path], server: ServerProcess, tmp_path: Path) -> None:
+    target = tmp_path / "X.npy"
+    done = headwater("extract", *files, "--server", server.target, "--backbone", "tiny-image", "--out", target)
+    assert done.returncode == 0, done.stderr
+    assert np.load(target).tolist() == [[0, 0, 0], [1, 0, 0], [2, 0, 0]]
+
+
+def test_without_out_each_file_has_a_line(files: list[Path], tiny_image: Path) -> None:
+    done = headwater("extract", *files, "--backbone", tiny_image)
+    assert f"{files[2]}: 3-d, length 2.0000, begins 2.0000 0.0000 0.0000" in done.stdout
+
+
+def test_a_single_installed_backbone_needs_no_name(files: list[Path], tiny_image: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(tiny_image, home / "backbones" / "tiny-image")
+    assert headwater("extract", files[0], home=home).returncode == 0
+    shutil.copytree(tiny_image, home / "backbones" / "another")
+    done = headwater("extract", files[0], home=home)
+    assert done.returncode == 1
+    assert "another, tiny-image; name one with --backbone" in done.stderr
+
+
+def test_backbones_lists_what_is_installed_and_says_what_is_wrong(tiny_image: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert "headwater export efficientnet-lite0" in headwater("backbones", home=home).stdout
+    shutil.copytree(tiny_image, home / "backbones" / "tiny-image")
+    (home / "backbones" / "broken").mkdir()
+    (home / "backbones" / "broken" / "spec.json").write_text("{}")
+    done = headwater("backbones", home=home)
+    with Extractor.load(tiny_image) as extractor:
+        for fact in ("tiny-image", "image", "3", "fp32", extractor.fingerprint, "cpu", "MiB"):
+            assert fact in done.stdout
+    assert "not served" in done.stdout
+
+
+def test_backbones_of_a_server(server: ServerProcess) -> None:
+    done = headwater("backbones", "--server", server.target)
+    assert "tiny-image" in done.stdout
+    assert "tiny-text" in done.stdout
+
+
+def test_serve_with_no_backbone_prints_the_next_command(tmp_path: Path) -> None:
+    done = headwater("serve", home=tmp_path)
+    assert done.returncode == 1
+    assert "make one: headwater export efficientnet-lite0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_errors_are_one_line_and_code_one(tmp_path: Path) -> None:
+    for arguments, message in (
+        (("serve", "nope"), "no backbone 'nope'"),
+        (("export", "nope"), "no built-in backbone 'nope'"),
+        (("backbones", "--server", "127.0.0.1:1"), "UNAVAILABLE"),
+    ):
+        done = headwater(*arguments, home=tmp_path)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+        assert message in done.stderr
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(600)
+def test_the_demo_ends_well(tmp_path: Path, home: Path, backbones: Path) -> None:
+    command = [sys.executable, "-m", "headwater", "demo", "--out", tmp_path / "shown"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1,797 of 1,797" in done.stdout
+    assert np.load(tmp_path / "shown" / "efficientnet-lite0.npy").shape == (1797, 1280)
+    assert (tmp_path / "shown" / "demo.png").read_bytes().startswith(b"\x89PNG")
