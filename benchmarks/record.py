@@ -1,0 +1,52 @@
+"""Rows of a benchmark -> a table on the terminal and a JSON file in `results/`, with what a reader must know."""
+
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ("onnxruntime", "grpcio", "pillow", "numpy", "scikit-learn", "faiss-cpu")
+
+
+def write_result(script: Path, rows: list[dict[str, Any]], *, note: str) -> None:
+    """Print rows and write `results/SCRIPT.json` with machine, commit, command and versions."""
+    table = Table(title=script.stem, caption=note)
+    for column in rows[0]:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)
+    result = {
+        "command": f"python benchmarks/{script.name} {' '.join(sys.argv[1:])}".strip(),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {"processor": _processor(), "cores": len(_cores()), "python": platform.python_version()},
+        "versions": {name: version(name) for name in PACKAGES},
+        "note": note,
+        "rows": rows,
+    }
+    target = script.parent / "results" / f"{script.stem}.json"
+    target.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _cores() -> set[int]:
+    import os
+
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
