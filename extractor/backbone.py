@@ -56,6 +56,8 @@ class Backbone:
         ort = _onnxruntime()
         chosen = provider or default_provider()
         _check_available(ort, chosen)
+        if chosen == "cuda" and hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # the CUDA libraries that pip installed beside onnxruntime-gpu
         try:
             session = ort.InferenceSession(
                 str(folder / MODEL_FILE), _options(ort, threads), providers=[_provider_options(chosen)]

@@ -5,6 +5,7 @@ workers' threads keep every core busy. A worker takes what is queued when it fre
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -105,8 +106,15 @@ class Batcher:
             self._queued_bytes += n_bytes
             self._changed.notify(len(jobs))
 
-    def close(self) -> None:
-        """Refuse new jobs, fail those that wait with Closed, finish those in hand, and end the threads."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Refuse new jobs, fail those that wait with Closed, finish those in hand, and end the threads.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            For what is in hand; a thread that hangs longer is left behind, and ends with the process.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             self._closed = True
             waiting = list(self._queue)
@@ -117,7 +125,9 @@ class Batcher:
             if job.future.set_running_or_notify_cancel():
                 job.future.set_exception(Closed("the server stopped before it came to this item; send it again"))
         for thread in self._threads:
-            thread.join()
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            log.warning("a batch in hand did not end within %g s; its thread is left behind", timeout_s)
 
     def _check_room(self, unit: str, queued: int, more: int, limit: int) -> None:
         if queued + more > limit:

@@ -191,9 +191,15 @@ class Extractor:
         for flight in request.abandon():
             self._flights.leave(flight)
 
-    def close(self) -> None:
-        """Refuse new items, fail those that wait with Closed, finish those in hand, and end the threads."""
-        self._batcher.close()
+    def close(self, timeout_s: float | None = None) -> None:
+        """Refuse new items, fail those that wait with Closed, finish those in hand, and end the threads.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            For what is in hand; by default as long as it takes.
+        """
+        self._batcher.close(timeout_s)
 
     def __enter__(self) -> Self:
         return self

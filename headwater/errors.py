@@ -2,6 +2,7 @@
 
 HeadwaterError
 ├── ServiceError       a call failed for a reason that no error of `extractor` names
+├── OutputNotWritable  a command's result cannot be kept where it was told to
 └── ServerNotStarted   the port is taken, or there is nothing to serve
 """
 
@@ -25,6 +26,10 @@ class ServiceError(HeadwaterError):
         super().__init__(f"{code.name}: {message}")
         self.code = code
         self.message = message
+
+
+class OutputNotWritable(HeadwaterError):
+    """A command's result cannot be kept where it was told to."""
 
 
 class ServerNotStarted(HeadwaterError):

@@ -1,7 +1,8 @@
 """The server: extractors -> a gRPC port, with health and reflection beside them, until it is told to stop.
 
 It stops in this order: health says so and new calls are told UNAVAILABLE; calls that run may finish within `drain_s`;
-what still waits is told UNAVAILABLE; sessions are closed, and then the port.
+what still waits is told UNAVAILABLE; sessions are closed, and then the port. All of it takes at most `drain_s` and a
+few times LAST_WORD_S, also where a session hangs.
 """
 
 import asyncio
@@ -151,4 +152,4 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
 
 def _close(extractors: Mapping[str, Extractor]) -> None:
     for extractor in extractors.values():
-        extractor.close()
+        extractor.close(LAST_WORD_S)

@@ -25,7 +25,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def backbones(home: Path) -> Path:
     """The folder that holds the two built-in backbones with their real weights, exported once."""
     from extractor.export import export
-
     from extractor.home import backbones_folder
 
     for name in ("efficientnet-lite0", "minilm-l6"):

@@ -58,6 +58,7 @@ assert not {"onnxruntime", "PIL", "sklearn"} & set(sys.modules)
 """
 
 
+@pytest.mark.timeout(900)
 def test_a_copied_folder_serves_without_torch_and_a_bare_client_asks(
     backbones: Path, wheel: Path, tmp_path: Path
 ) -> None:

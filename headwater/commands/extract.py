@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from headwater.console import err, out
+from headwater.errors import OutputNotWritable
 
 if TYPE_CHECKING:
     from extractor.outcome import Embedding, Outcome
@@ -22,7 +23,7 @@ def extract(
     target: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Where the embeddings go, as `.npy`; the files of its rows go beside it, as `.txt`."
+            "--out", help="Where the embeddings go, as `.npy`; the files of its rows go beside it, as `X.npy.txt`."
         ),
     ] = None,
     server: Annotated[
@@ -35,6 +36,8 @@ def extract(
     """
     import numpy as np
 
+    if target:
+        _check_writable(target)
     done, rows = [], []
     outcomes = track(_outcomes(files, backbone, server), "extracting", total=len(files), console=err)
     for file, outcome in zip(files, outcomes, strict=True):
@@ -82,14 +85,32 @@ def _only_installed() -> str:
     raise BackboneNotNamed("no backbone is installed; make one: headwater export efficientnet-lite0")
 
 
+def _check_writable(target: Path) -> None:
+    """Find out before the work begins whether its result can be kept."""
+    temporary = _temporary(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise OutputNotWritable(f"cannot write {target}: {error.strerror}; choose another --out") from None
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
 def _write(target: Path, embeddings: "Embedding", files: list[Path]) -> None:
     import numpy as np
 
     for path, write in (
         (target, lambda file: np.save(file, embeddings)),
-        (target.with_suffix(".txt"), lambda file: file.write("".join(f"{name}\n" for name in files).encode())),
+        (
+            target.with_name(f"{target.name}.txt"),
+            lambda file: file.write("".join(f"{name}\n" for name in files).encode()),
+        ),
     ):
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary = _temporary(path)
         with temporary.open("wb") as file:
             write(file)
         temporary.replace(path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headwater.console import err, out
+from headwater.errors import ServerNotStarted
 
 if TYPE_CHECKING:
     from extractor.pipeline import Extractor
@@ -49,7 +50,12 @@ def serve(
         int, typer.Option(min=1, help="Calls at once.", envvar="HEADWATER_MAX_CONCURRENT_CALLS")
     ] = 1024,
     drain_s: Annotated[
-        float, typer.Option(min=0, help="Seconds that running calls have after SIGTERM.", envvar="HEADWATER_DRAIN_S")
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds that running calls have after SIGTERM; it exits at most 20 later.",
+            envvar="HEADWATER_DRAIN_S",
+        ),
     ] = 10.0,
 ) -> None:
     """Serve backbones over gRPC, with health and reflection on the same port, until SIGTERM or Ctrl-C.
@@ -118,6 +124,9 @@ def _load(names: list[str], **options: Any) -> "dict[str, Extractor]":
     try:
         for name in names:
             extractor = Extractor.load(name, **options)
+            if extractor.spec.name in extractors:
+                extractor.close()
+                raise ServerNotStarted(f"two backbones are named {extractor.spec.name!r}; name each once")
             extractors[extractor.spec.name] = extractor
     except BaseException:
         for extractor in extractors.values():

@@ -46,7 +46,7 @@ def test_files_become_rows_and_a_list_of_them(files: list[Path], tiny_image: Pat
     done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "X.npy")
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "X.npy").tolist() == [[0, 0, 0], [1, 0, 0], [2, 0, 0]]
-    assert (tmp_path / "X.txt").read_text().splitlines() == [str(path) for path in files]
+    assert (tmp_path / "X.npy.txt").read_text().splitlines() == [str(path) for path in files]
 
 
 def test_a_bad_file_is_named_and_the_others_are_done(files: list[Path], tiny_image: Path, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_bad_file_is_named_and_the_others_are_done(files: list[Path], tiny_ima
     assert "gone.png: cannot read" in done.stderr
     assert "2 of 4 files failed" in done.stderr
     assert np.load(tmp_path / "X.npy")[:, 0].tolist() == [0, 2]
-    assert (tmp_path / "X.txt").read_text().splitlines() == [str(files[0]), str(files[2])]
+    assert (tmp_path / "X.npy.txt").read_text().splitlines() == [str(files[0]), str(files[2])]
 
 
 def test_a_running_server_gives_the_same(files: list[Path], server: ServerProcess, tmp_path: Path) -> None:
@@ -65,6 +65,16 @@ def test_a_running_server_gives_the_same(files: list[Path], server: ServerProces
     done = headwater("extract", *files, "--server", server.target, "--backbone", "tiny-image", "--out", target)
     assert done.returncode == 0, done.stderr
     assert np.load(target).tolist() == [[0, 0, 0], [1, 0, 0], [2, 0, 0]]
+
+
+def test_where_it_cannot_write_is_said_before_the_work(files: list[Path], tiny_image: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "file" / "X.npy")
+    assert done.returncode == 1
+    assert f"cannot write {tmp_path / 'file' / 'X.npy'}" in done.stderr
+    assert "extracting" not in done.stderr
+    done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "new" / "folder" / "X.npy")
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_out_each_file_has_a_line(files: list[Path], tiny_image: Path) -> None:
@@ -106,6 +116,12 @@ def test_serve_with_no_backbone_prints_the_next_command(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "make one: headwater export efficientnet-lite0" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_backbone_is_served_once(tiny_image: Path) -> None:
+    done = headwater("serve", tiny_image, tiny_image, "--port", 0)
+    assert done.returncode == 1
+    assert "two backbones are named 'tiny-image'" in done.stderr
 
 
 def test_errors_are_one_line_and_code_one(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Start and stop of the real server process."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from extractor import Extractor
 from headwater.process import serving
+from headwater.server import ServerSettings, serve
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 from tests.headwater.test_service import noise
@@ -104,6 +107,54 @@ assert not left, left
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_session_that_hangs_does_not_keep_the_server(tiny_image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stop takes `drain_s` and three last words at the most; the caller is told."""
+    go = threading.Event()
+    ended: list[grpc.StatusCode] = []
+
+    def call(address: str) -> None:
+        with grpc.insecure_channel(address) as channel:
+            stub = extractor_pb2_grpc.ExtractorServiceStub(channel)
+            try:
+                stub.Extract(pb.ExtractRequest(items=[pb.Item(data=png(noise(0)))]), timeout=30)
+            except grpc.RpcError as error:
+                ended.append(error.code())
+
+    async def main() -> float:
+        stop = asyncio.Event()
+        settings = ServerSettings(port=0, drain_s=0.2)
+        addresses: list[str] = []
+        serving = asyncio.create_task(serve({"tiny-image": extractor}, settings, ready=addresses.append, stop=stop))
+        while not addresses:
+            await asyncio.sleep(0.01)
+        calling = asyncio.create_task(asyncio.to_thread(call, addresses[0]))
+        await asyncio.to_thread(entered.wait, 20)
+        begun = time.monotonic()
+        stop.set()
+        await serving
+        took = time.monotonic() - begun
+        await calling
+        return took
+
+    entered = threading.Event()
+
+    def hang(arrays: list) -> None:
+        entered.set()
+        go.wait(60)
+        raise RuntimeError("it was let go")
+
+    monkeypatch.setattr("headwater.server.LAST_WORD_S", 0.3)
+    extractor = Extractor.load(tiny_image, workers=1)
+    extractor._batcher._forward = hang
+    try:
+        assert asyncio.run(main()) < 0.2 + 4 * 0.3 + 1.5
+        assert ended
+        assert ended[0] in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    finally:
+        go.set()
+        extractor.close()
 
 
 def test_a_taken_port_is_an_error_that_says_what_to_do(tiny_image: Path) -> None:
