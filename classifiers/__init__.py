@@ -1,4 +1,25 @@
 """Embeddings and labels -> predictions: heads, few-shot classifiers, and how well they do.
 
 Everything here takes `X` (n, dim) and `y` (n,) and never learns where they came from.
+Names are loaded on first use, so that `import classifiers` loads neither scikit-learn nor FAISS.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from classifiers.evaluate import Episode, EpisodeScores, episodes, evaluate_episodes
+    from classifiers.fewshot import NearestClassMean
+    from classifiers.heads import LogisticHead
+
+__all__ = ["Episode", "EpisodeScores", "LogisticHead", "NearestClassMean", "episodes", "evaluate_episodes"]
+
+_HOMES = {"LogisticHead": "heads", "NearestClassMean": "fewshot"} | dict.fromkeys(
+    ("Episode", "EpisodeScores", "episodes", "evaluate_episodes"), "evaluate"
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"classifiers.{_HOMES[name]}"), name)

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.base import clone
+from sklearn.utils.validation import check_consistent_length
 
-from classifiers.errors import TooFewExamples
+from classifiers.errors import InvalidOption, TooFewExamples
 
 
-@dataclass(frozen=True, eq=False)
-class Episode:
+class Episode(NamedTuple):
     """One draw of a few-shot problem.
 
     Parameters
@@ -45,7 +45,11 @@ class EpisodeScores:
 
     @property
     def interval(self) -> float:
-        """Half width of the 95 % interval of the mean, by Student's t; NaN for a single episode."""
+        """Half width of the 95 % interval of the mean; NaN for a single episode.
+
+        By Student's t (Biometrika, 1908), for episodes may be few. Episodes draw from the same examples, so it speaks
+        of other episodes of these examples, not of other examples (Lafargue et al., "Oops, I sampled it again", 2024).
+        """
         n = len(self.accuracies)
         if n < 2:
             return float("nan")
@@ -66,12 +70,18 @@ def episodes(
         Examples of each class to learn from, and to classify; no example is both.
     n_episodes : int
     random_state : int or None
+        The same number draws the same episodes.
 
     Raises
     ------
+    InvalidOption
+        A number below 1.
     TooFewExamples
         Fewer than `way` classes, or a class with fewer than `shots + queries` examples.
     """
+    for name, value in {"way": way, "shots": shots, "queries": queries, "n_episodes": n_episodes}.items():
+        if value < 1:
+            raise InvalidOption(f"{name} is {value}; take at least 1")
     labels = np.asarray(y)
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < way:
@@ -84,19 +94,12 @@ def episodes(
         )
     members = [np.flatnonzero(labels == label) for label in classes]
     random = np.random.default_rng(random_state)
-    for _ in range(n_episodes):
-        drawn = [
-            random.choice(members[i], shots + queries, replace=False)
-            for i in random.choice(len(classes), way, replace=False)
-        ]
-        yield Episode(
-            support=np.concatenate([one[:shots] for one in drawn]), query=np.concatenate([one[shots:] for one in drawn])
-        )
+    return (_draw(members, way, shots, queries, random) for _ in range(n_episodes))
 
 
 def evaluate_episodes(
     estimator: Any,
-    X: NDArray[Any],
+    X: ArrayLike,
     y: ArrayLike,
     *,
     way: int,
@@ -110,13 +113,25 @@ def evaluate_episodes(
     Parameters
     ----------
     estimator : scikit-learn classifier
-    X : ndarray of shape (n, dim)
+    X : array-like of shape (n, dim)
     y : array-like of shape (n,)
     """
-    labels = np.asarray(y)
-    drawn = episodes(y, way=way, shots=shots, queries=queries, n_episodes=n_episodes, random_state=random_state)
+    embeddings, labels = np.asarray(X), np.asarray(y)
+    check_consistent_length(embeddings, labels)
+    drawn = episodes(labels, way=way, shots=shots, queries=queries, n_episodes=n_episodes, random_state=random_state)
     accuracies = [
-        clone(estimator).fit(X[one.support], labels[one.support]).score(X[one.query], labels[one.query])
-        for one in drawn
+        clone(estimator).fit(embeddings[support], labels[support]).score(embeddings[query], labels[query])
+        for support, query in drawn
     ]
     return EpisodeScores(np.array(accuracies))
+
+
+def _draw(members: list[NDArray[np.int64]], way: int, shots: int, queries: int, random: np.random.Generator) -> Episode:
+    """Draw one episode from the positions of each class's examples."""
+    drawn = [
+        random.choice(members[i], shots + queries, replace=False)
+        for i in random.choice(len(members), way, replace=False)
+    ]
+    return Episode(
+        support=np.concatenate([one[:shots] for one in drawn]), query=np.concatenate([one[shots:] for one in drawn])
+    )

@@ -9,11 +9,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
-from sklearn.preprocessing import normalize
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classifiers.errors import TooFewExamples
+from classifiers.embeddings import check_finite, check_labels, unit_length
+from classifiers.errors import InvalidOption, TooFewExamples
 
 DEFAULT_C = 10.0  # on unit-length embeddings scikit-learn's 1.0 costs points when shots are few
 
@@ -23,13 +22,14 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
 
     Embeddings are brought to unit length, centred, and scaled to a mean squared length of 1. The intercept makes up
     for the centring; what it changes is that the solver needs fewer steps, and that one grid of C suits every
-    backbone. The C with the least mean log-loss on the held-out folds is taken. Where a class has fewer examples than
-    folds, there are as many folds as its examples; where it has one, C is 10.
+    backbone. An embedding of zeros has no direction and stays zeros until it is centred. The C with the least mean
+    log-loss on the held-out folds is taken. Where a class has fewer examples than folds, there are as many folds as
+    its examples; where it has one, nothing is held out and C is 10.
 
     Parameters
     ----------
     Cs : sequence of float
-        Inverse strengths of regularisation to try.
+        Inverse strengths of regularisation to try; a single one is taken as it is.
     cv : int
         Folds, at least 2.
     class_weight : dict, 'balanced' or None
@@ -38,15 +38,17 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
     tol : float
         Of the solver: largest gradient component at the end.
     random_state : int or None
-        How examples are dealt to folds.
+        How examples are dealt to folds; the same number gives the same head.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
+        dim.
     C_ : float
         The chosen C.
     cv_scores_ : dict of float to float
-        Mean log-loss on held-out folds by C; empty where there was nothing to hold out.
+        Mean log-loss on held-out folds by C; empty where nothing was held out.
     n_iter_ : int
         Iterations of the last fit.
     center_ : ndarray of shape (dim,)
@@ -84,70 +86,88 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
 
         Raises
         ------
+        InvalidOption
+            No C, a C that is not positive, or fewer than 2 folds.
+        InvalidLabels
+            Labels that are numbers on a scale.
+        NotFinite
+            NaN or infinity in X.
         TooFewExamples
             All examples are of one class.
         ValueError
-            NaN or infinity in X, or lengths that differ.
+            No rows, or lengths that differ.
         """
-        checked, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(labels)
+        self._check_options()
+        checked, labels = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_all_finite=False)
+        check_finite(checked)
+        check_labels(labels)
         self.classes_, counts = np.unique(labels, return_counts=True)
         if len(self.classes_) < 2:
             raise TooFewExamples(
                 f"all {len(labels)} examples are of 1 class, {str(self.classes_[0])!r}, and a head needs at least 2; "
                 "add examples of another class"
             )
-        unit = normalize(checked)
+        unit = unit_length(checked)
         self.center_ = unit.mean(axis=0)
-        self.scale_ = float(np.sqrt(((unit - self.center_) ** 2).sum(axis=1).mean())) or 1.0
-        ready = self._ready(checked)
-        self.cv_scores_ = self._score(ready, labels, folds=min(self.cv, counts.min()))
-        self.C_ = min(self.cv_scores_, key=self.cv_scores_.__getitem__) if self.cv_scores_ else DEFAULT_C
+        spread = float(np.sqrt(((unit - self.center_) ** 2).sum(axis=1).mean()))
+        # Embeddings that are all alike differ by rounding alone, which is not to be blown up.
+        self.scale_ = spread if spread > 100 * np.finfo(unit.dtype).eps else 1.0
+        ready = self._ready(unit)
+        self.C_, self.cv_scores_ = self._choose(ready, labels, folds=min(self.cv, int(counts.min())))
         self.model_ = self._model().set_params(C=self.C_).fit(ready, labels)
         self.n_iter_ = int(self.model_.n_iter_.max())
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the likeliest class of each row, (n,)."""
-        likeliest = self._logits(X).argmax(axis=1)
-        predictions: NDArray[Any] = self.classes_[likeliest]
+        """Return the likeliest class of each row of X (n, dim), (n,)."""
+        ready = self._queries(X)
+        predictions: NDArray[Any] = self.model_.predict(ready)
         return predictions
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
         """Return the probability of each class, (n, n_classes)."""
-        check_is_fitted(self)
-        probabilities: NDArray[np.float64] = self.model_.predict_proba(self._validated(X))
+        ready = self._queries(X)
+        probabilities: NDArray[np.floating[Any]] = self.model_.predict_proba(ready)
         return probabilities
 
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
         """Return the logits, (n, n_classes); for two classes (n,), positive for the second."""
-        check_is_fitted(self)
-        logits: NDArray[np.float64] = self.model_.decision_function(self._validated(X))
+        ready = self._queries(X)
+        logits: NDArray[np.floating[Any]] = self.model_.decision_function(ready)
         return logits
 
-    def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
-        logits = self.decision_function(X)
-        return np.stack([-logits, logits], axis=1) if logits.ndim == 1 else logits
+    def _queries(self, X: ArrayLike) -> NDArray[Any]:
+        check_is_fitted(self)
+        dtypes = [np.float64, np.float32]
+        queries = validate_data(self, X, reset=False, dtype=dtypes, ensure_all_finite=False)
+        check_finite(queries)
+        return self._ready(unit_length(queries))
 
-    def _validated(self, X: ArrayLike) -> NDArray[Any]:
-        return self._ready(validate_data(self, X, reset=False, dtype=[np.float64, np.float32]))
-
-    def _ready(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Bring embeddings to unit length, centre and scale them; keeps the dtype."""
-        ready: NDArray[Any] = (normalize(X) - self.center_.astype(X.dtype)) / X.dtype.type(self.scale_)
+    def _ready(self, unit: NDArray[Any]) -> NDArray[Any]:
+        """Centre and scale embeddings of unit length; keeps the dtype."""
+        ready: NDArray[Any] = (unit - self.center_.astype(unit.dtype)) / unit.dtype.type(self.scale_)
         return ready
 
     def _model(self) -> LogisticRegression:
         return LogisticRegression(class_weight=self.class_weight, max_iter=self.max_iter, tol=self.tol)
 
-    def _score(self, X: NDArray[Any], y: NDArray[Any], *, folds: int) -> dict[float, float]:
-        """Return the mean held-out log-loss by C; each fold goes from the strongest regularisation to the weakest."""
-        if folds < 2 or len(self.Cs) < 2:
-            return dict.fromkeys(self.Cs, 0.0) if len(self.Cs) == 1 else {}
-        losses: dict[float, list[float]] = {C: [] for C in sorted(self.Cs)}
+    def _choose(self, X: NDArray[Any], y: NDArray[Any], *, folds: int) -> tuple[float, dict[float, float]]:
+        """Return C and the mean held-out log-loss of each; a fold goes from the strongest penalty to the weakest."""
+        if len(self.Cs) == 1:
+            return float(self.Cs[0]), {}
+        if folds < 2:
+            return DEFAULT_C, {}
+        losses: dict[float, list[float]] = {float(C): [] for C in sorted(self.Cs)}
         for train, test in StratifiedKFold(folds, shuffle=True, random_state=self.random_state).split(X, y):
             model = self._model().set_params(warm_start=True)
             for C, found in losses.items():
                 model.set_params(C=C).fit(X[train], y[train])
                 found.append(log_loss(y[test], model.predict_proba(X[test]), labels=self.classes_))
-        return {C: float(np.mean(found)) for C, found in losses.items()}
+        scores = {C: float(np.mean(found)) for C, found in losses.items()}
+        return min(scores, key=scores.__getitem__), scores
+
+    def _check_options(self) -> None:
+        if len(self.Cs) == 0 or not all(C > 0 for C in self.Cs):
+            raise InvalidOption(f"Cs is {self.Cs!r}; take one positive number or more")
+        if self.cv < 2:
+            raise InvalidOption(f"cv is {self.cv!r}; take at least 2 folds")

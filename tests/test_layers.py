@@ -23,7 +23,7 @@ EXTRACTOR_ROWS: list[set[str]] = [
     {"zoo"},
     {"export"},
 ]
-CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"heads", "fewshot", "evaluate"}]
+CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"heads", "fewshot", "evaluate"}]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
     {"status"},

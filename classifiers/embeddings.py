@@ -1,0 +1,35 @@
+"""Embeddings and labels as they come -> as the classifiers take them: finite, of unit length, naming classes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.multiclass import type_of_target
+
+from classifiers.errors import InvalidLabels, NotFinite
+
+
+def check_finite(X: NDArray[Any]) -> None:
+    """Raise NotFinite where a row of X (n, dim) holds NaN or infinity."""
+    rows = np.flatnonzero(~np.isfinite(X).all(axis=1))
+    if len(rows):
+        raise NotFinite.in_rows(rows.tolist(), len(X))
+
+
+def check_labels(y: NDArray[Any]) -> None:
+    """Raise InvalidLabels where y (n,) does not name classes.
+
+    scikit-learn's own check would warn of one shot of each of many classes.
+    """
+    kind = type_of_target(y)
+    if kind not in ("binary", "multiclass"):
+        raise InvalidLabels.of_kind(kind)
+
+
+def unit_length(X: NDArray[Any], *, least: float = 0.0) -> NDArray[Any]:
+    """Return X (n, dim) with rows of length 1; of zeros, where no value is larger than `least`. Keeps the dtype."""
+    # By the largest value first: squares then neither overflow nor vanish.
+    largest = np.abs(X).max(axis=1, keepdims=True)
+    unit: NDArray[Any] = np.where(largest > least, X, 0) / np.where(largest > least, largest, 1)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1)  # at least 1, or 0
+    return unit
