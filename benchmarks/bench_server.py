@@ -2,7 +2,7 @@
 
 The limit is decode + session in this process, one thread a core, no queue, no server. Beside it the in-process
 `Extractor`, the service with its cache off at several items a request, and the service answering from its cache.
-Run: python benchmarks/bench_server.py [--rounds 3]; needs `headwater export efficientnet-lite0` first.
+Run: python benchmarks/bench_server.py [--rounds 3]
 """
 
 import argparse
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from backbone import ensure
 from PIL import Image
 from record import write_result
 from sklearn.datasets import load_sample_images
@@ -117,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
+    ensure(BACKBONE)
     items, cores = photos(), os.cpu_count() or 1
     seconds: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}

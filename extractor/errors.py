@@ -8,7 +8,9 @@ ExtractorError
 │   └── UndecodableItem    not what the backbone reads: a broken image, invalid UTF-8
 ├── BackboneError          the backbone cannot be served
 │   ├── BackboneNotFound
+│   ├── BackboneNotNamed   a request names none where several are served
 │   ├── BackboneInvalid    a malformed spec, a file that does not match its hash, a failed proof
+│   ├── BackboneChanged    its fingerprint is not the one that came before
 │   ├── ProviderUnavailable
 │   └── RuntimeMissing     a package that is needed is not installed
 ├── ExportError            a network could not be turned into a backbone folder

@@ -1,6 +1,12 @@
+import re
+from types import ModuleType
+
 import grpc
 import pytest
 
+import classifiers.errors
+import extractor.errors
+import headwater.errors
 from extractor.errors import ExtractorError, ItemError, ItemTooLarge, QueueFull
 from headwater import status
 from headwater.errors import ServiceError
@@ -13,6 +19,17 @@ def test_every_error_has_a_status_and_comes_back_as_itself(kind: type[ExtractorE
     again = status.error_from(status.code_number(error), status.reason_of(error), str(error))
     assert type(again) is kind
     assert str(again) == str(error)
+
+
+@pytest.mark.parametrize(
+    "module", [classifiers.errors, extractor.errors, headwater.errors], ids=lambda one: one.__name__
+)
+def test_every_error_stands_in_the_tree_that_its_module_draws(module: ModuleType) -> None:
+    drawn = set(re.findall(r"^[│├└─ ]*([A-Z]\w+)", module.__doc__ or "", re.MULTILINE))
+    defined = {
+        name for name, one in vars(module).items() if isinstance(one, type) and one.__module__ == module.__name__
+    }
+    assert defined <= drawn
 
 
 def test_no_name_stands_for_two_errors() -> None:
