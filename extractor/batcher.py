@@ -21,6 +21,9 @@ from extractor.outcome import Embedded, Embedding
 
 log = logging.getLogger(__name__)
 
+SMOOTHING = 0.1  # weight of the newest batch in the measured speed
+MIN_RETRY_MS = 20
+
 
 @dataclass(eq=False)
 class Job:
@@ -75,6 +78,7 @@ class Batcher:
         self.max_queue_size = max_queue_size
         self.max_queue_bytes = max_queue_bytes
         self._queue: deque[Job] = deque()
+        self._s_per_item = 0.0  # of one worker, smoothed; 0 before the first
         self._queued_bytes = 0
         self._closed = False
         self._changed = Condition()
@@ -133,15 +137,23 @@ class Batcher:
         if queued + more > limit:
             raise QueueFull(
                 f"queue holds {queued:,} {unit}, {more:,} more would pass its limit of {limit:,}; "
-                "wait and send again, or send fewer at once"
+                "wait and send again, or send fewer at once",
+                retry_after_ms=max(MIN_RETRY_MS, round(1000 * len(self._queue) * self._s_per_item / self.workers)),
             )
 
     def _work(self) -> None:
         while jobs := self._take():
+            begun = time.monotonic()
             ready = [one for one in map(self._prepared, jobs) if one is not None]
             for batch in self._batches(ready):
                 self._run(batch)
+            self._measure((time.monotonic() - begun) / len(jobs))
             del jobs, ready  # a waiting worker holds no item
+
+    def _measure(self, s_per_item: float) -> None:
+        with self._changed:
+            first = self._s_per_item == 0
+            self._s_per_item = s_per_item if first else (1 - SMOOTHING) * self._s_per_item + SMOOTHING * s_per_item
 
     def _take(self) -> list[Job]:
         """Wait for jobs and take this worker's share of them, at most a window; empty when closed."""

@@ -87,7 +87,18 @@ class RequestTooLarge(ExtractorError):
 
 
 class QueueFull(ExtractorError):
-    """The backbone's queue is at its bound."""
+    """The backbone's queue is at its bound.
+
+    Parameters
+    ----------
+    message : str
+    retry_after_ms : int, optional
+        When there should be room, by the queue and by how fast it was worked off lately.
+    """
+
+    def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
 
 
 class Cancelled(ExtractorError):

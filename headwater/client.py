@@ -1,5 +1,6 @@
 """`Client`: the same two verbs as `Extractor`, over the wire. Loads neither onnxruntime nor Pillow nor scikit-learn."""
 
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,28 @@ MAX_ITEMS = 64  # a request; small enough that a first answer comes soon and no 
 MAX_BYTES = 4 << 20  # a request; a larger item travels alone
 REQUESTS_IN_FLIGHT = 4  # so that the server always has the next request at hand
 
+# gRPC retries by itself, with jitter, within the deadline, and not before the time that a full queue's answer names.
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{"service": "headwater.v1.ExtractorService"}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["RESOURCE_EXHAUSTED", "UNAVAILABLE"],
+            },
+        }
+    ]
+}
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.per_rpc_retry_buffer_size", 64 << 20),  # a call that does not fit is not retried
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+)
+
 
 @dataclass(eq=False)
 class _Slice:
@@ -36,6 +59,8 @@ class _Slice:
 
 class Client:
     """Asks a Headwater server for embeddings; use it as a context manager.
+
+    A request that meets a full queue or a server that is not there is tried five times in all, by gRPC itself.
 
     Parameters
     ----------
@@ -56,9 +81,7 @@ class Client:
         self.target = target
         self.backbone = backbone
         self.timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(
-            target, [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        )
+        self._channel = grpc.insecure_channel(target, _OPTIONS)
         self._stub = extractor_pb2_grpc.ExtractorServiceStub(self._channel)
         self._known: dict[str, BackboneInfo] = {}
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import grpc
 
 from extractor import errors
-from extractor.errors import ExtractorError
+from extractor.errors import ExtractorError, QueueFull, RequestTooLarge
 from headwater.errors import ServiceError
 
-REASON_KEY = "headwater-reason"  # trailing metadata of a call that failed
+# Trailing metadata of a call that failed.
+REASON_KEY = "headwater-reason"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 _CODES: dict[type[ExtractorError], grpc.StatusCode] = {
     errors.EmptyItem: grpc.StatusCode.INVALID_ARGUMENT,
@@ -47,6 +49,19 @@ def code_number(error: ExtractorError) -> int:
     """Return the number of an error's status code, as google.rpc.Code has it."""
     number: int = code_of(error).value[0]
     return number
+
+
+def metadata_of(error: ExtractorError) -> tuple[tuple[str, str], ...]:
+    """Return the trailing metadata of a call that an error ends: its reason, and when to try again.
+
+    gRPC clients that retry honour the pushback: a number of milliseconds, or -1 for never (gRFC A6).
+    """
+    pushback: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, QueueFull) and error.retry_after_ms is not None:
+        pushback = ((PUSHBACK_KEY, str(error.retry_after_ms)),)
+    elif isinstance(error, RequestTooLarge):
+        pushback = ((PUSHBACK_KEY, "-1"),)
+    return ((REASON_KEY, reason_of(error)), *pushback)
 
 
 def reason_of(error: ExtractorError) -> str:

@@ -37,7 +37,7 @@ class Calls:
                 raise Closed("the server is stopping; ask another one, or this one once it is back")
             yield
         except ExtractorError as error:
-            context.set_trailing_metadata(((status.REASON_KEY, status.reason_of(error)),))
+            context.set_trailing_metadata(status.metadata_of(error))
             await context.abort(status.code_of(error), str(error))
         finally:
             self._running -= 1

@@ -60,7 +60,8 @@ class ExtractorServiceServicer(object):
         INVALID_ARGUMENT    no backbone named, and the server serves several
         RESOURCE_EXHAUSTED  too many items or bytes, or the queue is full
         UNAVAILABLE         the server is stopping
-        The trailing metadata `headwater-reason` names the error's class.
+        The trailing metadata `headwater-reason` names the error's class; `grpc-retry-pushback-ms` says when a full queue
+        should have room, or -1 where trying again is of no use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

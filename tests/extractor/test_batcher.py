@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 
@@ -27,10 +28,12 @@ class Session:
         self.go = threading.Event()
         self.go.set()
         self.entered = threading.Semaphore(0)
+        self.delay_s = 0.0
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         self.entered.release()
         assert self.go.wait(WAIT_S)
+        time.sleep(self.delay_s)
         items = [array.tobytes() for array in arrays]
         self.batches.append(items)
         if b"poison" in items:
@@ -149,6 +152,20 @@ def test_the_queue_is_bounded_in_items_and_bytes_all_or_none(start: Callable[...
     with pytest.raises(QueueFull, match=r"holds 2 bytes, 9 more would pass its limit of 10"):
         batcher.submit(jobs(b"123456789"))
     batcher.submit(jobs(b"c"))
+
+
+def test_a_full_queue_says_when_there_should_be_room(start: Callable[..., Batcher], session: Session) -> None:
+    batcher = start(max_queue_size=10, window=1)
+    session.delay_s = 0.05
+    done = jobs(b"a", b"b", b"c")
+    batcher.submit(done)
+    wait([job.future for job in done], WAIT_S)
+    assert all(session.entered.acquire(timeout=WAIT_S) for _ in done)
+    held(batcher, session)
+    batcher.submit(jobs(*(bytes([i]) for i in range(10))))
+    with pytest.raises(QueueFull) as full:
+        batcher.submit(jobs(b"z"))
+    assert full.value.retry_after_ms >= 10 * 50
 
 
 def test_close_finishes_what_is_in_hand_and_tells_what_waits(start: Callable[..., Batcher], session: Session) -> None:
