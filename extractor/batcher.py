@@ -169,12 +169,13 @@ class Batcher:
         """Prepare one job; None when its callers have left, or when it failed and its future says so."""
         if not job.future.set_running_or_notify_cancel():
             return None
+        item, job.item = job.item, b""  # who still holds the future need not hold the item
         try:
-            array, truncated = self._prepare(job.item)
+            array, truncated = self._prepare(item)
         except ExtractorError as error:
             job.future.set_exception(error)
         except Exception:
-            log.exception("preparing an item of %d bytes failed", len(job.item))
+            log.exception("preparing an item of %d bytes failed", len(item))
             job.future.set_exception(InferenceFailed("the item could not be prepared; the server's log says why"))
         else:
             return _Ready(job, array, truncated)
