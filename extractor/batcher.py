@@ -83,6 +83,7 @@ class Batcher:
         self._closed = False
         self._changed = Condition()
         self._threads: list[Thread] = []
+        self.on_failure: Callable[[], object] | None = None  # called when the forward has failed on a single item
 
     def start(self, name: str) -> None:
         """Start the worker threads, named after the backbone."""
@@ -197,6 +198,8 @@ class Batcher:
                 batch[0].job.future.set_exception(
                     InferenceFailed("the session failed on this item; the server's log says why")
                 )
+                if self.on_failure is not None:
+                    self.on_failure()
                 return
             middle = len(batch) // 2
             self._run(batch[:middle])

@@ -5,7 +5,7 @@ Joins the stages, of which none knows another: key, cache, single flight, prepar
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from extractor.items import Item, as_bytes
 from extractor.limits import Limits
 from extractor.outcome import Embedded, Embedding, Outcome, stack
 from extractor.prepare import load_prepare
-from extractor.proof import prove
+from extractor.proof import Proof
 from extractor.request import Request
 from extractor.shelf import find_backbone
 from extractor.spec import Spec, read_spec, verify_files
@@ -46,6 +46,8 @@ class Extractor:
     backbone : Backbone
     batcher : Batcher
         Started.
+    proof : Proof
+        What the session has to meet.
     cache : Cache, optional
     limits : Limits
 
@@ -55,8 +57,11 @@ class Extractor:
     ...     X = extractor.extract(["a text", "another"])
     """
 
-    def __init__(self, backbone: Backbone, batcher: Batcher, *, cache: Cache | None, limits: Limits) -> None:
+    def __init__(
+        self, backbone: Backbone, batcher: Batcher, proof: Proof, *, cache: Cache | None, limits: Limits
+    ) -> None:
         self.backbone = backbone
+        self.proof = proof
         self.cache = cache
         self.limits = limits
         self.fingerprint = backbone.spec.fingerprint
@@ -95,12 +100,12 @@ class Extractor:
         spec = read_spec(folder)
         verify_files(folder, spec)
         limits = limits or Limits()
-        prepare = load_prepare(spec, folder, limits)
         backbone = Backbone.load(folder, spec, provider=provider)
-        prove(backbone, prepare, folder)
+        proof = Proof.load(spec, folder)
+        proof.check(backbone)
         max_batch_size, window = _BATCHES[spec.modality, backbone.provider]
         batcher = Batcher(
-            prepare,
+            load_prepare(spec, folder, limits),
             backbone.forward,
             workers=workers or (2 if backbone.provider == "cuda" else _cores()),
             max_batch_size=max_batch_size,
@@ -109,7 +114,7 @@ class Extractor:
             max_queue_bytes=limits.max_queue_bytes,
         )
         batcher.start(spec.name)
-        return cls(backbone, batcher, cache=cache, limits=limits)
+        return cls(backbone, batcher, proof, cache=cache, limits=limits)
 
     @property
     def spec(self) -> Spec:
@@ -190,6 +195,14 @@ class Extractor:
         """Leave a request: what nobody else waits for, and has not begun, is never computed."""
         for flight in request.abandon():
             self._flights.leave(flight)
+
+    def check(self) -> None:
+        """Run the golden items through the session; raises BackboneInvalid, or the session's own error, if it fails."""
+        self.proof.check(self.backbone)
+
+    def on_failure(self, callback: Callable[[], object] | None) -> None:
+        """Have a function called, in a worker's thread, whenever the session has failed on an item."""
+        self._batcher.on_failure = callback
 
     def close(self, timeout_s: float | None = None) -> None:
         """Refuse new items, fail those that wait with Closed, finish those in hand, and end the threads.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from extractor.pipeline import Extractor
@@ -20,7 +20,8 @@ from headwater.convert import RequestLimits
 from headwater.errors import ServerNotStarted
 from headwater.service.calls import Calls
 from headwater.service.extractor import ExtractorService
-from headwater.v1 import extractor_pb2, extractor_pb2_grpc
+from headwater.service.health import EXTRACTOR_SERVICE, Health
+from headwater.v1 import extractor_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +74,16 @@ async def serve(
     """
     try:
         server = _server(settings)
-        health_service = health.aio.HealthServicer()
-        calls = Calls()
-        await _register(server, health_service, ExtractorService(extractors, calls, settings.limits))
+        servicer = health.aio.HealthServicer()
+        calls, health_of_backbones = Calls(), Health(servicer, extractors)
+        _register(server, servicer, ExtractorService(extractors, calls, settings.limits))
+        await health_of_backbones.start()
         address = _bind(server, settings)
         await server.start()
         ready(address)
         await stop.wait()
         log.info("stopping: up to %g s for running calls", settings.drain_s)
-        await health_service.enter_graceful_shutdown()
+        await health_of_backbones.stop()
         calls.refuse()
         await calls.quiet(settings.drain_s)
         await asyncio.to_thread(_close, extractors)
@@ -115,15 +117,10 @@ def _server(settings: ServerSettings) -> grpc.aio.Server:
     )
 
 
-async def _register(
-    server: grpc.aio.Server, health_service: health.aio.HealthServicer, extract: ExtractorService
-) -> None:
+def _register(server: grpc.aio.Server, servicer: health.aio.HealthServicer, extract: ExtractorService) -> None:
     extractor_pb2_grpc.add_ExtractorServiceServicer_to_server(extract, server)
-    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
-    names = [extractor_pb2.DESCRIPTOR.services_by_name["ExtractorService"].full_name, health.SERVICE_NAME]
-    for name in ("", names[0]):
-        await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
-    names += [reflection.SERVICE_NAME, _REFLECTION_V1]
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    names = [EXTRACTOR_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
     reflection.enable_server_reflection(names, server)
     server.add_generic_rpc_handlers((_reflection_v1(names),))
 

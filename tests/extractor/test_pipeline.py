@@ -226,6 +226,12 @@ def test_close_tells_what_waits_and_leaves_no_thread(tiny_image: Path) -> None:
         extractor.extract([red(2)])
 
 
+def test_limits_for_others_do_not_keep_a_backbone_from_proving_itself(tiny_image: Path) -> None:
+    with Extractor.load(tiny_image, limits=Limits(max_item_bytes=10, max_pixels=4)) as extractor:
+        assert isinstance(extractor.extract_each([png(flat(1))])[0].error, ItemTooLarge)
+        extractor.check()
+
+
 def test_limits_are_settings(tiny_image: Path) -> None:
     limits = Limits(max_item_bytes=1000, max_pixels=100)
     with Extractor.load(tiny_image, limits=limits) as extractor:

@@ -1,6 +1,5 @@
 """A full queue, and callers that come back."""
 
-import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,9 +13,9 @@ from extractor import Extractor
 from extractor.errors import QueueFull
 from extractor.limits import Limits
 from headwater import Client
-from headwater.server import ServerSettings, serve
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
+from tests.inprocess import in_this_process
 from tests.tiny import flat, png
 
 DELAY_S = 0.03
@@ -33,27 +32,8 @@ def slow(tiny_image: Path) -> Iterator[str]:
         return forward(arrays)
 
     extractor._batcher._forward = slowly
-    addresses: list[str] = []
-    listening = threading.Event()
-    stops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-    def ready(address: str) -> None:
-        addresses.append(address)
-        listening.set()
-
-    async def main() -> None:
-        stop = asyncio.Event()
-        stops.append((asyncio.get_running_loop(), stop))
-        await serve({"tiny-image": extractor}, ServerSettings(port=0), ready=ready, stop=stop)
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
-    thread.start()
-    assert listening.wait(20)
-    yield addresses[0]
-    loop, stop = stops[0]
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(20)
-    assert not thread.is_alive()
+    with in_this_process({"tiny-image": extractor}) as address:
+        yield address
 
 
 def test_callers_come_back_when_the_queue_was_full_and_all_are_answered(slow: str) -> None:

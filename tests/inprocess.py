@@ -1,0 +1,39 @@
+"""A server in a thread of the test's process, so that a test can make its session sleep, fail or hang."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from extractor import Extractor
+from headwater.server import ServerSettings, serve
+
+WAIT_S = 30
+
+
+@contextmanager
+def in_this_process(extractors: Mapping[str, Extractor], settings: ServerSettings | None = None) -> Iterator[str]:
+    """Serve extractors on a free port and yield `host:port`; the server has stopped when the block ends."""
+    addresses: list[str] = []
+    stops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+    listening = threading.Event()
+
+    def ready(address: str) -> None:
+        addresses.append(address)
+        listening.set()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        stops.append((asyncio.get_running_loop(), stop))
+        await serve(extractors, settings or ServerSettings(port=0), ready=ready, stop=stop)
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    assert listening.wait(WAIT_S)
+    try:
+        yield addresses[0]
+    finally:
+        loop, stop = stops[0]
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
