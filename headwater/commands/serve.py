@@ -17,7 +17,7 @@ MIB = 1 << 20
 def serve(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[BACKBONE]…", help="Names or folders; by default all that are installed."),
+        typer.Argument(metavar="BACKBONE", help="Names or folders; by default all that are installed."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on. There are neither keys nor TLS yet.", envvar="HEADWATER_HOST")
