@@ -59,8 +59,9 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
+        hint = "; is it a file's name? Give that as a pathlib.Path" if _may_be_a_name(data) else ""
         raise UndecodableItem(
-            f"no JPEG, PNG, WebP, GIF, BMP, TIFF or .npy image: {len(data):,} bytes that begin with {data[:8]!r}"
+            f"no JPEG, PNG, WebP, GIF, BMP, TIFF or .npy image: {len(data):,} bytes that begin with {data[:8]!r}{hint}"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = "".join(c for c in str(error).split("pixels")[0] if c.isdigit())
@@ -69,6 +70,10 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise UndecodableItem(f"image header is damaged ({len(data):,} bytes); send the whole file") from None
     _check_pixels(image.width, image.height, max_pixels)
     return image
+
+
+def _may_be_a_name(data: bytes) -> bool:
+    return len(data) < 256 and b"." in data and data.decode("utf-8", "replace").isprintable()
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:

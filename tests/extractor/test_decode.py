@@ -163,6 +163,14 @@ def test_npy_pixels_are_bounded_before_they_are_read() -> None:
         decode(as_bytes(np.zeros((4, 4, 3), np.uint8), max_bytes=1 << 20)[:140])
 
 
+def test_a_files_name_in_place_of_the_file_is_guessed() -> None:
+    with pytest.raises(UndecodableItem, match=r"begin with b'photos/c'; is it a file's name\? Give that as a pathlib"):
+        decode(as_bytes("photos/cat.jpg", max_bytes=100))
+    with pytest.raises(UndecodableItem) as other:
+        decode(b"\0" * 100)
+    assert "name" not in str(other.value)
+
+
 def test_text_is_utf8() -> None:
     assert decode_text("naïve 文字 😀".encode(), max_bytes=100) == "naïve 文字 😀"
     with pytest.raises(UndecodableItem, match="0xff at position 3"):
