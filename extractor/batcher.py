@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extractor.errors import Closed, ExtractorError, InferenceFailed, QueueFull
+from extractor.errors import Closed, ExtractorError, InferenceFailed, QueueFull, RequestTooLarge
 from extractor.outcome import Embedded, Embedding
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,9 @@ class Batcher:
         Raises
         ------
         QueueFull
-            They would exceed a bound of the queue.
+            They would exceed a bound of the queue now.
+        RequestTooLarge
+            They exceed a bound of the queue by themselves.
         Closed
             The batcher is stopping.
         """
@@ -135,6 +137,8 @@ class Batcher:
             log.warning("a batch in hand did not end within %g s; its thread is left behind", timeout_s)
 
     def _check_room(self, unit: str, queued: int, more: int, limit: int) -> None:
+        if more > limit:
+            raise RequestTooLarge(f"request has {more:,} {unit}, the queue holds at most {limit:,}; send fewer at once")
         if queued + more > limit:
             raise QueueFull(
                 f"queue holds {queued:,} {unit}, {more:,} more would pass its limit of {limit:,}; "

@@ -5,15 +5,17 @@ Pillow image as a lossless file. Loads neither Pillow nor onnxruntime.
 """
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from extractor.errors import ItemTooLarge, UnreadableItem
+from extractor.errors import ItemTooLarge, UndecodableItem, UnreadableItem
 
 Item = bytes | bytearray | memoryview | str | Path | np.ndarray[Any, Any] | Any  # the last: a Pillow image
 
+_ORIENTATION = 0x0112  # the EXIF tag
 _PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}  # other modes travel as TIFF, which holds them all
 
 
@@ -46,6 +48,13 @@ def check_size(n_bytes: int, max_bytes: int) -> None:
         raise ItemTooLarge(f"item has {n_bytes:,} bytes, the limit is {max_bytes:,}; send a smaller one")
 
 
+def check_several(items: Iterable[Item]) -> Iterable[Item]:
+    """Return items; raise TypeError for a single one, whose parts would be taken for items."""
+    if isinstance(items, str | bytes | bytearray | memoryview | Path):
+        raise TypeError(f"items is a single {type(items).__name__}; put it into a list")
+    return items
+
+
 def _encode(item: Item) -> bytes:
     if isinstance(item, bytes):
         return item
@@ -53,10 +62,11 @@ def _encode(item: Item) -> bytes:
         return item.encode("utf-8", "surrogatepass")  # a lone surrogate is then refused as invalid UTF-8
     if isinstance(item, bytearray | memoryview):
         return bytes(item)
-    if isinstance(item, np.ndarray):
-        return _npy(item)
-    if hasattr(item, "getexif") and hasattr(item, "save"):
-        return _image_file(item)
+    if isinstance(item, np.ndarray) or (hasattr(item, "getexif") and hasattr(item, "save")):
+        try:
+            return _npy(item) if isinstance(item, np.ndarray) else _image_file(item)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UndecodableItem(f"{type(item).__name__} cannot be sent: {error}") from None
     raise TypeError(f"an item is bytes, str, pathlib.Path, ndarray or a Pillow image, not {type(item).__name__}")
 
 
@@ -79,8 +89,15 @@ def _npy(array: np.ndarray[Any, Any]) -> bytes:
 
 def _image_file(image: Any) -> bytes:
     buffer = io.BytesIO()
+    image.load()  # a TIFF is turned upright only now
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    bare = image.copy()  # without the tags of the file that it came from, compression among them
+    bare.info = {key: value for key, value in image.info.items() if key == "transparency"}
+    exif = bare.getexif()
+    exif.clear()
+    exif[_ORIENTATION] = orientation
     if image.mode in _PNG_MODES:
-        image.save(buffer, "PNG", compress_level=1, exif=image.getexif())
+        bare.save(buffer, "PNG", compress_level=1, exif=exif)
     else:
-        image.save(buffer, "TIFF", exif=image.getexif())
+        bare.save(buffer, "TIFF", exif=exif)
     return buffer.getvalue()

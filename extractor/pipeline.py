@@ -4,6 +4,7 @@ Joins the stages, of which none knows another: key, cache, single flight, prepar
 """
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -14,9 +15,9 @@ from typing import Self
 from extractor.backbone import Backbone
 from extractor.batcher import Batcher
 from extractor.cache import Cache, item_key
-from extractor.errors import ExtractorError, ItemError
+from extractor.errors import ItemError, QueueFull, RequestTooLarge
 from extractor.flights import Flights
-from extractor.items import Item, as_bytes
+from extractor.items import Item, as_bytes, check_several
 from extractor.limits import Limits
 from extractor.outcome import Embedded, Embedding, Outcome, stack
 from extractor.prepare import load_prepare
@@ -96,6 +97,8 @@ class Extractor:
         ------
         BackboneNotFound, BackboneInvalid, ProviderUnavailable, RuntimeMissing
         """
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers is {workers}; take at least 1")
         folder = find_backbone(name_or_folder)
         spec = read_spec(folder)
         verify_files(folder, spec)
@@ -151,12 +154,15 @@ class Extractor:
 
     def iter_outcomes(self, items: Iterable[Item]) -> Iterator[Outcome]:
         """Embed a stream of items of any length, a few slices at a time, and yield the outcomes in order."""
-        stream = iter(items)
+        stream = iter(check_several(items))
         running: deque[Request] = deque()
+        waiting: deque[list[Item]] = deque()
         try:
-            while chunk := list(islice(stream, SLICE)):
-                running.append(self.submit(chunk))
-                if len(running) == SLICES_IN_FLIGHT:
+            while waiting or (chunk := list(islice(stream, SLICE))):
+                if not waiting:
+                    waiting.append(chunk)
+                self._submit_first(waiting, running)
+                if len(running) == SLICES_IN_FLIGHT or (running and waiting):
                     yield from running.popleft().future.result()
             while running:
                 yield from running.popleft().future.result()
@@ -222,6 +228,20 @@ class Extractor:
     ) -> None:
         self.close()
 
+    def _submit_first(self, waiting: deque[list[Item]], running: deque[Request]) -> None:
+        """Submit the first slice; one that the queue can never hold is halved, one that finds it full waits on."""
+        chunk = waiting.popleft()
+        try:
+            running.append(self.submit(chunk))
+        except RequestTooLarge:
+            if len(chunk) == 1:
+                raise
+            waiting.extendleft((chunk[len(chunk) // 2 :], chunk[: len(chunk) // 2]))
+        except QueueFull as full:
+            waiting.appendleft(chunk)
+            if not running:  # others fill the queue
+                time.sleep((full.retry_after_ms or 0) / 1000)
+
     def _answer_from_cache(self, request: Request, places: dict[bytes, list[int]]) -> list[bytes]:
         """Fill in what the cache has; return the keys that it has not."""
         keys = list(places)
@@ -239,16 +259,16 @@ class Extractor:
         boarded = [self._flights.board(key, item) for key, item in missing.items()]
         request.expect([flight for flight, _ in boarded])
         new = [flight for flight, is_new in boarded if is_new]
-        # Another flight of a key may have landed between the look-up and the boarding: look once more.
-        for flight, hit in zip(new, self._look_up([flight.key for flight in new]), strict=True):
-            if hit is not None:
-                flight.future.set_result(hit)
-        new = [flight for flight in new if not flight.future.done()]
         try:
-            self._batcher.submit([flight.job for flight in new])
-        except ExtractorError as error:
+            # Another flight of a key may have landed between the look-up and the boarding: look once more.
+            for flight, hit in zip(new, self._look_up([flight.key for flight in new]), strict=True):
+                if hit is not None:
+                    flight.future.set_result(hit)
+            self._batcher.submit([flight.job for flight in new if not flight.future.done()])
+        except BaseException as error:
             for flight in new:
-                flight.future.set_exception(error)  # for those who joined meanwhile
+                if not flight.future.done():
+                    flight.future.set_exception(error)  # for those who joined meanwhile
             self.cancel(request)
             raise
         for flight, _ in boarded:

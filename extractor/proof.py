@@ -33,6 +33,11 @@ class Proof:
         """Read and prepare the golden items, whatever the limits for other people's items are."""
         golden = read_golden(folder / GOLDEN_FILE)
         prepare = load_prepare(spec, folder)
+        if golden.embeddings.shape != (len(golden.items), spec.dim):
+            raise BackboneInvalid(
+                f"{folder / GOLDEN_FILE} holds embeddings {golden.embeddings.shape} of {len(golden.items)} items, the "
+                f"spec's dim is {spec.dim}; export the backbone again"
+            )
         return cls([prepare(item).array for item in golden.items], golden.embeddings)
 
     def check(self, backbone: Backbone) -> None:

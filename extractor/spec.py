@@ -14,6 +14,8 @@ from typing import Any
 
 from extractor.errors import BackboneInvalid, BackboneNotFound
 
+PRECISIONS = ("fp32",)
+INTERPOLATIONS = ("bicubic", "bilinear")
 FORMAT = 1  # of spec.json; a newer one is refused
 SPEC_FILE = "spec.json"
 MODEL_FILE = "model.onnx"
@@ -198,7 +200,7 @@ def _parse(facts: Any, path: Path) -> Spec:
         if found != FORMAT:
             raise ValueError(f"format is {found!r}, not {FORMAT}")
         return _spec(facts)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BackboneInvalid(f"{path} is malformed ({error}); export the backbone again") from None
 
 
@@ -210,8 +212,9 @@ def _spec(facts: dict[str, Any]) -> Spec:
     climbing = [name for name in files if Path(name).name != name]
     if climbing:
         raise ValueError(f"files may not name another folder: {climbing[0]!r}")
-    if not isinstance(facts["dim"], int) or facts["dim"] < 1:
-        raise ValueError(f"dim is {facts['dim']!r}, not a positive integer")
+    _check_positive("dim", facts["dim"])
+    if facts["precision"] not in PRECISIONS:
+        raise ValueError(f"precision is {facts['precision']!r}, not one of {sorted(PRECISIONS)}")
     inputs = {name: Input(value["dtype"], tuple(value["shape"])) for name, value in facts["input"].items()}
     preprocess = _preprocess(facts["modality"], facts["preprocess"])
     return Spec(**{**facts, "files": files, "input": inputs, "preprocess": preprocess})
@@ -225,4 +228,22 @@ def _preprocess(modality: str, facts: dict[str, Any]) -> Preprocess:
     if kind is None:
         raise ValueError(f"preprocess.recipe is {facts['recipe']!r}, not one of {sorted(recipes)} for {modality}")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
-    return kind(**values)
+    preprocess = kind(**values)
+    if isinstance(preprocess, TextPreprocess):
+        _check_positive("preprocess.max_tokens", preprocess.max_tokens)
+    else:
+        _check_image(preprocess)
+    return preprocess
+
+
+def _check_image(facts: ImagePreprocess) -> None:
+    _check_positive("preprocess.size", facts.size)
+    if facts.interpolation not in INTERPOLATIONS:
+        raise ValueError(f"preprocess.interpolation is {facts.interpolation!r}, not one of {INTERPOLATIONS}")
+    if not 0 < facts.crop_fraction <= 1:
+        raise ValueError(f"preprocess.crop_fraction is {facts.crop_fraction!r}, not above 0 and at most 1")
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} is {value!r}, not a positive integer")

@@ -10,15 +10,16 @@ from typing import Any, Self
 import grpc
 
 from extractor.errors import BackboneChanged, ItemError
-from extractor.items import Item, as_bytes
+from extractor.items import Item, as_bytes, check_several
 from extractor.outcome import Embedding, Outcome, stack
 from headwater import convert, status
-from headwater.convert import BackboneInfo
+from headwater.convert import BackboneInfo, RequestLimits
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 
 MAX_ITEMS = 64  # a request; small enough that a first answer comes soon and no server's limit is met
 MAX_BYTES = 4 << 20  # a request; a larger item travels alone
+ENVELOPE_BYTES = 64 << 10  # for what a message holds beside its items' bytes
 REQUESTS_IN_FLIGHT = 4  # so that the server always has the next request at hand
 
 # gRPC retries by itself, with jitter, within the deadline, and not before the time that a full queue's answer names.
@@ -52,9 +53,11 @@ class _Slice:
     outcomes: list[Outcome | None] = field(default_factory=list)
     n_bytes: int = 0
 
-    def full(self, more: int) -> bool:
+    def full(self, more: int, limits: RequestLimits) -> bool:
         """Tell whether an item of so many bytes must wait for the next slice."""
-        return bool(self.outcomes) and (len(self.outcomes) >= MAX_ITEMS or self.n_bytes + more > MAX_BYTES)
+        max_bytes = min(MAX_BYTES, limits.max_message_bytes - ENVELOPE_BYTES)
+        max_items = min(MAX_ITEMS, limits.max_items)
+        return bool(self.outcomes) and (len(self.outcomes) >= max_items or self.n_bytes + more > max_bytes)
 
 
 class Client:
@@ -117,7 +120,7 @@ class Client:
         info = self.describe(backbone)
         running: deque[tuple[_Slice, Any]] = deque()
         try:
-            for part in _slices(items, info.limits.max_item_bytes):
+            for part in _slices(check_several(items), info):
                 request = convert.from_items(info.name, part.items)
                 running.append(
                     (part, self._stub.Extract.future(request, timeout=self.timeout_s) if part.items else None)
@@ -179,12 +182,12 @@ class Client:
         self.close()
 
 
-def _slices(items: Iterable[Item], max_item_bytes: int) -> Iterator[_Slice]:
+def _slices(items: Iterable[Item], info: BackboneInfo) -> Iterator[_Slice]:
     """Cut a stream of items into requests, by count and by bytes; a bad item stays here, with its error."""
     part = _Slice()
     for item in items:
-        content, error = _content(item, max_item_bytes)
-        if part.full(len(content)):
+        content, error = _content(item, info.limits.max_item_bytes)
+        if part.full(len(content), info.request_limits):
             yield part
             part = _Slice()
         if error is None:

@@ -135,8 +135,9 @@ def _reflection_v1(names: list[str]) -> grpc.GenericRpcHandler:
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host and "[" not in settings.host else settings.host
     try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+        port = server.add_insecure_port(f"{host}:{settings.port}")
     except RuntimeError:
         port = 0
     if port == 0:
@@ -144,7 +145,7 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
             f"cannot listen on {settings.host}:{settings.port}: the port is taken or the host is not this machine's; "
             "choose another with --port (0 takes a free one)"
         )
-    return f"{settings.host}:{port}"
+    return f"{host}:{port}"
 
 
 def _close(extractors: Mapping[str, Extractor]) -> None:

@@ -8,9 +8,11 @@ import io
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from extractor.errors import ItemTooLarge, UndecodableItem
+from extractor.errors import ItemError, ItemTooLarge, UndecodableItem
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_SCANS = 100  # of a JPEG: each is decoded over all pixels, whatever its few bytes; ordinary ones have 1 to 12
+_START_OF_SCAN = b"\xff\xda"
 _NPY_MAGIC = b"\x93NUMPY"
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -69,6 +71,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     except Exception:  # as above: the header itself may be hostile
         raise UndecodableItem(f"image header is damaged ({len(data):,} bytes); send the whole file") from None
     _check_pixels(image.width, image.height, max_pixels)
+    if image.format in ("JPEG", "MPO") and (scans := data.count(_START_OF_SCAN)) > MAX_SCANS:
+        raise ItemTooLarge(f"JPEG has {scans:,} scans, the limit is {MAX_SCANS}; save it again")
     return image
 
 
@@ -120,7 +124,9 @@ def _from_npy(data: bytes, max_pixels: int) -> Image.Image:
             )
         file.seek(0)
         array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+    except ItemError:
+        raise
+    except Exception:  # NumPy parses the header as Python: a hostile one raises nearly anything
         raise UndecodableItem(
             f".npy array is damaged or cut short ({len(data):,} bytes); send the whole file"
         ) from None

@@ -1,5 +1,6 @@
 """`headwater extract`: one's own files -> `X.npy`."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -88,6 +89,8 @@ def _only_installed() -> str:
 def _check_writable(target: Path) -> None:
     """Find out before the work begins whether its result can be kept."""
     temporary = _temporary(target)
+    if target.is_dir():
+        raise OutputNotWritable(f"cannot write {target}: it is a folder; name a file in it with --out")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
@@ -107,7 +110,7 @@ def _write(target: Path, embeddings: "Embedding", files: list[Path]) -> None:
         (target, lambda file: np.save(file, embeddings)),
         (
             target.with_name(f"{target.name}.txt"),
-            lambda file: file.write("".join(f"{name}\n" for name in files).encode()),
+            lambda file: file.write(b"".join(os.fsencode(name) + b"\n" for name in files)),
         ),
     ):
         temporary = _temporary(path)

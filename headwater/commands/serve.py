@@ -22,7 +22,9 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on. There are neither keys nor TLS yet.", envvar="HEADWATER_HOST")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", envvar="HEADWATER_PORT")] = 50051,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", envvar="HEADWATER_PORT")
+    ] = 50051,
     provider: Annotated[
         str | None,
         typer.Option(help="`cpu` or `cuda`; by default cuda where onnxruntime has it.", envvar="HEADWATER_PROVIDER"),
@@ -37,7 +39,10 @@ def serve(
     max_item_mib: Annotated[int, typer.Option(min=1, help="Largest item.", envvar="HEADWATER_MAX_ITEM_MIB")] = 16,
     max_text_kib: Annotated[int, typer.Option(min=1, help="Longest text.", envvar="HEADWATER_MAX_TEXT_KIB")] = 1024,
     max_megapixels: Annotated[
-        int, typer.Option(min=1, help="Largest image, in units of 1,048,576 pixels.", envvar="HEADWATER_MAX_MEGAPIXELS")
+        int,
+        typer.Option(
+            min=1, max=85, help="Largest image, in units of 1,048,576 pixels.", envvar="HEADWATER_MAX_MEGAPIXELS"
+        ),
     ] = 64,
     max_message_mib: Annotated[
         int, typer.Option(min=1, max=1024, help="Largest message, either way.", envvar="HEADWATER_MAX_MESSAGE_MIB")
@@ -74,6 +79,8 @@ def serve(
         max_pixels=max_megapixels * MIB,
         max_queue_size=max_queue_size,
     )
+    if max_item_mib > max_message_mib:
+        raise ServerNotStarted(f"an item of {max_item_mib} MiB does not fit a message of {max_message_mib} MiB")
     cache = MemoryCache(max_bytes=cache_mib * MIB) if cache_mib else None
     settings = server.ServerSettings(
         host=host,

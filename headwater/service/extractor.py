@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from extractor.errors import BackboneNotFound, BackboneNotNamed, RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
+from extractor.request import Request
 from headwater import convert
 from headwater.convert import RequestLimits
 from headwater.service.calls import Calls, Context
@@ -70,9 +71,20 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
 
 async def _extract(extractor: Extractor, items: list[bytes]) -> list[Outcome]:
     """Await the outcomes; a caller that leaves takes what only it waited for out of the queue."""
-    request = await asyncio.to_thread(extractor.submit, items)  # hashes all the bytes: not on the event loop
+    submitting = asyncio.create_task(asyncio.to_thread(extractor.submit, items))  # hashes all: not on the event loop
+    try:
+        request = await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(lambda done: _leave(extractor, done))
+        raise
     try:
         return await asyncio.wrap_future(request.future)
     except asyncio.CancelledError:
         extractor.cancel(request)
         raise
+
+
+def _leave(extractor: Extractor, submitting: "asyncio.Task[Request]") -> None:
+    """Cancel a request whose caller left before it was submitted."""
+    if submitting.exception() is None:
+        extractor.cancel(submitting.result())

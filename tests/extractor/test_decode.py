@@ -171,6 +171,21 @@ def test_a_files_name_in_place_of_the_file_is_guessed() -> None:
     assert "name" not in str(other.value)
 
 
+def test_a_jpeg_of_many_scans_is_refused(photo: Image.Image) -> None:
+    data = encoded(photo, "JPEG", progressive=True)
+    assert decode_image(data, max_pixels=MAX_PIXELS).size == photo.size
+    last = data.rindex(b"\xff\xda")
+    with pytest.raises(ItemTooLarge, match="scans, the limit is 100"):
+        decode(data[:-2] + data[last:-2] * 200 + data[-2:])
+
+
+@pytest.mark.parametrize("shape", ["(2, 5", "(True, True)", "((((((("])
+def test_hostile_npy_headers_are_that_items_error(shape: str) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    with pytest.raises(UndecodableItem):
+        decode(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+
 def test_text_is_utf8() -> None:
     assert decode_text("naïve 文字 😀".encode(), max_bytes=100) == "naïve 文字 😀"
     with pytest.raises(UndecodableItem, match="0xff at position 3"):

@@ -1,3 +1,4 @@
+import io
 import sys
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 from PIL import Image
 
 from extractor.decode.image import decode_image
-from extractor.errors import ItemTooLarge, UnreadableItem
+from extractor.errors import ItemTooLarge, UndecodableItem, UnreadableItem
 from extractor.items import as_bytes
 
 MAX = 1 << 20
@@ -43,6 +44,24 @@ def test_pillow_images_keep_their_orientation() -> None:
     assert decode_image(as_bytes(image, max_bytes=MAX), max_pixels=MAX).size == (2, 4)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_pillow_image_from_a_turned_tiff_is_turned_once(mode: str, compression: str | None) -> None:
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    options = {} if compression is None or mode == "YCbCr" else {"compression": compression}
+    Image.new("RGB", (80, 60), "red").convert(mode).save(buffer, "TIFF", exif=exif, **options)
+    expected = decode_image(buffer.getvalue(), max_pixels=MAX)
+    found = decode_image(as_bytes(Image.open(buffer), max_bytes=MAX), max_pixels=MAX)
+    assert found.size == expected.size == (60, 80)
+
+
+def test_a_pillow_image_that_cannot_be_sent_is_that_items_error() -> None:
+    for image in (Image.new("HSV", (4, 4)), Image.new("RGB", (0, 0))):
+        with pytest.raises(UndecodableItem, match="cannot be sent"):
+            as_bytes(image, max_bytes=MAX)
+
+
 def test_files_are_bounded_without_being_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
@@ -61,5 +80,5 @@ def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
 def test_other_things_are_a_type_error() -> None:
     with pytest.raises(TypeError, match="not int"):
         as_bytes(7, max_bytes=MAX)
-    with pytest.raises(ValueError, match="Object arrays"):
+    with pytest.raises(UndecodableItem, match="Object arrays"):
         as_bytes(np.array([sys], object), max_bytes=MAX)

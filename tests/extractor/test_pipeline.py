@@ -232,6 +232,48 @@ def test_limits_for_others_do_not_keep_a_backbone_from_proving_itself(tiny_image
         extractor.check()
 
 
+def test_large_items_wait_for_room_instead_of_failing(tiny_image: Path) -> None:
+    items = [png(np.random.default_rng(i).integers(0, 256, (60, 60, 3), np.uint8)) for i in range(40)]
+    bound = sum(map(len, items)) // 10
+    with Extractor.load(tiny_image, limits=Limits(max_queue_bytes=bound)) as extractor:
+        assert extractor.extract(items).shape == (40, 3)
+    with Extractor.load(tiny_image, limits=Limits(max_queue_size=3)) as extractor:
+        assert extractor.extract([red(i) for i in range(100)])[:, 0].tolist() == list(range(100))
+
+
+def test_a_cache_that_fails_leaves_no_flight_behind(cached: Extractor) -> None:
+    look_up, calls = cached.cache.get_many, []
+
+    def failing(keys: Sequence[bytes]) -> list:
+        calls.append(keys)
+        if len(calls) == 2:
+            raise OSError("the disk is gone")
+        return look_up(keys)
+
+    cached.cache.get_many = failing
+    with pytest.raises(OSError, match="the disk is gone"):
+        cached.submit([red(1)])
+    assert cached.submit([red(1)]).future.result(WAIT_S)[0].embedding.tolist() == [1, 0, 0]
+
+
+def test_a_single_item_is_not_taken_for_several(cached: Extractor) -> None:
+    for single in ("text", b"bytes", Path("file")):
+        with pytest.raises(TypeError, match="put it into a list"):
+            cached.extract(single)
+
+
+def test_no_workers_are_refused(tiny_image: Path) -> None:
+    with pytest.raises(ValueError, match="workers is 0"):
+        Extractor.load(tiny_image, workers=0)
+
+
+def test_a_dim_that_is_not_the_graphs_is_refused(tiny_image: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_image, tmp_path / "copy")
+    write_spec(folder, Spec(**{**read_spec(folder).__dict__, "dim": 6}))
+    with pytest.raises(BackboneInvalid, match=r"holds embeddings \(2, 3\).*dim is 6"):
+        Extractor.load(folder)
+
+
 def test_limits_are_settings(tiny_image: Path) -> None:
     limits = Limits(max_item_bytes=1000, max_pixels=100)
     with Extractor.load(tiny_image, limits=limits) as extractor:

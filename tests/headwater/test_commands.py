@@ -73,6 +73,7 @@ def test_where_it_cannot_write_is_said_before_the_work(files: list[Path], tiny_i
     assert done.returncode == 1
     assert f"cannot write {tmp_path / 'file' / 'X.npy'}" in done.stderr
     assert "extracting" not in done.stderr
+    assert "it is a folder" in headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path).stderr
     done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "new" / "folder" / "X.npy")
     assert done.returncode == 0, done.stderr
 
@@ -127,6 +128,7 @@ def test_a_backbone_is_served_once(tiny_image: Path) -> None:
 def test_errors_are_one_line_and_code_one(tmp_path: Path) -> None:
     for arguments, message in (
         (("serve", "nope"), "no backbone 'nope'"),
+        (("serve", "--max-item-mib", "100"), "an item of 100 MiB does not fit a message of 64 MiB"),
         (("export", "nope"), "no built-in backbone 'nope'"),
         (("backbones", "--server", "127.0.0.1:1"), "UNAVAILABLE"),
     ):

@@ -178,6 +178,13 @@ def test_large_items_are_split_by_bytes(client: Client) -> None:
     np.testing.assert_allclose(found, [array.mean(axis=(0, 1)) for array in large], atol=2)
 
 
+def test_the_client_keeps_to_the_servers_own_limits(tiny_image: Path) -> None:
+    items = [noise(seed, 300) for seed in range(30)]  # 270 kB each
+    options = ("--max-items", "10", "--max-message-mib", "1", "--max-item-mib", "1")
+    with serving(str(tiny_image), *options) as server, Client(server.target) as client:
+        assert client.extract(items).shape == (30, 3)
+
+
 def test_no_server_is_a_service_error_not_a_hang() -> None:
     with Client("127.0.0.1:1", timeout_s=5) as client, pytest.raises(ServiceError) as caught:
         client.extract([b"x"])
