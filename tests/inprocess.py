@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from extractor import Extractor
 from headwater.server import ServerSettings, serve
@@ -11,9 +12,17 @@ from headwater.server import ServerSettings, serve
 WAIT_S = 30
 
 
+@dataclass(frozen=True)
+class InProcess:
+    """A server in a thread: where it listens, and how it is told to stop."""
+
+    address: str
+    stop: Callable[[], object]
+
+
 @contextmanager
-def in_this_process(extractors: Mapping[str, Extractor], settings: ServerSettings | None = None) -> Iterator[str]:
-    """Serve extractors on a free port and yield `host:port`; the server has stopped when the block ends."""
+def in_this_process(extractors: Mapping[str, Extractor], settings: ServerSettings | None = None) -> Iterator[InProcess]:
+    """Serve extractors on a free port and yield it; the server has stopped when the block ends."""
     addresses: list[str] = []
     stops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
     listening = threading.Event()
@@ -30,10 +39,15 @@ def in_this_process(extractors: Mapping[str, Extractor], settings: ServerSetting
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()
     assert listening.wait(WAIT_S)
+    loop, stop = stops[0]
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # its loop has ended
+            loop.call_soon_threadsafe(stop.set)
+
     try:
-        yield addresses[0]
+        yield InProcess(addresses[0], tell)
     finally:
-        loop, stop = stops[0]
-        loop.call_soon_threadsafe(stop.set)
+        tell()
         thread.join(WAIT_S)
         assert not thread.is_alive()

@@ -21,6 +21,7 @@ from extractor.errors import (
 )
 from extractor.golden import read_golden, write_golden
 from extractor.limits import Limits
+from extractor.outcome import Embedded
 from extractor.pipeline import SLICE
 from extractor.spec import Spec, read_spec, sha256, write_spec
 from tests.tiny import TABLE, WORDS, flat, png
@@ -239,6 +240,14 @@ def test_large_items_wait_for_room_instead_of_failing(tiny_image: Path) -> None:
         assert extractor.extract(items).shape == (40, 3)
     with Extractor.load(tiny_image, limits=Limits(max_queue_size=3)) as extractor:
         assert extractor.extract([red(i) for i in range(100)])[:, 0].tolist() == list(range(100))
+
+
+def test_what_landed_between_look_up_and_boarding_is_not_computed_again(cached: Extractor, held: Held) -> None:
+    embedded = Embedded(np.array([9, 9, 9], np.float32))
+    answers = [[None], [embedded]]
+    cached.cache.get_many = lambda keys: answers.pop(0)
+    assert cached.submit([red(1)]).future.result(WAIT_S)[0].embedding.tolist() == [9, 9, 9]
+    assert held.computed == 0
 
 
 def test_a_cache_that_fails_leaves_no_flight_behind(cached: Extractor) -> None:

@@ -119,6 +119,12 @@ def test_serve_with_no_backbone_prints_the_next_command(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_port_that_is_none_is_refused(tiny_image: Path) -> None:
+    done = headwater("serve", tiny_image, "--port", 70_000)
+    assert done.returncode == 2
+    assert "65535" in done.stderr
+
+
 def test_a_backbone_is_served_once(tiny_image: Path) -> None:
     done = headwater("serve", tiny_image, tiny_image, "--port", 0)
     assert done.returncode == 1

@@ -47,7 +47,7 @@ def session(extractors: dict[str, Extractor]) -> Session:
 @pytest.fixture
 def address(extractors: dict[str, Extractor], session: Session) -> Iterator[str]:
     with in_this_process(extractors) as one:
-        yield one
+        yield one.address
 
 
 def health(address: str, service: str = "") -> int:
