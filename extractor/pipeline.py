@@ -3,16 +3,15 @@
 Joins the stages, of which none knows another: key, cache, single flight, prepare, batcher, backbone.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from extractor.backbone import Backbone
+from extractor.backbone import Backbone, default_provider
 from extractor.batcher import Batcher
 from extractor.cache import Cache, item_key
 from extractor.errors import ItemError, QueueFull, RequestTooLarge
@@ -20,6 +19,7 @@ from extractor.flights import Flights
 from extractor.items import Item, as_bytes, check_several
 from extractor.limits import Limits
 from extractor.outcome import Embedded, Embedding, Outcome, stack
+from extractor.plan import Plan, changed, default_plan
 from extractor.prepare import load_prepare
 from extractor.proof import Proof
 from extractor.request import Request
@@ -28,15 +28,6 @@ from extractor.spec import Spec, read_spec, verify_files
 
 SLICE = 64  # items that `extract` submits at once
 SLICES_IN_FLIGHT = 2  # so that workers never wait for the caller
-
-# (max_batch_size, window) by modality and provider. On a CPU a batch makes an image slower, not faster (by 29 % at
-# 32); texts gain from batches of like length, sorted over several batches' worth of queue.
-_BATCHES = {
-    ("image", "cpu"): (1, 1),
-    ("image", "cuda"): (32, 32),
-    ("text", "cpu"): (16, 64),
-    ("text", "cuda"): (64, 256),
-}
 
 
 class Extractor:
@@ -75,9 +66,9 @@ class Extractor:
         name_or_folder: str | Path,
         *,
         cache: Cache | None = None,
-        provider: str | None = None,
-        workers: int | None = None,
         limits: Limits | None = None,
+        plan: Plan | None = None,
+        **changes: Any,
     ) -> Self:
         """Open a backbone: check its files against their hashes, and let its session prove itself.
 
@@ -87,32 +78,31 @@ class Extractor:
             A name under `HEADWATER_HOME/backbones`, or the path of a backbone folder.
         cache : Cache, optional
             Where embeddings are looked up and kept; several extractors may share it.
-        provider : str, optional
-            `cpu` or `cuda`; by default `cuda` where the installed onnxruntime was built for it.
-        workers : int, optional
-            Threads that decode and infer; by default one a core on a CPU, two beside a GPU.
         limits : Limits, optional
+        plan : Plan, optional
+            How to run it; by default as fits the modality and the provider.
+        **changes
+            Fields of the plan to set anew: `provider="cpu"`, `workers=1`. By default the provider is `cuda` where the
+            installed onnxruntime was built for it.
 
         Raises
         ------
         BackboneNotFound, BackboneInvalid, ProviderUnavailable, RuntimeMissing
         """
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers is {workers}; take at least 1")
         folder = find_backbone(name_or_folder)
         spec = read_spec(folder)
         verify_files(folder, spec)
         limits = limits or Limits()
-        backbone = Backbone.load(folder, spec, provider=provider)
+        plan = changed(plan or default_plan(spec.modality, changes.get("provider") or default_provider()), **changes)
+        backbone = Backbone.load(folder, spec, provider=plan.provider, threads=plan.threads)
         proof = Proof.load(spec, folder)
         proof.check(backbone)
-        max_batch_size, window = _BATCHES[spec.modality, backbone.provider]
         batcher = Batcher(
             load_prepare(spec, folder, limits),
             backbone.forward,
-            workers=workers or (2 if backbone.provider == "cuda" else _cores()),
-            max_batch_size=max_batch_size,
-            window=window,
+            workers=plan.workers,
+            max_batch_size=plan.max_batch_size,
+            window=plan.window,
             max_queue_size=limits.max_queue_size,
             max_queue_bytes=limits.max_queue_bytes,
         )
@@ -280,7 +270,3 @@ class Extractor:
     def _store(self, key: bytes, embedded: Embedded) -> None:
         if self.cache is not None:
             self.cache.put_many([(key, embedded)])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

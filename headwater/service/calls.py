@@ -1,18 +1,43 @@
 """The calls that a server has accepted: each gets its errors as statuses, and all are counted so that it can drain."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
 
+from extractor.caller import ANYONE, Caller
 from extractor.errors import Closed, ExtractorError
 from headwater import status
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MOMENT_S = 0.1
+
+
+@dataclass(eq=False)
+class Call:
+    """One call while it runs.
+
+    Parameters
+    ----------
+    method : str
+        The method's name: "Extract".
+    deadline : float, optional
+        When its caller stops waiting, on the clock of `time.monotonic`.
+    caller : Caller
+        Who asks.
+    error : ExtractorError, optional
+        What ended it.
+    """
+
+    method: str
+    deadline: float | None = None
+    caller: Caller = ANYONE
+    error: ExtractorError | None = None
 
 
 class Calls:
@@ -28,15 +53,17 @@ class Calls:
         self._refusing = False
 
     @asynccontextmanager
-    async def accept(self, context: Context) -> AsyncIterator[None]:
+    async def accept(self, context: Context, method: str) -> AsyncIterator[Call]:
         """Run one call's work; an ExtractorError ends the call with its status."""
+        call = Call(method, _deadline(context))
         self._arrived += 1
         self._running += 1
         try:
             if self._refusing:
                 raise Closed("the server is stopping; ask another one, or this one once it is back")
-            yield
+            yield call
         except ExtractorError as error:
+            call.error = error
             context.set_trailing_metadata(status.metadata_of(error))
             await context.abort(status.code_of(error), str(error))
         finally:
@@ -54,3 +81,8 @@ class Calls:
                 while self._running or arrived != self._arrived:
                     arrived = self._arrived
                     await asyncio.sleep(MOMENT_S)
+
+
+def _deadline(context: Context) -> float | None:
+    remaining_s = context.time_remaining()
+    return None if remaining_s is None else time.monotonic() + remaining_s

@@ -31,7 +31,7 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
 
     async def Extract(self, request: pb.ExtractRequest, context: Context) -> pb.ExtractResponse:
         """Embed the items of one request."""
-        async with self._calls.accept(context):
+        async with self._calls.accept(context, "Extract"):
             extractor = self._named(request.backbone)
             items = convert.to_items(request)
             self._check_items(len(items))
@@ -40,13 +40,13 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""
-        return pb.ListBackbonesResponse(
-            backbones=[self._described(self._extractors[n]) for n in sorted(self._extractors)]
-        )
+        async with self._calls.accept(context, "ListBackbones"):
+            described = [self._described(self._extractors[name]) for name in sorted(self._extractors)]
+            return pb.ListBackbonesResponse(backbones=described)
 
     async def GetBackbone(self, request: pb.GetBackboneRequest, context: Context) -> pb.Backbone:
         """Describe one backbone."""
-        async with self._calls.accept(context):
+        async with self._calls.accept(context, "GetBackbone"):
             return self._described(self._named(request.name))
 
     def _named(self, name: str) -> Extractor:
