@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
 
-from extractor.caller import ANYONE, Caller
+from extractor.caller import Caller
 from extractor.errors import Closed, ExtractorError
 from headwater import status
 
@@ -36,7 +36,7 @@ class Call:
 
     method: str
     deadline: float | None = None
-    caller: Caller = ANYONE
+    caller: Caller = field(default_factory=Caller)
     error: ExtractorError | None = None
 
 
@@ -55,7 +55,7 @@ class Calls:
     @asynccontextmanager
     async def accept(self, context: Context, method: str) -> AsyncIterator[Call]:
         """Run one call's work; an ExtractorError ends the call with its status."""
-        call = Call(method, _deadline(context))
+        call = Call(method, _deadline(context), Caller(context.peer()))  # a connection, where nobody has a name
         self._arrived += 1
         self._running += 1
         try:

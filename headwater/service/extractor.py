@@ -7,9 +7,10 @@ from extractor.errors import BackboneNotFound, BackboneNotNamed, RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.request import Request
+from extractor.stages import StageTimes
 from headwater import convert
 from headwater.convert import RequestLimits
-from headwater.service.calls import Calls, Context
+from headwater.service.calls import Call, Calls, Context
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 
@@ -31,12 +32,12 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
 
     async def Extract(self, request: pb.ExtractRequest, context: Context) -> pb.ExtractResponse:
         """Embed the items of one request."""
-        async with self._calls.accept(context, "Extract"):
+        async with self._calls.accept(context, "Extract") as call:
             extractor = self._named(request.backbone)
             items = convert.to_items(request)
             self._check_items(len(items))
-            outcomes = await _extract(extractor, items)
-            return convert.from_outcomes(extractor.spec, outcomes)
+            outcomes, times = await _extract(extractor, items, call)
+            return convert.from_outcomes(extractor.spec, outcomes, times)
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""
@@ -69,16 +70,18 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
         return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, self._limits)
 
 
-async def _extract(extractor: Extractor, items: list[bytes]) -> list[Outcome]:
+async def _extract(extractor: Extractor, items: list[bytes], call: Call) -> tuple[list[Outcome], StageTimes]:
     """Await the outcomes; a caller that leaves takes what only it waited for out of the queue."""
-    submitting = asyncio.create_task(asyncio.to_thread(extractor.submit, items))  # hashes all: not on the event loop
+    submitting = asyncio.create_task(  # in a thread: hashing all is not for the event loop
+        asyncio.to_thread(extractor.submit, items, caller=call.caller, deadline=call.deadline)
+    )
     try:
         request = await asyncio.shield(submitting)
     except asyncio.CancelledError:
         submitting.add_done_callback(lambda done: _leave(extractor, done))
         raise
     try:
-        return await asyncio.wrap_future(request.future)
+        return await asyncio.wrap_future(request.future), request.times
     except asyncio.CancelledError:
         extractor.cancel(request)
         raise
