@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 from extractor.errors import BackboneNotFound, BackboneNotNamed, RequestTooLarge
 from extractor.outcome import Outcome
@@ -13,6 +14,8 @@ from headwater.convert import RequestLimits
 from headwater.service.calls import Call, Calls, Context
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
+
+AT_ONCE_BYTES = 256 << 10  # 80 µs of hashing; a thread costs as much
 
 
 class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
@@ -72,18 +75,24 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
 
 async def _extract(extractor: Extractor, items: list[bytes], call: Call) -> tuple[list[Outcome], StageTimes]:
     """Await the outcomes; a caller that leaves takes what only it waited for out of the queue."""
-    submitting = asyncio.create_task(  # in a thread: hashing all is not for the event loop
-        asyncio.to_thread(extractor.submit, items, caller=call.caller, deadline=call.deadline)
-    )
-    try:
-        request = await asyncio.shield(submitting)
-    except asyncio.CancelledError:
-        submitting.add_done_callback(lambda done: _leave(extractor, done))
-        raise
+    request = await _submit(extractor, items, call)
     try:
         return await asyncio.wrap_future(request.future), request.times
     except asyncio.CancelledError:
         extractor.cancel(request)
+        raise
+
+
+async def _submit(extractor: Extractor, items: list[bytes], call: Call) -> Request:
+    """Submit the items: few bytes at once, many in a thread, because hashing them would hold up the event loop."""
+    submit = partial(extractor.submit, items, caller=call.caller, deadline=call.deadline)
+    if sum(map(len, items)) <= AT_ONCE_BYTES:
+        return submit()
+    submitting = asyncio.create_task(asyncio.to_thread(submit))
+    try:
+        return await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(lambda done: _leave(extractor, done))
         raise
 
 
