@@ -31,10 +31,11 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
 
     async def Extract(self, request: pb.ExtractRequest, context: Context) -> pb.ExtractResponse:
         """Embed the items of one request."""
-        async with self._calls.accept(context, "Extract"):
+        async with self._calls.accept(context, "Extract") as call:
             extractor = self._named(request.backbone)
             items = convert.to_items(request)
             self._check_items(len(items))
+            call.charge(len(items))
             outcomes = await _extract(extractor, items)
             return convert.from_outcomes(extractor.spec, outcomes)
 
