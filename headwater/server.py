@@ -25,6 +25,7 @@ from headwater.keys import Role
 from headwater.service.calls import Calls
 from headwater.service.door import EVERY_ROLE, Door
 from headwater.service.extractor import ExtractorService
+from headwater.service.gate import Gate
 from headwater.service.health import EXTRACTOR_SERVICE, Health
 from headwater.tls import TlsFiles, server_credentials
 from headwater.v1 import extractor_pb2_grpc
@@ -82,7 +83,7 @@ def check(settings: ServerSettings) -> str:
         Others would reach a server that asks for nothing, or the certificates cannot be used.
     KeyFileInvalid
     """
-    _door(settings)
+    _ring(settings)
     if settings.tls is not None:
         server_credentials(settings.tls)
     return check_exposure(
@@ -116,9 +117,11 @@ async def serve(
     """
     try:
         check(settings)
-        server = _server(settings)
+        ring = _ring(settings)
+        calls = Calls(_door(settings, ring))
+        server = _server(settings, _gates(settings, ring, calls))
         servicer = health.aio.HealthServicer()
-        calls, health_of_backbones = Calls(_door(settings)), Health(servicer, extractors)
+        health_of_backbones = Health(servicer, extractors)
         _register(server, servicer, ExtractorService(extractors, calls, settings.limits))
         await health_of_backbones.start()
         address = _bind(server, settings)
@@ -149,17 +152,27 @@ def run(extractors: Mapping[str, Extractor], settings: ServerSettings, *, ready:
     asyncio.run(until_signalled())
 
 
-def _door(settings: ServerSettings) -> Door:
+def _ring(settings: ServerSettings) -> KeyRing | None:
     if settings.keys is None:
-        open_roles = EVERY_ROLE if is_loopback(settings.host) else EVERY_ROLE - {Role.ADMIN}
-        return Door(max_calls=settings.max_concurrent_calls, open_roles=open_roles)
+        return None
     ring = KeyRing(settings.keys)
     ring.load()
-    return Door(ring, max_calls=settings.max_concurrent_calls)
+    return ring
 
 
-def _server(settings: ServerSettings) -> grpc.aio.Server:
+def _door(settings: ServerSettings, ring: KeyRing | None) -> Door:
+    open_roles = EVERY_ROLE if is_loopback(settings.host) else EVERY_ROLE - {Role.ADMIN}
+    return Door(ring, max_calls=settings.max_concurrent_calls, open_roles=open_roles)
+
+
+def _gates(settings: ServerSettings, ring: KeyRing | None, calls: Calls) -> list[Gate]:
+    certified = settings.tls is not None and settings.tls.client_ca is not None
+    return [] if ring is None or certified else [Gate(ring, calls)]
+
+
+def _server(settings: ServerSettings, gates: list[Gate]) -> grpc.aio.Server:
     return grpc.aio.server(
+        interceptors=gates,
         maximum_concurrent_rpcs=settings.max_concurrent_calls + SPARE_CALLS,
         options=[
             ("grpc.max_receive_message_length", settings.limits.max_message_bytes),

@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from extractor.caller import ANYONE, Caller
 from extractor.errors import Closed
 from headwater import status
+from headwater.convert import RequestLimits
 from headwater.service.door import Context as Context  # for the services
-from headwater.service.door import Door
+from headwater.service.door import Door, Pass
 
 MOMENT_S = 0.1
 
@@ -29,16 +30,25 @@ class Call:
         Who asks.
     error : CallError, optional
         What ended it.
-    charge : callable
-        To be called with the number of items once it is known, before they are worked on; a stream calls it for each
-        message. Raises RateExceeded.
+    admitted : Pass, optional
+        What the door gave it.
     """
 
     method: str
     deadline: float | None = None
     caller: Caller = ANYONE
     error: status.CallError | None = None
-    charge: Callable[[int], None] = lambda n_items: None
+    admitted: Pass | None = None
+
+    def charge(self, n_items: int) -> None:
+        """Count items before they are worked on, for each message of a stream; raises what `Pass.charge` does."""
+        if self.admitted is not None:
+            self.admitted.charge(n_items)
+
+    def limits(self, limits: RequestLimits) -> RequestLimits:
+        """Return a server's limits as they are for this caller."""
+        max_items = self.admitted.max_items if self.admitted is not None else None
+        return limits if max_items is None else replace(limits, max_items=min(max_items, limits.max_items))
 
 
 class Calls:
@@ -69,7 +79,7 @@ class Calls:
             if self._refusing:
                 raise Closed("the server is stopping; ask another one, or this one once it is back")
             with self._door.admit(context, method) as admitted:
-                call.caller, call.charge = admitted.caller, admitted.charge
+                call.caller, call.admitted = admitted.caller, admitted
                 yield call
         except status.ROOTS as error:
             call.error = error

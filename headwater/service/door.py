@@ -11,7 +11,7 @@ Health and reflection do not come through here: balancers ask for them, and have
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +19,14 @@ from typing import Any
 import grpc.aio
 
 from extractor.caller import ANYONE, Caller
+from extractor.errors import QueueFull, RequestTooLarge
 from headwater.errors import PermissionDenied, RateExceeded, TooManyCalls, Unauthenticated
 from headwater.keyring import KeyRing
 from headwater.keys import Key, Role
 from headwater.service.bucket import Bucket
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Metadata = Iterable[tuple[str, str | bytes]] | None
 
 EVERY_ROLE = frozenset(Role)
 
@@ -35,6 +37,9 @@ ROLES_FOR: dict[str, frozenset[Role]] = {
     "ListBackbones": EVERY_ROLE,
     "GetBackbone": EVERY_ROLE,
 }
+
+# The queue did not take the items, and so they cost their key nothing.
+NOTHING_DONE = (QueueFull, RequestTooLarge)
 
 SHARE = 4  # a key may hold four times the calls that it leaves free: alone 4/5 of all, and others always find some
 RETRY_MS = (20, 5000)  # least and most that a caller is told to wait for the end of someone's call
@@ -61,20 +66,49 @@ class Visitor:
     key: Key | None = None
 
 
-@dataclass(frozen=True)
 class Pass:
     """What a call that was let in may use.
 
     Parameters
     ----------
-    caller : Caller
-    charge : callable
-        Called with the number of items once it is known, for each message of a stream; raises RateExceeded where they
-        are too many for now, and Unauthenticated where the key has been revoked meanwhile.
+    visitor : Visitor
+    bill : callable
+        Takes items from the visitor's rate; those of a negative number are given back.
     """
 
-    caller: Caller
-    charge: Callable[[int], None]
+    def __init__(self, visitor: Visitor, bill: Callable[[Visitor, int], None]) -> None:
+        self._visitor = visitor
+        self._bill = bill
+        self._charged = 0
+
+    @property
+    def caller(self) -> Caller:
+        """Who calls."""
+        return self._visitor.caller
+
+    @property
+    def max_items(self) -> int | None:
+        """Items that may ever come at once, or None where no rate bounds them."""
+        key = self._visitor.key
+        return key.bucket_size if key is not None and key.items_per_s is not None else None
+
+    def charge(self, n_items: int) -> None:
+        """Count the items of a request, or of one message of a stream, before they are worked on.
+
+        Raises
+        ------
+        RateExceeded
+            They are too many for now, or for ever.
+        Unauthenticated
+            The key has been revoked since the stream began.
+        """
+        self._bill(self._visitor, n_items)
+        self._charged = n_items
+
+    def give_back(self) -> None:
+        """Count the items of the last message not at all: nothing was done for them."""
+        self._bill(self._visitor, -self._charged)
+        self._charged = 0
 
 
 class Door:
@@ -120,8 +154,12 @@ class Door:
         self._check_room(visitor)
         self._running[visitor.id] += 1
         begun = self._clock()
+        admitted = Pass(visitor, self._bill)
         try:
-            yield Pass(visitor.caller, lambda n_items: self._charge(visitor, n_items))
+            yield admitted
+        except NOTHING_DONE:
+            admitted.give_back()
+            raise
         finally:
             self._call_s += MEMORY * (self._clock() - begun - self._call_s)
             self._running -= Counter({visitor.id: 1})  # drops those that have none left
@@ -131,7 +169,7 @@ class Door:
         if self._ring is None:
             caller = ANYONE if name is None else Caller(name)
             return Visitor(caller.name, caller, self._open_roles)
-        sent = _sent_key(context)
+        sent = sent_key(context.invocation_metadata())
         if sent is None and name is None:
             raise Unauthenticated("this server asks for a key; send it as `authorization: Bearer hw_...`")
         key = self._ring.find(sent) if sent is not None else self._ring.named(name or "")
@@ -157,10 +195,10 @@ class Door:
                 self._retry_ms(),
             )
 
-    def _charge(self, visitor: Visitor, n_items: int) -> None:
+    def _bill(self, visitor: Visitor, n_items: int) -> None:
         if self._ring is None or visitor.key is None:
             return
-        key = self._ring.again(visitor.key)
+        key = self._ring.again(visitor.key) if n_items > 0 else visitor.key
         if key.items_per_s is None:
             return
         terms = f"the key {key.name!r} may send {key.items_per_s:g} items a second and {key.bucket_size:,} at once"
@@ -193,13 +231,13 @@ def _check_role(visitor: Visitor, method: str) -> None:
     )
 
 
-def _sent_key(context: Context) -> str | None:
+def sent_key(metadata: Metadata) -> str | None:
     """Return the key that a call brings, or None."""
-    metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
-    scheme, _, key = str(metadata.get("authorization", "")).partition(" ")
+    values = dict(metadata or ())
+    scheme, _, key = str(values.get("authorization", "")).partition(" ")
     if scheme.lower() == "bearer":
         return key.strip()
-    other = metadata.get("x-api-key")
+    other = values.get("x-api-key")
     return None if other is None else str(other).strip()
 
 

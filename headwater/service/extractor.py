@@ -9,7 +9,7 @@ from extractor.pipeline import Extractor
 from extractor.request import Request
 from headwater import convert
 from headwater.convert import RequestLimits
-from headwater.service.calls import Calls, Context
+from headwater.service.calls import Call, Calls, Context
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 
@@ -41,14 +41,14 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""
-        async with self._calls.accept(context, "ListBackbones"):
-            described = [self._described(self._extractors[name]) for name in sorted(self._extractors)]
+        async with self._calls.accept(context, "ListBackbones") as call:
+            described = [self._described(self._extractors[name], call) for name in sorted(self._extractors)]
             return pb.ListBackbonesResponse(backbones=described)
 
     async def GetBackbone(self, request: pb.GetBackboneRequest, context: Context) -> pb.Backbone:
         """Describe one backbone."""
-        async with self._calls.accept(context, "GetBackbone"):
-            return self._described(self._named(request.name))
+        async with self._calls.accept(context, "GetBackbone") as call:
+            return self._described(self._named(request.name), call)
 
     def _named(self, name: str) -> Extractor:
         served = ", ".join(sorted(self._extractors))
@@ -66,8 +66,9 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
                 f"request has {n_items:,} items, the limit is {self._limits.max_items:,}; send them in several"
             )
 
-    def _described(self, extractor: Extractor) -> pb.Backbone:
-        return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, self._limits)
+    def _described(self, extractor: Extractor, call: Call) -> pb.Backbone:
+        limits = call.limits(self._limits)
+        return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, limits)
 
 
 async def _extract(extractor: Extractor, items: list[bytes]) -> list[Outcome]:
