@@ -1,15 +1,18 @@
 """`headwater serve`: backbones -> a gRPC port, until SIGTERM."""
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from headwater.console import err, out
 from headwater.errors import ServerNotStarted
 
 if TYPE_CHECKING:
     from extractor.pipeline import Extractor
+    from headwater.tls import TlsFiles
 
 MIB = 1 << 20
 
@@ -20,7 +23,11 @@ def serve(
         typer.Argument(metavar="BACKBONE", help="Names or folders; by default all that are installed."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. There are neither keys nor TLS yet.", envvar="HEADWATER_HOST")
+        str,
+        typer.Option(
+            help="Address to listen on; one that others reach needs `--keys` or `--tls-client-ca`.",
+            envvar="HEADWATER_HOST",
+        ),
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", envvar="HEADWATER_PORT")
@@ -76,6 +83,36 @@ def serve(
             envvar="HEADWATER_DRAIN_S",
         ),
     ] = 10.0,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the keys that callers must show: see `headwater keys`. It is read again when it changes.",
+            envvar="HEADWATER_KEYS",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="The server's certificate, with its chain, in PEM; read again when it changes.",
+            envvar="HEADWATER_TLS_CERT",
+        ),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, in PEM.", envvar="HEADWATER_TLS_KEY")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="Authorities, in PEM: every client must show a certificate of one of them.",
+            envvar="HEADWATER_TLS_CLIENT_CA",
+        ),
+    ] = None,
+    open_to_all: Annotated[
+        bool,
+        typer.Option(
+            "--open-to-all",
+            help="Serve whoever reaches an address that others reach, without keys or client certificates.",
+            envvar="HEADWATER_OPEN_TO_ALL",
+        ),
+    ] = False,
 ) -> None:
     """Serve backbones over gRPC, with health and reflection on the same port, until SIGTERM or Ctrl-C.
 
@@ -103,7 +140,12 @@ def serve(
         drain_s=drain_s,
         max_concurrent_calls=max_concurrent_calls,
         limits=RequestLimits(max_items=max_items, max_message_bytes=max_message_mib * MIB),
+        keys=keys,
+        tls=_tls_files(tls_cert, tls_key, tls_client_ca),
+        open_to_all=open_to_all,
     )
+    if note := server.check(settings):
+        err.print(f"[bold yellow]note:[/] {escape(note)}", soft_wrap=True)
     extractors = _load(
         names or _all_installed(),
         cache=cache,
@@ -112,10 +154,6 @@ def serve(
         max_queue_delay_ms=max_queue_delay_ms,
         limits=limits,
     )
-    if host not in ("127.0.0.1", "localhost", "::1", "[::1]"):
-        err.print(
-            f"[bold yellow]warning:[/] there are neither keys nor TLS: whoever reaches {host} may use this server"
-        )
 
     def ready(address: str) -> None:
         for name, extractor in extractors.items():
@@ -125,6 +163,16 @@ def serve(
 
     server.run(extractors, settings, ready=ready)
     err.print("stopped")
+
+
+def _tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> "TlsFiles | None":
+    from headwater.tls import TlsFiles
+
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise ServerNotStarted("TLS needs both the server's certificate and its private key: --tls-cert and --tls-key")
+    return TlsFiles(cert=cert, key=key, client_ca=client_ca)
 
 
 def _all_installed() -> list[str]:

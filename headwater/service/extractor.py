@@ -39,19 +39,20 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
             extractor = self._named(request.backbone)
             items = convert.to_items(request)
             self._check_items(len(items))
+            call.charge(len(items))
             outcomes, times = await _extract(extractor, items, call)
             return convert.from_outcomes(extractor.spec, outcomes, times)
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""
-        async with self._calls.accept(context, "ListBackbones"):
-            described = [self._described(self._extractors[name]) for name in sorted(self._extractors)]
+        async with self._calls.accept(context, "ListBackbones") as call:
+            described = [self._described(self._extractors[name], call) for name in sorted(self._extractors)]
             return pb.ListBackbonesResponse(backbones=described)
 
     async def GetBackbone(self, request: pb.GetBackboneRequest, context: Context) -> pb.Backbone:
         """Describe one backbone."""
-        async with self._calls.accept(context, "GetBackbone"):
-            return self._described(self._named(request.name))
+        async with self._calls.accept(context, "GetBackbone") as call:
+            return self._described(self._named(request.name), call)
 
     def _named(self, name: str) -> Extractor:
         served = ", ".join(sorted(self._extractors))
@@ -69,8 +70,9 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
                 f"request has {n_items:,} items, the limit is {self._limits.max_items:,}; send them in several"
             )
 
-    def _described(self, extractor: Extractor) -> pb.Backbone:
-        return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, self._limits)
+    def _described(self, extractor: Extractor, call: Call) -> pb.Backbone:
+        limits = call.limits(self._limits)
+        return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, limits)
 
 
 async def _extract(extractor: Extractor, items: list[bytes], call: Call) -> tuple[list[Outcome], StageTimes]:
