@@ -58,6 +58,11 @@ class Backbone:
             )
         return cls(session, spec, plan)
 
+    def __str__(self) -> str:
+        """Say how it runs: `openvino cpu bf16, 2 × 1 threads`."""
+        plan = self.plan
+        return f"{plan.runtime} {plan.provider} {self.spec.precision}, {plan.workers} × {plan.threads} threads"
+
     @property
     def provider(self) -> str:
         """`cpu` or `cuda`."""

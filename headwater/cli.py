@@ -13,6 +13,7 @@ from headwater.commands.demo import demo
 from headwater.commands.export import export
 from headwater.commands.extract import extract
 from headwater.commands.serve import serve
+from headwater.commands.tune import tune
 from headwater.console import err
 from headwater.errors import HeadwaterError
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, serve, extract):
+for command in (demo, export, backbones, tune, serve, extract):
     app.command()(command)
 
 

@@ -21,7 +21,8 @@ EXTRACTOR_ROWS: list[set[str]] = [
     {"proof", "request"},
     {"pipeline"},
     {"zoo"},
-    {"export"},
+    {"export", "derive"},
+    {"tune"},
 ]
 CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"heads", "fewshot", "evaluate"}]
 HEADWATER_ROWS: list[set[str]] = [
@@ -131,8 +132,11 @@ def test_the_walk_sees_imports() -> None:
     [
         ("import headwater.client", {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3", "matplotlib"}),
         ("import headwater; headwater.Client", {"onnxruntime", "PIL", "sklearn", "torch", "faiss"}),
-        ("import headwater.cli", {"onnxruntime", "PIL", "sklearn", "torch", "faiss", "matplotlib", "pyarrow"}),
-        ("import extractor", {"onnxruntime", "PIL", "torch", "tokenizers"}),
+        (
+            "import headwater.cli",
+            {"onnxruntime", "openvino", "PIL", "sklearn", "torch", "faiss", "matplotlib", "pyarrow"},
+        ),
+        ("import extractor", {"onnxruntime", "openvino", "PIL", "torch", "tokenizers"}),
         ("import extractor; extractor.Extractor", {"torch", "sklearn", "faiss", "grpc"}),
         ("import extractor.zoo", {"torch", "transformers", "onnx"}),
     ],
