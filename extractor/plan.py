@@ -83,6 +83,9 @@ def changed(plan: Plan, **changes: Any) -> Plan:
 
 
 def _check(name: str, value: Any) -> None:
+    kind = type(getattr(Plan(), name))
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise ValueError(f"{name} is {value!r}; take a value of type {kind.__name__}")
     if name == "max_padding" and not 0 <= value < 1:
         raise ValueError(f"{name} is {value}; take at least 0 and less than 1")
     least = 0 if name == "decode_threads" else 1

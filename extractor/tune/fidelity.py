@@ -49,7 +49,7 @@ class Floor:
         for name in ("mean_cosine", "min_cosine", "neighbours"):
             found, least = getattr(fidelity, name), getattr(self, name)
             if not found >= least:
-                return f"{name.replace('_', ' ')} {found:.4f}, below {least:g}"
+                return f"{name.replace('_', ' ')} {found:.6f}, below {least}"
         return ""
 
 

@@ -57,12 +57,12 @@ def _crops() -> list[bytes]:
     """Return crops of the golden photos: of one photo they are close neighbours, which a precision must tell apart."""
     from PIL import Image, ImageOps
 
-    from extractor.zoo.golden import photos
+    from extractor.zoo.golden import photo_files
 
     draw = random.Random(0)  # noqa: S311 - the same items in every run
     items = []
-    for photo, _ in product(photos(), range(CROPS)):
-        with Image.open(io.BytesIO(photo)) as image:
+    for path, _ in product(photo_files(), range(CROPS)):
+        with Image.open(path) as image:
             share = draw.uniform(0.5, 1)
             width, height = round(share * image.width), round(share * image.height)
             left, top = draw.randint(0, image.width - width), draw.randint(0, image.height - height)
