@@ -60,24 +60,21 @@ def choose_plan(folder: Path, spec: Spec, **changes: Any) -> Plan:
     ValueError
         There is no such field, or its value is out of range.
     """
-    tuned = stored_plan(folder, spec)
-    if tuned is not None and all(changes.get(name) in (None, getattr(tuned, name)) for name in ("runtime", "provider")):
+    tuned = stored_plan(folder)
+    if tuned is not None and _agrees(tuned, changes) and _works(folder, spec, tuned):
         return changed(tuned, **changes)
     chosen, provider = _executor(spec.precision, changes.get("runtime"), changes.get("provider"))
     return changed(default_plan(spec.modality, provider, chosen), **changes)
 
 
-def stored_plan(folder: Path, spec: Spec) -> Plan | None:
-    """Return the plan that is stored for this machine; None, with a warning in the log, for one that cannot be used."""
+def stored_plan(folder: Path) -> Plan | None:
+    """Return the plan that is stored for this machine; None, with a warning in the log, where the file is no good."""
     try:
         stored = read_plans(folder).get(machine())
-        if stored is None:
-            return None
-        runtime.check(spec.precision, stored.plan)
-    except (BackboneError, ValueError) as error:
-        log.warning("%s is not used, the default plan is: %s; run headwater tune again", folder / PLAN_FILE, error)
+    except ValueError as error:
+        _warn(folder, error)
         return None
-    return stored.plan
+    return stored.plan if stored else None
 
 
 def read_plans(folder: Path) -> dict[str, StoredPlan]:
@@ -118,6 +115,24 @@ def store_plan(folder: Path, stored: StoredPlan) -> Path:
     plans[machine()] = stored
     _write(folder / PLAN_FILE, {name: dataclasses.asdict(value) for name, value in plans.items()})
     return folder / PLAN_FILE
+
+
+def _agrees(tuned: Plan, changes: dict[str, Any]) -> bool:
+    return all(changes.get(name) in (None, getattr(tuned, name)) for name in ("runtime", "provider"))
+
+
+def _works(folder: Path, spec: Spec, tuned: Plan) -> bool:
+    """Tell whether the runtime of a stored plan is still to be had; else warn."""
+    try:
+        runtime.check(spec.precision, tuned)
+    except BackboneError as error:
+        _warn(folder, error)
+        return False
+    return True
+
+
+def _warn(folder: Path, error: Exception) -> None:
+    log.warning("%s is not used, the default plan is: %s; run headwater tune again", folder / PLAN_FILE, error)
 
 
 def _executor(precision: str, chosen: str | None, provider: str | None) -> tuple[str, str]:
