@@ -23,7 +23,7 @@ class Candidate:
 def candidates(
     modality: str, precision: str, available: Mapping[str, Mapping[str, tuple[str, ...]]]
 ) -> list[Candidate]:
-    """Return the plans to measure for one precision.
+    """Return the plans to measure for one precision, the plainest of each provider first.
 
     Parameters
     ----------
@@ -43,8 +43,7 @@ def candidates(
 def _cpu(modality: str, runtime: str, provider: str) -> Iterator[Plan]:
     """Yield fused workers of one thread, of two where there are many cores, and one of all threads fed by a pool."""
     n = cores()
-    fused = {(n, 1), (n // 2, 2)} if n >= 4 else {(n, 1)}
-    for workers, threads in sorted(fused):
+    for workers, threads in [(n, 1), (n // 2, 2)] if n >= 4 else [(n, 1)]:
         for size in CPU_BATCHES[modality]:
             yield _plan(modality, runtime, provider, workers, threads, 0, size)
     if n > 1:

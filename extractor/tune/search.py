@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from extractor.tune.fidelity import Fidelity, Floor, embed_alone, measure_fideli
 from extractor.tune.speed import Speed, measure_speed, medians
 
 ROUNDS = (2, 2, 4)  # in each heat; after a heat the faster half of each precision goes on
+TIE = 0.05  # share of the items/s that is taken for noise
 COMPARED = 128  # items by which fidelity is measured
+OPENING_S = 0.5  # what opening a session takes, until it was measured
 MIN_SLICE_S = 0.05
 MAX_SLICE_S = 5.0
 
@@ -187,16 +190,18 @@ def _heats(
 ) -> list[Row]:
     """Measure heat after heat, each in interleaved rounds, the better half going on; return who was in the last."""
     running = [row for row in rows if not row.refused]
-    end, done = time.monotonic() + seconds, 0
+    end, done, opening_s = time.monotonic() + seconds, 0, OPENING_S
     for heat, rounds in enumerate(ROUNDS):
-        to_come = sum(count * -(-len(running) // 2**i) for i, count in enumerate(ROUNDS[heat:]))
-        # Half of the time that is left is for opening sessions; what they do not need, the next heat has.
-        slice_s = min(max((end - time.monotonic()) / max(to_come, 1) / 2, MIN_SLICE_S), MAX_SLICE_S)
-        total = done + to_come
-        for row in running * rounds:
-            progress(done / total, _words(row.candidate))
+        begun, n = time.monotonic(), done
+        to_come = max(1, sum(count * -(-len(running) // 2**i) for i, count in enumerate(ROUNDS[heat:])))
+        slice_s = min(max((end - begun) / to_come - opening_s, MIN_SLICE_S), MAX_SLICE_S)
+        for i, row in product(range(rounds), running):
+            if i and time.monotonic() > end:
+                break
+            progress(done / (n + to_come), _words(row.candidate))
             measure(row, slice_s)
             done += 1
+        opening_s = (time.monotonic() - begun) / max(1, done - n) - slice_s
         running = [row for row in running if not row.refused]
         if heat + 1 == len(ROUNDS) or time.monotonic() > end:
             break
@@ -230,8 +235,10 @@ def _better_half(rows: list[Row], goal: Goal) -> list[Row]:
 
 
 def _best(rows: list[Row], precision: str, goal: Goal) -> Row | None:
+    """Return the first that is as fast as the fastest, but for noise: the candidates stand with the plainest first."""
     fitting = [row for row in rows if row.candidate.precision == precision and _in_time(row, goal)]
-    return max(fitting, key=lambda row: row.items_per_s, default=None)
+    fastest = max((row.items_per_s for row in fitting), default=0.0)
+    return next((row for row in fitting if row.items_per_s >= (1 - TIE) * fastest), None)
 
 
 def _in_time(row: Row, goal: Goal) -> bool:

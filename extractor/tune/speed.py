@@ -44,7 +44,7 @@ def measure_speed(extractor: Extractor, items: Sequence[bytes], *, callers: int,
         No two the same, and more than `callers`: an item that is in flight twice is computed once.
     callers : int
     seconds : float
-        How long; the first quarter warms up.
+        How long; the first quarter warms up. A slow extractor has longer: each caller is answered a few times.
 
     Raises
     ------
@@ -55,9 +55,9 @@ def measure_speed(extractor: Extractor, items: Sequence[bytes], *, callers: int,
     supply = cycle(items)
     for _ in range(callers):
         _ask(extractor, next(supply), finished.put)
-    _answer(extractor, supply, finished, until=time.monotonic() + WARM_UP * seconds)
+    _answer(extractor, supply, finished, callers, until=time.monotonic() + WARM_UP * seconds)
     begun, cpu = time.monotonic(), time.process_time()
-    latencies = _answer(extractor, supply, finished, until=begun + (1 - WARM_UP) * seconds)
+    latencies = _answer(extractor, supply, finished, 2 * callers, until=begun + (1 - WARM_UP) * seconds)
     elapsed, cpu = time.monotonic() - begun, time.process_time() - cpu
     for _ in range(callers):  # what is still in flight
         finished.get()
@@ -83,11 +83,16 @@ def _ask(extractor: Extractor, item: bytes, finish: Callable[[tuple[float, Futur
 
 
 def _answer(
-    extractor: Extractor, supply: "cycle[bytes]", finished: "SimpleQueue[tuple[float, Future[Any]]]", *, until: float
+    extractor: Extractor,
+    supply: "cycle[bytes]",
+    finished: "SimpleQueue[tuple[float, Future[Any]]]",
+    least: int,
+    *,
+    until: float,
 ) -> list[float]:
-    """Ask again for each answer, until the time is over and there are two to tell apart; return the latencies in s."""
+    """Ask again for each answer, until the time is over and there are `least` of them; return the latencies in s."""
     latencies: list[float] = []
-    while time.monotonic() < until or len(latencies) < 2:
+    while time.monotonic() < until or len(latencies) < least:
         latency, future = finished.get()
         (outcome,) = future.result()
         if outcome.error is not None:

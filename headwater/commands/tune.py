@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -67,7 +68,8 @@ def tune(
     floor = Floor(mean_cosine=min_mean_cosine, min_cosine=min_cosine, neighbours=min_neighbours)
     goal = Goal(callers=callers, p99_ms=p99_ms, floor=floor)
     report = _measure(folder, load_items(read_spec(folder).modality, items), goal, seconds)
-    out.print(_table(report))
+    out.print(_fidelities(report), _speeds(report))
+    out.print("workers × threads + decode threads; plans that lost a heat were measured in fewer rounds")
     _propose(report, backbone)
     best = _words(report.best)
     if dry_run:
@@ -96,40 +98,50 @@ def _measure(folder: Path, items: list[bytes], goal: "Goal", seconds: float) -> 
         )
 
 
-def _table(report: "Report") -> Table:
-    """Lay out every candidate, those of the last heat first; a refused one with its reason."""
-    table = Table()
-    titles = ("precision", "runtime", "workers × threads", "decode", "batch", "items/s", "p50 ms", "p99 ms", "CPU ms")
-    for title in (*titles, "mean cosine", "least", "neighbours", ""):
-        table.add_column(title, overflow="fold")
-    chosen = [report.best, *report.proposals]
-    for row in sorted(report.rows, key=lambda row: (row.candidate.precision, -len(row.rounds), -row.items_per_s)):
-        style = "bold green" if row is report.best else "cyan" if row in chosen else None
-        table.add_row(*_cells(row, report), style=style)
+def _fidelities(report: "Report") -> Table:
+    """Lay out what was compared with fp32, once a runtime and precision; what is refused with its reason."""
+    table = _empty_table("runtime", "mean cosine", "least", "neighbours", "")
+    firsts = {_where(row): row for row in reversed(report.rows)}
+    for where, row in reversed(firsts.items()):
+        fidelity = row.fidelity
+        facts = (fidelity.mean_cosine, fidelity.min_cosine, fidelity.neighbours) if fidelity else ()
+        numbers = [f"{value:.5f}" for value in facts] or [""] * 3
+        table.add_row(where, *numbers, f"refused: {escape(row.refused)}" if row.refused else "")
     return table
 
 
-def _cells(row: "Row", report: "Report") -> list[str]:
-    plan, speed, fidelity = row.candidate.plan, row.speed, row.fidelity
-    remark = "best" if row is report.best else "proposed" if row in report.proposals else escape(row.refused)
-    return [
-        row.candidate.precision,
-        f"{plan.runtime} {plan.provider}",
-        f"{plan.workers} × {plan.threads}",
-        str(plan.decode_threads) if plan.decode_threads else "fused",
-        str(plan.max_batch_size),
-        *(
-            [f"{speed.items_per_s:.0f}", f"{speed.p50_ms:.0f}", f"{speed.p99_ms:.0f}", f"{speed.cpu_ms:.1f}"]
-            if speed
-            else [""] * 4
-        ),
-        *(
-            [f"{fidelity.mean_cosine:.5f}", f"{fidelity.min_cosine:.5f}", f"{fidelity.neighbours:.2f}"]
-            if fidelity
-            else [""] * 3
-        ),
-        remark,
-    ]
+def _speeds(report: "Report") -> Table:
+    """Lay out the plans that were measured, of each precision those of the last heat first."""
+    table = _empty_table("runtime", "workers", "batch", "items/s", "p99 ms", "CPU ms", "")
+    for row in sorted(report.rows, key=lambda row: (row.candidate.precision, -len(row.rounds), -row.items_per_s)):
+        plan, speed = row.candidate.plan, row.speed
+        if speed is None:
+            continue
+        workers = f"{plan.workers} × {plan.threads}" + (f" + {plan.decode_threads}" if plan.decode_threads else "")
+        remark = "best" if row is report.best else "offered" if row in report.proposals else escape(row.refused)
+        table.add_row(
+            _where(row),
+            workers,
+            str(plan.max_batch_size),
+            f"{speed.items_per_s:.0f}",
+            f"{speed.p99_ms:.0f}",
+            f"{speed.cpu_ms:.1f}",
+            remark,
+            style="bold" if remark == "best" else None,
+        )
+    return table
+
+
+def _empty_table(*titles: str) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for title in titles:
+        table.add_column(title, no_wrap=bool(title), min_width=None if title else 8)  # only remarks wrap
+    return table
+
+
+def _where(row: "Row") -> str:
+    plan = row.candidate.plan
+    return f"{plan.runtime} {plan.provider} {row.candidate.precision}"
 
 
 def _propose(report: "Report", backbone: str) -> None:
