@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from extractor.plan import Plan, cores
+from extractor.plan import Plan, changed, cores, default_plan
 
-WINDOW = 4  # batches among whose items texts are sorted by length
+WINDOW = 4  # batches that are prepared ahead; among their items texts are sorted by length
 CPU_BATCHES = {"image": (1, 8), "text": (16, 32)}  # of workers with one thread each
 CPU_WIDE_BATCHES = {"image": (8, 32), "text": (32, 64)}  # of one worker with all threads
 GPU_BATCHES = {"image": (16, 32, 64), "text": (32, 64, 128)}
@@ -45,27 +45,23 @@ def _cpu(modality: str, runtime: str, provider: str) -> Iterator[Plan]:
     n = cores()
     for workers, threads in [(n, 1), (n // 2, 2)] if n >= 4 else [(n, 1)]:
         for size in CPU_BATCHES[modality]:
-            yield _plan(modality, runtime, provider, workers, threads, 0, size)
+            yield _plan(modality, runtime, provider, workers=workers, threads=threads, max_batch_size=size)
     if n > 1:
         for size in CPU_WIDE_BATCHES[modality]:
-            yield _plan(modality, runtime, provider, 1, n, n if modality == "image" else 0, size)
+            decode_threads = n if modality == "image" else 0  # texts cost next to nothing to prepare
+            yield _plan(
+                modality, runtime, provider, workers=1, threads=n, decode_threads=decode_threads, max_batch_size=size
+            )
 
 
 def _gpu(modality: str, runtime: str, provider: str) -> Iterator[Plan]:
     for workers in GPU_WORKERS:
         for size in GPU_BATCHES[modality]:
-            yield _plan(modality, runtime, provider, workers, 1, max(1, cores() - workers), size)
+            yield _plan(modality, runtime, provider, workers=workers, max_batch_size=size)
 
 
-def _plan(
-    modality: str, runtime: str, provider: str, workers: int, threads: int, decode_threads: int, size: int
-) -> Plan:
-    return Plan(
-        runtime=runtime,
-        provider=provider,
-        workers=workers,
-        threads=threads,
-        decode_threads=decode_threads,
-        max_batch_size=size,
-        window=WINDOW * size if modality == "text" or decode_threads else size,
-    )
+def _plan(modality: str, runtime: str, provider: str, **changes: int) -> Plan:
+    """Return the default plan with some fields set anew, and a window that fits the batch."""
+    plan = changed(default_plan(modality, provider, runtime), **changes)
+    fused = modality == "image" and plan.decode_threads == 0
+    return changed(plan, window=plan.max_batch_size * (1 if fused else WINDOW))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from extractor import runtime
 from extractor.backbone import Backbone
 from extractor.derive import REFERENCE, derive
-from extractor.errors import BackboneError, TuneError
+from extractor.errors import BackboneError, InferenceFailed, TuneError
 from extractor.outcome import Embedding
 from extractor.pipeline import Extractor
 from extractor.plan import Plan, cores
@@ -215,7 +215,7 @@ def _measure(row: Row, items: Sequence[bytes], goal: Goal, *, seconds: float) ->
     try:
         with Extractor.load(row.folder, plan=row.candidate.plan) as extractor:
             row.rounds.append(measure_speed(extractor, items, callers=goal.callers, seconds=seconds))
-    except BackboneError as error:
+    except (BackboneError, InferenceFailed) as error:
         row.refused = str(error)
 
 

@@ -1,5 +1,6 @@
 """Tuning: what is measured, what is refused, and what is only proposed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from extractor import Extractor, runtime
 from extractor.backbone import Backbone
 from extractor.errors import TuneError, UndecodableItem
-from extractor.plan import Plan
+from extractor.plan import Plan, default_plan
+from extractor.prepare import load_prepare
 from extractor.spec import read_spec
 from extractor.tune.candidates import candidates
 from extractor.tune.fidelity import Floor, embed_alone, measure_fidelity
@@ -75,6 +77,20 @@ def test_a_precision_below_the_floor_is_refused_with_its_reason(tmp_path: Path) 
     assert report.proposals == []
 
 
+@pytest.mark.skipif(not HAS_BF16, reason="this processor does not compute in bf16")
+@pytest.mark.parametrize(("name", "modality"), [("efficientnet-lite0", "image"), ("minilm-l6", "text")])
+def test_bf16_of_the_built_in_backbones_meets_the_floor(backbones: Path, name: str, modality: str) -> None:
+    folder = backbones / name
+    spec = read_spec(folder)
+    prepare = load_prepare(spec, folder)
+    arrays = [prepare(item).array for item in load_items(modality)[:48]]
+    reference = embed_alone(Backbone.load(folder, spec), arrays)
+    bf16 = Backbone.load(folder, replace(spec, precision="bf16"), Plan(runtime="openvino"))
+    fidelity = measure_fidelity(bf16, arrays, reference)
+    assert Floor().misses(fidelity) == ""
+    assert fidelity.mean_cosine < 0.999999  # it is not fp32 by another name
+
+
 def test_a_p99_that_none_meets_is_an_error_that_names_the_least(tiny_image: Path) -> None:
     with pytest.raises(TuneError, match=r"p99 of 0.001 ms with 32 callers, the least is \d+ ms; name a longer one"):
         tune(tiny_image, IMAGES, Goal(p99_ms=0.001), seconds=0)
@@ -91,6 +107,7 @@ def test_candidates_have_the_precision_and_no_two_are_the_same() -> None:
         fp32 = candidates(modality, "fp32", available)
         bf16 = candidates(modality, "bf16", available)
         assert len(set(fp32)) == len(fp32)
+        assert default_plan(modality, "cpu") in [one.plan for one in fp32]
         assert {(one.plan.runtime, one.plan.provider) for one in fp32} == {
             ("onnxruntime", "cuda"),
             ("onnxruntime", "cpu"),
