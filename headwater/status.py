@@ -41,6 +41,8 @@ _CODES: dict[type[CallError], grpc.StatusCode] = {
     errors.RuntimeMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BackboneError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ExportError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.TuneError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PlanNotStored: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InferenceFailed: grpc.StatusCode.INTERNAL,
     errors.RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,

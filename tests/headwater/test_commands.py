@@ -12,7 +12,7 @@ from extractor import Extractor
 from headwater.process import ServerProcess
 from tests.tiny import flat, png
 
-COMMANDS = ("demo", "export", "backbones", "serve", "extract")
+COMMANDS = ("demo", "export", "backbones", "tune", "serve", "extract")
 
 
 def headwater(*arguments: object, home: Path | None = None) -> "subprocess.CompletedProcess[str]":
