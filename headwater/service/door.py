@@ -36,6 +36,10 @@ ROLES_FOR: dict[str, frozenset[Role]] = {
     "ExtractStream": frozenset({Role.EXTRACT}),
     "ListBackbones": EVERY_ROLE,
     "GetBackbone": EVERY_ROLE,
+    **dict.fromkeys(
+        ("LoadBackbone", "UnloadBackbone", "ReplaceBackbone", "Drain", "SetLogLevel", "GetServerStatus"),
+        frozenset({Role.ADMIN}),
+    ),
 }
 
 # The queue did not take the items, and so they cost their key nothing.
