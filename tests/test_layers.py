@@ -27,8 +27,8 @@ EXTRACTOR_ROWS: list[set[str]] = [
 CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"heads", "fewshot", "evaluate"}]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
-    {"status"},
-    {"convert"},
+    {"status", "keys"},
+    {"convert", "keyring"},
     {"service", "client"},
     {"server", "process"},
     {"demo"},
