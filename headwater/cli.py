@@ -35,6 +35,7 @@ _RUNTIME = "'headwater[cpu]', or 'headwater[gpu]' beside an NVIDIA GPU"
 _CLASSIFIERS = "'headwater[classifiers]'"
 _BROUGHT_BY = {
     **dict.fromkeys(("blake3", "grpc_health", "grpc_reflection", "onnxruntime", "PIL", "tokenizers"), _RUNTIME),
+    "prometheus_client": _RUNTIME,
     **dict.fromkeys(("faiss", "matplotlib", "sklearn"), _CLASSIFIERS),
 }
 

@@ -22,6 +22,7 @@ from headwater.service.calls import Calls
 from headwater.service.extractor import ExtractorService
 from headwater.service.health import EXTRACTOR_SERVICE, Health
 from headwater.service.lenient import Registry
+from headwater.service.sight import Sight
 from headwater.v1 import extractor_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,12 @@ class ServerSettings:
 
 
 async def serve(
-    extractors: Mapping[str, Extractor], settings: ServerSettings, *, ready: Callable[[str], None], stop: asyncio.Event
+    extractors: Mapping[str, Extractor],
+    settings: ServerSettings,
+    *,
+    ready: Callable[[str], None],
+    stop: asyncio.Event,
+    sight: Sight | None = None,
 ) -> None:
     """Serve extractors until `stop` is set, then drain and close them.
 
@@ -67,6 +73,8 @@ async def serve(
     ready : callable
         Called with `host:port` once calls are answered.
     stop : asyncio.Event
+    sight : Sight, optional
+        What is to show of it; its owner closes it.
 
     Raises
     ------
@@ -76,7 +84,8 @@ async def serve(
     try:
         server = _server(settings)
         servicer = health.aio.HealthServicer()
-        calls, health_of_backbones = Calls(), Health(servicer, extractors)
+        calls, health_of_backbones = Calls(sight), Health(servicer, extractors)
+        calls.sight.watch_server(extractors, health_of_backbones.serves, lambda: calls.running)
         _register(server, servicer, ExtractorService(extractors, calls, settings.limits))
         await health_of_backbones.start()
         address = _bind(server, settings)
@@ -94,7 +103,13 @@ async def serve(
         await asyncio.to_thread(_close, extractors)
 
 
-def run(extractors: Mapping[str, Extractor], settings: ServerSettings, *, ready: Callable[[str], None]) -> None:
+def run(
+    extractors: Mapping[str, Extractor],
+    settings: ServerSettings,
+    *,
+    ready: Callable[[str], None],
+    sight: Sight | None = None,
+) -> None:
     """Serve extractors until SIGTERM or SIGINT; raises ServerNotStarted when the address cannot be bound."""
 
     async def until_signalled() -> None:
@@ -102,7 +117,7 @@ def run(extractors: Mapping[str, Extractor], settings: ServerSettings, *, ready:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await serve(extractors, settings, ready=ready, stop=stop)
+        await serve(extractors, settings, ready=ready, stop=stop, sight=sight)
 
     asyncio.run(until_signalled())
 

@@ -1,10 +1,10 @@
 """`headwater serve`: backbones -> a gRPC port, until SIGTERM."""
 
-import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headwater import logs
 from headwater.console import err, out
 from headwater.errors import ServerNotStarted
 
@@ -76,6 +76,27 @@ def serve(
             envvar="HEADWATER_DRAIN_S",
         ),
     ] = 10.0,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port for Prometheus; 0 takes a free one. By default none.",
+            envvar="HEADWATER_METRICS_PORT",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address of that port; it asks for no key.", envvar="HEADWATER_METRICS_HOST")
+    ] = "127.0.0.1",
+    log_format: Annotated[logs.Form, typer.Option(help="Of the lines on stderr.", envvar="HEADWATER_LOG_FORMAT")] = (
+        logs.Form.text
+    ),
+    log_level: Annotated[
+        logs.Level,
+        typer.Option(
+            help="`debug`: a line a call; `info`: those that failed or were slow.", envvar="HEADWATER_LOG_LEVEL"
+        ),
+    ] = logs.Level.info,
 ) -> None:
     """Serve backbones over gRPC, with health and reflection on the same port, until SIGTERM or Ctrl-C.
 
@@ -85,8 +106,9 @@ def serve(
     from extractor.limits import Limits
     from headwater import server
     from headwater.convert import RequestLimits
+    from headwater.service.sight import Sight, SightSettings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(log_format, log_level)
     limits = Limits(
         max_item_bytes=max_item_mib * MIB,
         max_text_bytes=max_text_kib * 1024,
@@ -120,10 +142,13 @@ def serve(
     def ready(address: str) -> None:
         for name, extractor in extractors.items():
             err.print(f"{name}: {extractor.dim}-d, {extractor.backbone.provider}, fingerprint {extractor.fingerprint}")
+        if sight.metrics_url:
+            err.print(f"metrics at {sight.metrics_url}", soft_wrap=True)
         out.print(f"headwater serves {', '.join(extractors)} at {address}", soft_wrap=True)
         out.file.flush()
 
-    server.run(extractors, settings, ready=ready)
+    with Sight.opened(SightSettings(metrics_host=metrics_host, metrics_port=metrics_port)) as sight:
+        server.run(extractors, settings, ready=ready, sight=sight)
     err.print("stopped")
 
 

@@ -40,6 +40,7 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
             items = convert.to_items(request)
             self._check_items(len(items))
             outcomes, times = await _extract(extractor, items, call)
+            self._calls.sight.extracted(call, extractor.spec.name, outcomes, times)
             return convert.from_outcomes(extractor.spec, outcomes, times)
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
