@@ -133,6 +133,7 @@ def test_the_walk_sees_imports() -> None:
         ("import headwater.client", {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3", "matplotlib"}),
         ("import headwater; headwater.Client", {"onnxruntime", "PIL", "sklearn", "torch", "faiss"}),
         ("import headwater.cli", {"onnxruntime", "PIL", "sklearn", "torch", "faiss", "matplotlib", "pyarrow"}),
+        ("import headwater.server", {"opentelemetry", "sklearn", "torch", "faiss"}),
         ("import extractor", {"onnxruntime", "PIL", "torch", "tokenizers"}),
         ("import extractor; extractor.Extractor", {"torch", "sklearn", "faiss", "grpc"}),
         ("import extractor.zoo", {"torch", "transformers", "onnx"}),

@@ -88,6 +88,13 @@ def serve(
     metrics_host: Annotated[
         str, typer.Option(help="Address of that port; it asks for no key.", envvar="HEADWATER_METRICS_HOST")
     ] = "127.0.0.1",
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Where OpenTelemetry traces go, as http://host:4317; by default nowhere.",
+            envvar=["HEADWATER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        ),
+    ] = None,
     log_format: Annotated[logs.Form, typer.Option(help="Of the lines on stderr.", envvar="HEADWATER_LOG_FORMAT")] = (
         logs.Form.text
     ),
@@ -147,7 +154,8 @@ def serve(
         out.print(f"headwater serves {', '.join(extractors)} at {address}", soft_wrap=True)
         out.file.flush()
 
-    with Sight.opened(SightSettings(metrics_host=metrics_host, metrics_port=metrics_port)) as sight:
+    shown = SightSettings(metrics_host=metrics_host, metrics_port=metrics_port, otlp_endpoint=otlp_endpoint)
+    with Sight.opened(shown) as sight:
         server.run(extractors, settings, ready=ready, sight=sight)
     err.print("stopped")
 

@@ -8,7 +8,7 @@ line says how many were left out; a call that failed through the server's own fa
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,12 +19,14 @@ from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.stages import StageTimes
 from headwater import logs
+from headwater.errors import ServerNotStarted
 from headwater.service.gauges import Gauges
 from headwater.service.metrics import Metrics
 from headwater.service.metrics_port import metrics_port
 
 if TYPE_CHECKING:
     from headwater.service.calls import Call
+    from headwater.service.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +46,13 @@ class SightSettings:
         There are no keys on this port, so by default this machine only.
     metrics_port : int, optional
         0 takes a free one; by default there are no metrics.
+    otlp_endpoint : str, optional
+        Where traces go, as `http://host:4317`; by default nowhere.
     """
 
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
+    otlp_endpoint: str | None = None
 
 
 class Sight:
@@ -58,10 +63,14 @@ class Sight:
     metrics : Metrics, optional
     metrics_url : str
         Where they are scraped; "" where they are not.
+    traces : Traces, optional
     """
 
-    def __init__(self, metrics: Metrics | None = None, *, metrics_url: str = "") -> None:
+    def __init__(
+        self, metrics: Metrics | None = None, *, metrics_url: str = "", traces: "Traces | None" = None
+    ) -> None:
         self._metrics = metrics
+        self._traces = traces
         self.metrics_url = metrics_url
         self._budget = _Budget()
 
@@ -75,7 +84,8 @@ class Sight:
                 metrics = Metrics()
                 port = metrics_port(metrics.registry, host=settings.metrics_host, port=settings.metrics_port)
                 url = stack.enter_context(port)
-            yield cls(metrics, metrics_url=url)
+            traces = stack.enter_context(_traces(settings.otlp_endpoint)) if settings.otlp_endpoint else None
+            yield cls(metrics, metrics_url=url, traces=traces)
 
     def watch_server(
         self, extractors: Mapping[str, Extractor], serves: Callable[[str], bool], running: Callable[[], int]
@@ -94,18 +104,24 @@ class Sight:
     def began(self, call: "Call") -> None:
         """See a call begin; what is logged from here on carries its id."""
         logs.request_id.set(call.request_id)
+        if self._traces is not None:
+            self._traces.began(call)
 
     def extracted(self, call: "Call", backbone: str, outcomes: Sequence[Outcome], times: StageTimes) -> None:
         """See items of a call answered; `backbone` is the name of one that is served."""
         call.n_items += len(outcomes)
         if self._metrics is not None:
             self._metrics.extracted(backbone, outcomes, times)
+        if self._traces is not None:
+            self._traces.extracted(call, backbone, len(outcomes), times)
 
     def ended(self, call: "Call", code: grpc.StatusCode) -> None:
         """See a call end."""
         seconds = time.monotonic() - call.begun_s
         if self._metrics is not None:
             self._metrics.ended(call.method, code, call.error, seconds)
+        if self._traces is not None:
+            self._traces.ended(call, code)
         self._log(call, code, seconds)
 
     def _log(self, call: "Call", code: grpc.StatusCode, seconds: float) -> None:
@@ -123,6 +139,19 @@ class Sight:
         left_out = f" ({left} more calls had no line)" if (left := self._budget.left_out()) else ""
         message = "%s %s in %.1f ms, %d items%s%s"
         log.log(level, message, call.method, code.name, fields["ms"], call.n_items, why, left_out, extra=fields)
+
+
+def _traces(endpoint: str) -> "AbstractContextManager[Traces]":
+    if not endpoint.startswith(("http://", "https://")):
+        raise ServerNotStarted(f"the endpoint for traces is {endpoint!r}; write it as http://host:4317, or https://")
+    try:
+        from headwater.service.traces import Traces
+    except ModuleNotFoundError as error:
+        raise ServerNotStarted(
+            f"traces are to go to {endpoint}, but {error.name} is not installed: pip install 'headwater[otel]', "
+            "or unset --otlp-endpoint and OTEL_EXPORTER_OTLP_ENDPOINT"
+        ) from None
+    return Traces.opened(endpoint)
 
 
 def _level(code: grpc.StatusCode, seconds: float) -> int:
