@@ -14,6 +14,7 @@ from headwater.commands.export import export
 from headwater.commands.extract import extract
 from headwater.commands.keys import keys
 from headwater.commands.serve import serve
+from headwater.commands.top import top
 from headwater.console import err
 from headwater.errors import HeadwaterError
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, serve, extract):
+for command in (demo, export, backbones, serve, top, extract):
     app.command()(command)
 app.add_typer(keys, name="keys")
 

@@ -27,7 +27,7 @@ EXTRACTOR_ROWS: list[set[str]] = [
 CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"heads", "fewshot", "evaluate"}]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
-    {"status", "keys", "logs"},
+    {"status", "keys", "logs", "top"},
     {"convert", "keyring"},
     {"service", "client"},
     {"server", "process"},
