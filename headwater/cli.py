@@ -9,6 +9,7 @@ from rich.markup import escape
 from classifiers.errors import ClassifierError
 from extractor.errors import ExtractorError
 from headwater.commands.backbones import backbones
+from headwater.commands.dashboard import dashboard
 from headwater.commands.demo import demo
 from headwater.commands.export import export
 from headwater.commands.extract import extract
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, serve, top, extract):
+for command in (demo, export, backbones, serve, top, dashboard, extract):
     app.command()(command)
 app.add_typer(keys, name="keys")
 
