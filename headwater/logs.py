@@ -86,4 +86,4 @@ class JsonLines(logging.Formatter):
         facts |= {name: getattr(record, name) for name in _CALL_FIELDS if hasattr(record, name)}
         if record.exc_info:
             facts["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(facts, ensure_ascii=False)
+        return json.dumps(facts)

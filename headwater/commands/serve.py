@@ -1,5 +1,6 @@
 """`headwater serve`: backbones -> a gRPC port, until SIGTERM."""
 
+import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,8 @@ from headwater.errors import ServerNotStarted
 
 if TYPE_CHECKING:
     from extractor.pipeline import Extractor
+
+log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 
@@ -148,16 +151,17 @@ def serve(
 
     def ready(address: str) -> None:
         for name, extractor in extractors.items():
-            err.print(f"{name}: {extractor.dim}-d, {extractor.backbone.provider}, fingerprint {extractor.fingerprint}")
+            facts = (name, extractor.dim, extractor.backbone.provider, extractor.fingerprint)
+            log.info("%s: %d-d, %s, fingerprint %s", *facts)
         if sight.metrics_url:
-            err.print(f"metrics at {sight.metrics_url}", soft_wrap=True)
+            log.info("metrics at %s", sight.metrics_url)
         out.print(f"headwater serves {', '.join(extractors)} at {address}", soft_wrap=True)
         out.file.flush()
 
     shown = SightSettings(metrics_host=metrics_host, metrics_port=metrics_port, otlp_endpoint=otlp_endpoint)
     with Sight.opened(shown) as sight:
         server.run(extractors, settings, ready=ready, sight=sight)
-    err.print("stopped")
+    log.info("stopped")
 
 
 def _all_installed() -> list[str]:

@@ -11,7 +11,6 @@ import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
 
 from extractor.errors import (
-    BackboneError,
     Cancelled,
     Closed,
     ExtractorError,
@@ -30,18 +29,17 @@ COSTS = (1, 4, 16, 64, 256, 1024, 4096, 16384)  # images, or tokens
 STAGES = ("queue", "decode", "inference", "cache")
 
 # The stage at which an error of a class, or of its nearest ancestor here, ends an item or a call.
-_STAGE_OF: dict[type[ExtractorError], str] = {
+_STAGE_OF: dict[type, str] = {
     ItemError: "decode",
     InferenceFailed: "inference",
     QueueFull: "queue",
     Cancelled: "queue",
     Closed: "queue",
-    BackboneError: "request",
-    ExtractorError: "request",
+    Exception: "request",  # all that is found out before an item is queued
 }
 
 
-def stage_of(error: ExtractorError) -> str:
+def stage_of(error: Exception) -> str:
     """Return the stage at which an error arose: request, queue, decode or inference."""
     return next(_STAGE_OF[kind] for kind in type(error).__mro__ if kind in _STAGE_OF)
 
@@ -110,12 +108,12 @@ class Metrics:
             registry=registry,
         )
 
-    def ended(self, method: str, code: grpc.StatusCode, error: ExtractorError | None, seconds: float) -> None:
+    def ended(self, method: str, code: grpc.StatusCode, error: Exception | None, seconds: float) -> None:
         """Count a call."""
         self._requests.labels(method, code.name).inc()
         self._request_seconds.labels(method).observe(seconds)
         if error is not None:
-            self._request_errors.labels(method, code.name, status.reason_of(error), stage_of(error)).inc()
+            self._request_errors.labels(method, code.name, type(error).__name__, stage_of(error)).inc()
 
     def extracted(self, backbone: str, outcomes: Sequence[Outcome], times: StageTimes) -> None:
         """Count the items of a request, and observe where its time went."""

@@ -95,7 +95,7 @@ class Traces:
     def ended(self, call: "Call", code: grpc.StatusCode) -> None:
         """Close a call's span."""
         span = self._spans.pop(call)
-        span.set_attribute("rpc.grpc.status_code", code.value[0])
+        span.set_attributes({"rpc.grpc.status_code": code.value[0], "headwater.caller": call.caller.name})
         if call.error is not None:
             span.set_attribute("error.type", type(call.error).__name__)
         if code in _ERRORS:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -22,6 +23,7 @@ from extractor.cache.memory import MemoryCache
 from extractor.errors import ExtractorError
 from headwater import logs
 from headwater.errors import ServerNotStarted
+from headwater.service import sight as sight_module
 from headwater.service.metrics import stage_of
 from headwater.service.sight import LINES_PER_S, Sight, SightSettings
 from headwater.status import all_errors
@@ -126,11 +128,9 @@ def test_a_name_that_is_not_served_is_counted_and_never_a_label(server: Served) 
 def test_padding_of_texts_that_differ_in_length_is_told(server: Served) -> None:
     before = server.scrape()
     server.extract("tiny-text", [b"red", b"red dog cat blue"])
-    cost = server.after(before, "headwater_batch_cost_sum", backbone="tiny-text")
-    padding = server.after(before, "headwater_batch_padding_total", backbone="tiny-text")
-    batches = server.after(before, "headwater_batch_size_count", backbone="tiny-text")
-    assert cost == 5
-    assert padding == (3 if batches == 1 else 0)
+    assert server.after(before, "headwater_batch_size_count", backbone="tiny-text") == 1
+    assert server.after(before, "headwater_batch_cost_sum", backbone="tiny-text") == 1 + 4
+    assert server.after(before, "headwater_batch_padding_total", backbone="tiny-text") == 3
 
 
 def test_a_request_id_is_echoed_when_it_is_sound_and_else_made(server: Served) -> None:
@@ -245,6 +245,23 @@ def test_at_debug_every_call_has_a_line(server: Served, lines: list[str], monkey
     server.extract("tiny-image", [png(flat(1)), b""], metadata=[(ID, "mine-2")])
     (line,) = ended(lines, 1)
     assert (line["request_id"], line["code"], line["items"], line["level"]) == ("mine-2", "OK", 2, "DEBUG")
+
+
+def test_a_slow_call_has_a_line(server: Served, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sight_module, "SLOW_S", 0.0)
+    server.extract("tiny-image", [png(flat(1))])
+    (line,) = ended(lines, 1)
+    assert (line["code"], line["level"]) == ("OK", "INFO")
+
+
+def test_the_next_line_says_how_many_were_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(monotonic=lambda: 1.5)
+    monkeypatch.setattr(sight_module, "time", clock)
+    budget = sight_module._Budget()
+    assert [budget.spend() for _ in range(LINES_PER_S + 3)] == [True] * LINES_PER_S + [False] * 3
+    clock.monotonic = lambda: 2.0
+    assert budget.spend()
+    assert (budget.left_out(), budget.left_out()) == (3, 0)
 
 
 def test_many_failing_calls_do_not_fill_the_log(server: Served, lines: list[str]) -> None:

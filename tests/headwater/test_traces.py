@@ -92,6 +92,7 @@ def test_a_call_is_a_span_under_its_callers_with_its_stage_times(tiny_image: Pat
         "headwater.request_id": "mine-1",
         "headwater.backbone": "tiny-image",
         "headwater.items": 2,
+        "headwater.caller": "",
     }
     (event,) = good.events
     assert event.name == "extracted"
