@@ -5,7 +5,8 @@ never a name that a caller sent.
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
@@ -53,86 +54,75 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        self._requests = Counter(
-            "headwater_requests_total", "Calls that have ended.", ["method", "code"], registry=registry
-        )
-        self._request_errors = Counter(
-            "headwater_request_errors_total",
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._requests = self._counter("requests", "Calls that have ended.", "method", "code")
+        self._request_errors = self._counter(
+            "request_errors",
             "Calls that an error ended, by its class and the stage where it arose.",
-            ["method", "code", "reason", "stage"],
-            registry=registry,
+            *("method", "code", "reason", "stage"),
         )
-        self._request_seconds = Histogram(
-            "headwater_request_seconds",
-            "From a call's acceptance to its end.",
-            ["method"],
-            buckets=SECONDS,
-            registry=registry,
+        self._request_seconds = self._histogram(
+            "request_seconds", "From a call's acceptance to its end.", SECONDS, "method"
         )
-        self._items = Counter(
-            "headwater_items_total",
-            "Items answered: computed, cached, or with an error.",
-            ["backbone", "outcome"],
-            registry=registry,
+        self._items = self._counter(
+            "items", "Items answered: computed, cached, or with an error.", "backbone", "outcome"
         )
-        self._item_errors = Counter(
-            "headwater_item_errors_total",
+        self._item_errors = self._counter(
+            "item_errors",
             "Items answered with an error, by its class and the stage where it arose.",
-            ["backbone", "code", "reason", "stage"],
-            registry=registry,
+            *("backbone", "code", "reason", "stage"),
         )
-        self._stage_seconds = Histogram(
-            "headwater_stage_seconds",
+        self._stage_seconds = self._histogram(
+            "stage_seconds",
             "Of one request: its longest wait in the queue; decoding and inference, summed over its items; the cache.",
-            ["backbone", "stage"],
-            buckets=STAGE_SECONDS,
-            registry=registry,
+            STAGE_SECONDS,
+            *("backbone", "stage"),
         )
-        self._batch_size = Histogram(
-            "headwater_batch_size", "Items in one forward.", ["backbone"], buckets=BATCH_SIZES, registry=registry
+        self._batch_size = self._histogram("batch_size", "Items in one forward.", BATCH_SIZES, "backbone")
+        self._batch_cost = self._histogram(
+            "batch_cost", "Images or tokens in one forward, without padding.", COSTS, "backbone"
         )
-        self._batch_cost = Histogram(
-            "headwater_batch_cost",
-            "Images or tokens in one forward, without padding.",
-            ["backbone"],
-            buckets=COSTS,
-            registry=registry,
-        )
-        self._batch_padding = Counter(
-            "headwater_batch_padding_total",
+        self._batch_padding = self._counter(
+            "batch_padding",
             "What was padded, in images or tokens; the waste is padding / (padding + headwater_batch_cost_sum).",
-            ["backbone"],
-            registry=registry,
+            "backbone",
         )
 
     def ended(self, method: str, code: grpc.StatusCode, error: Exception | None, seconds: float) -> None:
         """Count a call."""
-        self._requests.labels(method, code.name).inc()
-        self._request_seconds.labels(method).observe(seconds)
+        self._requests(method, code.name).inc()
+        self._request_seconds(method).observe(seconds)
         if error is not None:
-            self._request_errors.labels(method, code.name, type(error).__name__, stage_of(error)).inc()
+            self._request_errors(method, code.name, type(error).__name__, stage_of(error)).inc()
 
     def extracted(self, backbone: str, outcomes: Sequence[Outcome], times: StageTimes) -> None:
         """Count the items of a request, and observe where its time went."""
         for kind, number in Tally(map(_kind_of, outcomes)).items():
-            self._items.labels(backbone, kind).inc(number)
+            self._items(backbone, kind).inc(number)
         self._count_errors(backbone, (outcome.error for outcome in outcomes if outcome.error is not None))
         for stage in STAGES:
-            self._stage_seconds.labels(backbone, stage).observe(getattr(times, f"{stage}_ms") / 1000)
+            self._stage_seconds(backbone, stage).observe(getattr(times, f"{stage}_ms") / 1000)
 
     def batch(self, backbone: str, facts: BatchFacts) -> None:
         """Observe one forward; called in workers' threads."""
-        self._batch_size.labels(backbone).observe(facts.n_items)
-        self._batch_cost.labels(backbone).observe(facts.cost)
-        self._batch_padding.labels(backbone).inc(facts.padded_cost - facts.cost)
+        self._batch_size(backbone).observe(facts.n_items)
+        self._batch_cost(backbone).observe(facts.cost)
+        self._batch_padding(backbone).inc(facts.padded_cost - facts.cost)
+
+    # `cache` in front of `labels` takes a third off what a call costs, and is bounded as the labels are.
+
+    def _counter(self, name: str, what: str, *labels: str) -> Callable[..., Counter]:
+        return cache(Counter(f"headwater_{name}_total", what, labels, registry=self.registry).labels)
+
+    def _histogram(self, name: str, what: str, buckets: Sequence[float], *labels: str) -> Callable[..., Histogram]:
+        return cache(Histogram(f"headwater_{name}", what, labels, buckets=buckets, registry=self.registry).labels)
 
     def _count_errors(self, backbone: str, errors: Iterable[ExtractorError]) -> None:
         for error in errors:
             code, reason = status.code_of(error).name, status.reason_of(error)
-            self._item_errors.labels(backbone, code, reason, stage_of(error)).inc()
+            self._item_errors(backbone, code, reason, stage_of(error)).inc()
 
 
 def _kind_of(outcome: Outcome) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import threading
 import time
 import urllib.error
@@ -188,6 +189,19 @@ def test_a_taken_metrics_port_is_an_error_that_says_what_to_do() -> None:
             pass
     with pytest.raises(urllib.error.URLError):  # and it is closed at the end
         urllib.request.urlopen(one.metrics_url, timeout=5)
+
+
+def test_who_connects_and_says_nothing_is_let_go_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("headwater.service.metrics_port.TIMEOUT_S", 0.1)
+    with Sight.opened(SightSettings(metrics_port=0)) as one:
+        port = int(one.metrics_url.removesuffix("/metrics").rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
+            assert silent.recv(1) == b""
+        with urllib.request.urlopen(one.metrics_url, timeout=10) as reply:
+            assert reply.status == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_every_error_has_a_stage() -> None:
