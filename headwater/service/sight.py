@@ -126,7 +126,9 @@ class Sight:
 
     def _log(self, call: "Call", code: grpc.StatusCode, seconds: float) -> None:
         level = _level(code, seconds)
-        if not log.isEnabledFor(level) or (level == logging.INFO and not self._budget.spend()):
+        if not log.isEnabledFor(level):
+            return
+        if level == logging.INFO and not log.isEnabledFor(logging.DEBUG) and not self._budget.spend():
             return
         fields = {
             "method": call.method,

@@ -148,7 +148,7 @@ def test_a_request_id_is_echoed_when_it_is_sound_and_else_made(server: Served) -
     assert all(len(one) == 16 and int(one, 16) >= 0 for one in fresh)
 
 
-def test_gauges_tell_what_waits_and_a_cancelled_call_is_counted_as_such(tiny_image: Path) -> None:
+def test_gauges_tell_what_waits_and_callers_that_leave_or_are_late_are_counted_as_such(tiny_image: Path) -> None:
     go, entered = threading.Event(), threading.Event()
     extractor = Extractor.load(tiny_image, workers=1)
     forward = extractor.backbone.forward
@@ -174,6 +174,9 @@ def test_gauges_tell_what_waits_and_a_cancelled_call_is_counted_as_such(tiny_ima
         assert now["headwater_running_calls", frozenset()] == 2
         waiting.cancel()
         one.wait_for_requests(before, 1, method="Extract", code="CANCELLED")
+        with pytest.raises(grpc.RpcError):
+            one.stub.Extract(pb.ExtractRequest(items=[pb.Item(data=png(flat(4)))]), timeout=0.1)
+        one.wait_for_requests(before, 1, method="Extract", code="DEADLINE_EXCEEDED")
         go.set()
         running.result(20)
         one.wait_for_requests(before, 1, method="Extract", code="OK")
@@ -259,6 +262,10 @@ def test_at_debug_every_call_has_a_line(server: Served, lines: list[str], monkey
     server.extract("tiny-image", [png(flat(1)), b""], metadata=[(ID, "mine-2")])
     (line,) = ended(lines, 1)
     assert (line["request_id"], line["code"], line["items"], line["level"]) == ("mine-2", "OK", 2, "DEBUG")
+    for _ in range(5 * LINES_PER_S):
+        with pytest.raises(grpc.RpcError):
+            server.extract("nope", [])
+    assert len(ended(lines, 1 + 5 * LINES_PER_S)) == 1 + 5 * LINES_PER_S
 
 
 def test_a_slow_call_has_a_line(server: Served, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
