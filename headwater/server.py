@@ -85,7 +85,7 @@ async def serve(
         server = _server(settings)
         servicer = health.aio.HealthServicer()
         calls, health_of_backbones = Calls(sight), Health(servicer, extractors)
-        calls.sight.watch_server(extractors, health_of_backbones.serves, lambda: calls.running)
+        calls.sight.watch_server(lambda: extractors, health_of_backbones.serves, lambda: calls.running)
         _register(server, servicer, ExtractorService(extractors, calls, settings.limits))
         await health_of_backbones.start()
         address = _bind(server, settings)

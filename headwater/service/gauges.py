@@ -14,8 +14,8 @@ class Gauges(Collector):
 
     Parameters
     ----------
-    extractors : mapping of str to Extractor
-        What is served, at any moment.
+    served : callable
+        What is served now: a mapping of str to Extractor that nobody changes any more.
     serves : callable
         Whether the backbone of a name passed its last forward.
     running : callable
@@ -23,15 +23,15 @@ class Gauges(Collector):
     """
 
     def __init__(
-        self, extractors: Mapping[str, Extractor], serves: Callable[[str], bool], running: Callable[[], int]
+        self, served: Callable[[], Mapping[str, Extractor]], serves: Callable[[str], bool], running: Callable[[], int]
     ) -> None:
-        self._extractors = extractors
+        self._served = served
         self._serves = serves
         self._running = running
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read them all."""
-        served = dict(self._extractors)
+        served = self._served()
         yield GaugeMetricFamily("headwater_running_calls", "Calls that run.", self._running())
         yield from _queues(served)
         yield from _cache(served)

@@ -88,16 +88,19 @@ class Sight:
             yield cls(metrics, metrics_url=url, traces=traces)
 
     def watch_server(
-        self, extractors: Mapping[str, Extractor], serves: Callable[[str], bool], running: Callable[[], int]
+        self, served: Callable[[], Mapping[str, Extractor]], serves: Callable[[str], bool], running: Callable[[], int]
     ) -> None:
-        """Read what is served, whether it serves and how many calls run whenever metrics are scraped."""
+        """Read what is served, whether it serves and how many calls run whenever metrics are scraped.
+
+        `served` is called in the thread of whoever scrapes, and gives a mapping that nobody changes any more.
+        """
         if self._metrics is not None:
-            self._metrics.registry.register(Gauges(extractors, serves, running))
-        for name, extractor in extractors.items():
+            self._metrics.registry.register(Gauges(served, serves, running))
+        for name, extractor in served().items():
             self.watch(name, extractor)
 
     def watch(self, name: str, extractor: Extractor) -> None:
-        """Observe the batches of one backbone."""
+        """Observe the batches of one backbone, from now on."""
         if self._metrics is not None:
             extractor.on_batch(partial(self._metrics.batch, name))
 
