@@ -12,7 +12,10 @@ from extractor import Extractor
 from headwater.process import ServerProcess
 from tests.tiny import flat, png
 
-COMMANDS = ("demo", "export", "backbones", "tune", "serve", "extract", "keys add", "keys list", "keys revoke")
+COMMANDS = (
+    *("demo", "export", "backbones", "tune", "serve", "top", "dashboard", "extract"),
+    *("keys add", "keys list", "keys revoke"),
+)
 
 
 def headwater(*arguments: object, home: Path | None = None) -> "subprocess.CompletedProcess[str]":
