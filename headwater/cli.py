@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from classifiers.errors import ClassifierError
 from extractor.errors import ExtractorError
+from headwater.commands.admin import admin
 from headwater.commands.backbones import backbones
 from headwater.commands.demo import demo
 from headwater.commands.export import export
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for command in (demo, export, backbones, serve, extract):
     app.command()(command)
+app.add_typer(admin, name="admin")
 
 
 # Which extra brings a module that a command found missing.

@@ -18,10 +18,12 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from extractor.pipeline import Extractor
 from headwater.convert import RequestLimits
 from headwater.errors import ServerNotStarted
+from headwater.service.admin import ADMIN_SERVICE, AdminService
 from headwater.service.calls import Calls
 from headwater.service.extractor import ExtractorService
 from headwater.service.health import EXTRACTOR_SERVICE, Health
-from headwater.v1 import extractor_pb2_grpc
+from headwater.service.served import Served
+from headwater.v1 import admin_pb2_grpc, extractor_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ class ServerSettings:
         Seconds that running calls have to finish once the server is told to stop.
     max_concurrent_calls : int
         More calls at once are refused with RESOURCE_EXHAUSTED.
+    check_timeout_s : float
+        A session that does not answer its golden items within this time is said not to serve.
     limits : RequestLimits
     """
 
@@ -50,11 +54,17 @@ class ServerSettings:
     port: int = 50051
     drain_s: float = 10.0
     max_concurrent_calls: int = 1024
+    check_timeout_s: float = 10.0
     limits: RequestLimits = field(default_factory=RequestLimits)
 
 
 async def serve(
-    extractors: Mapping[str, Extractor], settings: ServerSettings, *, ready: Callable[[str], None], stop: asyncio.Event
+    extractors: Mapping[str, Extractor],
+    settings: ServerSettings,
+    *,
+    ready: Callable[[str], None],
+    stop: asyncio.Event,
+    load: Callable[[str], Extractor] = Extractor.load,
 ) -> None:
     """Serve extractors until `stop` is set, then drain and close them.
 
@@ -66,17 +76,25 @@ async def serve(
     ready : callable
         Called with `host:port` once calls are answered.
     stop : asyncio.Event
+    load : callable
+        The name of an installed backbone -> its extractor, as the others were loaded; for the admin's calls.
 
     Raises
     ------
     ServerNotStarted
         The address cannot be bound.
     """
+    served = Served(extractors)
     try:
         server = _server(settings)
         servicer = health.aio.HealthServicer()
-        calls, health_of_backbones = Calls(), Health(servicer, extractors)
-        _register(server, servicer, ExtractorService(extractors, calls, settings.limits))
+        calls, admin_calls = Calls(), Calls()  # the admin's are answered while the others drain
+        health_of_backbones = Health(servicer, served, check_timeout_s=settings.check_timeout_s)
+        _register(server, servicer, ExtractorService(served, calls, settings.limits))
+        admin = AdminService(
+            served, health_of_backbones, admin_calls, work=calls, load=load, stop=stop, drain_s=settings.drain_s
+        )
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
         await health_of_backbones.start()
         address = _bind(server, settings)
         await server.start()
@@ -86,14 +104,20 @@ async def serve(
         await health_of_backbones.stop()
         calls.refuse()
         await calls.quiet(settings.drain_s)
-        await asyncio.to_thread(_close, extractors)
+        await asyncio.to_thread(served.close, LAST_WORD_S)
         await calls.quiet(LAST_WORD_S)
         await server.stop(LAST_WORD_S)
     finally:
-        await asyncio.to_thread(_close, extractors)
+        await asyncio.to_thread(served.close, LAST_WORD_S)
 
 
-def run(extractors: Mapping[str, Extractor], settings: ServerSettings, *, ready: Callable[[str], None]) -> None:
+def run(
+    extractors: Mapping[str, Extractor],
+    settings: ServerSettings,
+    *,
+    ready: Callable[[str], None],
+    load: Callable[[str], Extractor] = Extractor.load,
+) -> None:
     """Serve extractors until SIGTERM or SIGINT; raises ServerNotStarted when the address cannot be bound."""
 
     async def until_signalled() -> None:
@@ -101,7 +125,7 @@ def run(extractors: Mapping[str, Extractor], settings: ServerSettings, *, ready:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await serve(extractors, settings, ready=ready, stop=stop)
+        await serve(extractors, settings, ready=ready, stop=stop, load=load)
 
     asyncio.run(until_signalled())
 
@@ -120,7 +144,7 @@ def _server(settings: ServerSettings) -> grpc.aio.Server:
 def _register(server: grpc.aio.Server, servicer: health.aio.HealthServicer, extract: ExtractorService) -> None:
     extractor_pb2_grpc.add_ExtractorServiceServicer_to_server(extract, server)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    names = [EXTRACTOR_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
+    names = [EXTRACTOR_SERVICE, ADMIN_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
     reflection.enable_server_reflection(names, server)
     server.add_generic_rpc_handlers((_reflection_v1(names),))
 
@@ -146,8 +170,3 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
             "choose another with --port (0 takes a free one)"
         )
     return f"{host}:{port}"
-
-
-def _close(extractors: Mapping[str, Extractor]) -> None:
-    for extractor in extractors.values():
-        extractor.close(LAST_WORD_S)

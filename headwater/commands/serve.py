@@ -1,7 +1,9 @@
 """`headwater serve`: backbones -> a gRPC port, until SIGTERM."""
 
 import logging
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -62,6 +64,14 @@ def serve(
             envvar="HEADWATER_DRAIN_S",
         ),
     ] = 10.0,
+    check_timeout_s: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="A session that does not answer within so many seconds is said not to serve.",
+            envvar="HEADWATER_CHECK_TIMEOUT_S",
+        ),
+    ] = 10.0,
 ) -> None:
     """Serve backbones over gRPC, with health and reflection on the same port, until SIGTERM or Ctrl-C.
 
@@ -69,6 +79,7 @@ def serve(
     """
     from extractor.cache.memory import MemoryCache
     from extractor.limits import Limits
+    from extractor.pipeline import Extractor
     from headwater import server
     from headwater.convert import RequestLimits
 
@@ -86,10 +97,12 @@ def serve(
         host=host,
         port=port,
         drain_s=drain_s,
+        check_timeout_s=check_timeout_s,
         max_concurrent_calls=max_concurrent_calls,
         limits=RequestLimits(max_items=max_items, max_message_bytes=max_message_mib * MIB),
     )
-    extractors = _load(names or _all_installed(), cache=cache, provider=provider, workers=workers, limits=limits)
+    load = partial(Extractor.load, cache=cache, provider=provider, workers=workers, limits=limits)
+    extractors = _load(names or _all_installed(), load)
     if host not in ("127.0.0.1", "localhost", "::1", "[::1]"):
         err.print(
             f"[bold yellow]warning:[/] there are neither keys nor TLS: whoever reaches {host} may use this server"
@@ -101,7 +114,7 @@ def serve(
         out.print(f"headwater serves {', '.join(extractors)} at {address}", soft_wrap=True)
         out.file.flush()
 
-    server.run(extractors, settings, ready=ready)
+    server.run(extractors, settings, ready=ready, load=load)
     err.print("stopped")
 
 
@@ -123,14 +136,12 @@ def _export_command() -> str:
     return f"{first}headwater export efficientnet-lite0"
 
 
-def _load(names: list[str], **options: Any) -> "dict[str, Extractor]":
+def _load(names: list[str], load: "Callable[[str], Extractor]") -> "dict[str, Extractor]":
     """Load every backbone, or none."""
-    from extractor.pipeline import Extractor
-
     extractors: dict[str, Extractor] = {}
     try:
         for name in names:
-            extractor = Extractor.load(name, **options)
+            extractor = load(name)
             if extractor.spec.name in extractors:
                 extractor.close()
                 raise ServerNotStarted(f"two backbones are named {extractor.spec.name!r}; name each once")

@@ -73,14 +73,25 @@ class Calls:
         """Tell every call that comes from now on UNAVAILABLE."""
         self._refusing = True
 
-    async def quiet(self, timeout_s: float) -> None:
-        """Wait until no call runs and none has come for a moment, or until the time is over."""
+    @property
+    def running(self) -> int:
+        """How many calls run."""
+        return self._running
+
+    @property
+    def refusing(self) -> bool:
+        """Whether new calls are told UNAVAILABLE."""
+        return self._refusing
+
+    async def quiet(self, timeout_s: float) -> bool:
+        """Wait until no call runs and none has come for a moment; False when the time is over before."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 arrived = -1
                 while self._running or arrived != self._arrived:
                     arrived = self._arrived
                     await asyncio.sleep(MOMENT_S)
+        return self._running == 0
 
 
 def _deadline(context: Context) -> float | None:
