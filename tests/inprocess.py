@@ -18,10 +18,16 @@ class InProcess:
 
     address: str
     stop: Callable[[], object]
+    thread: threading.Thread
 
 
 @contextmanager
-def in_this_process(extractors: Mapping[str, Extractor], settings: ServerSettings | None = None) -> Iterator[InProcess]:
+def in_this_process(
+    extractors: Mapping[str, Extractor],
+    settings: ServerSettings | None = None,
+    *,
+    load: Callable[[str], Extractor] = Extractor.load,
+) -> Iterator[InProcess]:
     """Serve extractors on a free port and yield it; the server has stopped when the block ends."""
     addresses: list[str] = []
     stops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -34,7 +40,7 @@ def in_this_process(extractors: Mapping[str, Extractor], settings: ServerSetting
     async def main() -> None:
         stop = asyncio.Event()
         stops.append((asyncio.get_running_loop(), stop))
-        await serve(extractors, settings or ServerSettings(port=0), ready=ready, stop=stop)
+        await serve(extractors, settings or ServerSettings(port=0), ready=ready, stop=stop, load=load)
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()
@@ -46,7 +52,7 @@ def in_this_process(extractors: Mapping[str, Extractor], settings: ServerSetting
             loop.call_soon_threadsafe(stop.set)
 
     try:
-        yield InProcess(addresses[0], tell)
+        yield InProcess(addresses[0], tell, thread)
     finally:
         tell()
         thread.join(WAIT_S)

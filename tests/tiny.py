@@ -46,7 +46,7 @@ def flat(red: int, green: int = 0, blue: int = 0, size: int = SIZE) -> np.ndarra
     return np.full((size, size, 3), (red, green, blue), np.uint8)
 
 
-def write_tiny_image(folder: Path) -> Path:
+def write_tiny_image(folder: Path, *, pooling: str = "mean") -> Path:
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels", "axes"], ["embeddings"], keepdims=0),
@@ -64,7 +64,7 @@ def write_tiny_image(folder: Path) -> Path:
             name=folder.name,
             modality="image",
             dim=3,
-            pooling="mean",
+            pooling=pooling,
             precision="fp32",
             input={"image": Input("uint8", tuple(shape))},
             preprocess=ImagePreprocess(size=SIZE, crop_fraction=1.0, interpolation="bilinear", mean=(0.0,), std=(1.0,)),
