@@ -89,7 +89,7 @@ class Health:
                 while not await self._check(name, extractor):
                     await asyncio.sleep(RECHECK_S)
         finally:
-            extractor.on_failure(None)
+            extractor.on_failure(_nothing)  # not None: a worker may just have seen that there is someone to tell
 
     async def _suspicion(self, name: str, failed: asyncio.Event) -> None:
         """Wait for an error, or for a request that has run so long that the session may hang: a hang raises nothing."""
@@ -132,6 +132,10 @@ class Health:
                 await self._servicer.set(name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
             for service in ("", EXTRACTOR_SERVICE):
                 await self._servicer.set(service, _status(bool(self._serves) and all(self._serves.values())))
+
+
+def _nothing() -> None:
+    """Nobody watches any more."""
 
 
 def _status(serves: bool) -> "health_pb2.HealthCheckResponse.ServingStatus":
