@@ -6,6 +6,7 @@ from typing import Any, Self
 import grpc
 
 from headwater import status
+from headwater.channel import Access, open_channel
 from headwater.v1 import admin_pb2 as pb
 from headwater.v1 import admin_pb2_grpc
 
@@ -23,6 +24,8 @@ class AdminClient:
         `host:port`.
     timeout_s : float
         For the answer to a call; a server carries a change through also when its caller waits no longer.
+    access : Access, optional
+        The key, with the role `admin`, and certificates.
 
     Examples
     --------
@@ -30,10 +33,12 @@ class AdminClient:
     ...     admin.load("minilm-l6")
     """
 
-    def __init__(self, target: str, *, timeout_s: float = 300.0) -> None:
+    def __init__(self, target: str, *, timeout_s: float = 300.0, access: Access | None = None) -> None:
         self.target = target
         self.timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(target)
+        access = access or Access()
+        self._metadata = access.metadata()
+        self._channel = open_channel(target, access)
         self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)
 
     def load(self, name: str) -> pb.BackboneStatus:
@@ -101,7 +106,7 @@ class AdminClient:
 
     def _ask(self, method: str, request: Any, timeout_s: float | None = None) -> Any:
         try:
-            return getattr(self._stub, method)(request, timeout=timeout_s or self.timeout_s)
+            return getattr(self._stub, method)(request, timeout=timeout_s or self.timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise status.call_error(error) from None
 

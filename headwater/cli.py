@@ -13,6 +13,7 @@ from headwater.commands.backbones import backbones
 from headwater.commands.demo import demo
 from headwater.commands.export import export
 from headwater.commands.extract import extract
+from headwater.commands.keys import keys
 from headwater.commands.serve import serve
 from headwater.console import err
 from headwater.errors import HeadwaterError
@@ -28,6 +29,7 @@ app = typer.Typer(
 for command in (demo, export, backbones, serve, extract):
     app.command()(command)
 app.add_typer(admin, name="admin")
+app.add_typer(keys, name="keys")
 
 
 # Which extra brings a module that a command found missing.

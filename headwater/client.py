@@ -4,6 +4,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from extractor.errors import BackboneChanged, ItemError
 from extractor.items import Item, as_bytes, check_several
 from extractor.outcome import Embedding, Outcome, stack
 from headwater import convert, status
+from headwater.channel import Access, open_channel
 from headwater.convert import BackboneInfo, RequestLimits
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
@@ -73,6 +75,13 @@ class Client:
         Whose embeddings are asked for where a call names none; a server of a single backbone needs no name.
     timeout_s : float
         For the answer to one request; long lists are split over several.
+    key, ca, cert, cert_key : optional
+        API key, authorities, certificate and its private key: see `headwater.channel.Access`.
+
+    Raises
+    ------
+    CredentialsInvalid
+        One of them cannot be used.
 
     Examples
     --------
@@ -80,11 +89,23 @@ class Client:
     ...     X = client.extract(["a text", "another"])
     """
 
-    def __init__(self, target: str, *, backbone: str = "", timeout_s: float = 120.0) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        backbone: str = "",
+        timeout_s: float = 120.0,
+        key: str | None = None,
+        ca: str | Path | None = None,
+        cert: str | Path | None = None,
+        cert_key: str | Path | None = None,
+    ) -> None:
         self.target = target
         self.backbone = backbone
         self.timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(target, _OPTIONS)
+        access = Access(key=key, ca=ca, cert=cert, cert_key=cert_key)
+        self._metadata = access.metadata()
+        self._channel = open_channel(target, access, _OPTIONS)
         self._stub = extractor_pb2_grpc.ExtractorServiceStub(self._channel)
         self._known: dict[str, BackboneInfo] = {}
 
@@ -122,9 +143,7 @@ class Client:
         try:
             for part in _slices(check_several(items), info):
                 request = convert.from_items(info.name, part.items)
-                running.append(
-                    (part, self._stub.Extract.future(request, timeout=self.timeout_s) if part.items else None)
-                )
+                running.append((part, self._extracting(request) if part.items else None))
                 if len(running) == REQUESTS_IN_FLIGHT:
                     yield from self._answer(*running.popleft(), info)
             while running:
@@ -139,7 +158,9 @@ class Client:
         name = backbone or self.backbone
         if name not in self._known:
             try:
-                message = self._stub.GetBackbone(pb.GetBackboneRequest(name=name), timeout=self.timeout_s)
+                message = self._stub.GetBackbone(
+                    pb.GetBackboneRequest(name=name), timeout=self.timeout_s, metadata=self._metadata
+                )
             except grpc.RpcError as error:
                 raise status.call_error(error) from None
             self._known[name] = convert.to_backbone(message)
@@ -148,7 +169,9 @@ class Client:
     def backbones(self) -> list[BackboneInfo]:
         """Return the facts of every backbone that the server serves."""
         try:
-            response = self._stub.ListBackbones(pb.ListBackbonesRequest(), timeout=self.timeout_s)
+            response = self._stub.ListBackbones(
+                pb.ListBackbonesRequest(), timeout=self.timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise status.call_error(error) from None
         return [convert.to_backbone(message) for message in response.backbones]
@@ -156,6 +179,9 @@ class Client:
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
+
+    def _extracting(self, request: pb.ExtractRequest) -> Any:
+        return self._stub.Extract.future(request, timeout=self.timeout_s, metadata=self._metadata)
 
     def _answer(self, part: _Slice, call: Any, info: BackboneInfo) -> Iterator[Outcome]:
         """Wait for one request's answer, and put its outcomes where they belong."""

@@ -10,6 +10,7 @@ import logging
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
@@ -18,15 +19,23 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from extractor.pipeline import Extractor
 from headwater.convert import RequestLimits
 from headwater.errors import ServerNotStarted
+from headwater.exposure import check_exposure, is_loopback
+from headwater.keyring import KeyRing
+from headwater.keys import Role
 from headwater.service.admin import ADMIN_SERVICE, AdminService
 from headwater.service.calls import Calls
+from headwater.service.door import EVERY_ROLE, Door
 from headwater.service.extractor import ExtractorService
+from headwater.service.gate import Gate
 from headwater.service.health import EXTRACTOR_SERVICE, Health
+from headwater.service.lenient import Registry
 from headwater.service.served import Served
+from headwater.tls import TlsFiles, server_credentials
 from headwater.v1 import admin_pb2_grpc, extractor_pb2_grpc
 
 log = logging.getLogger(__name__)
 
+SPARE_CALLS = 1024  # for health, reflection and calls that are being refused; gRPC itself refuses what is beyond
 LAST_WORD_S = 5.0  # for the calls that are told UNAVAILABLE to say so
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"  # the same messages as v1alpha under another name
 
@@ -38,7 +47,7 @@ class ServerSettings:
     Parameters
     ----------
     host : str
-        Address to listen on; there are neither keys nor TLS yet, so by default this machine only.
+        Address to listen on; one that others reach needs keys or client certificates, or `open_to_all`.
     port : int
         0 takes a free one.
     drain_s : float
@@ -48,6 +57,11 @@ class ServerSettings:
     check_timeout_s : float
         A session that does not answer its golden items within this time is said not to serve.
     limits : RequestLimits
+    keys : Path, optional
+        File of the keys that callers must show.
+    tls : TlsFiles, optional
+    open_to_all : bool
+        Serve whoever reaches an address that others reach, without keys.
     """
 
     host: str = "127.0.0.1"
@@ -56,6 +70,35 @@ class ServerSettings:
     max_concurrent_calls: int = 1024
     check_timeout_s: float = 10.0
     limits: RequestLimits = field(default_factory=RequestLimits)
+    keys: Path | None = None
+    tls: TlsFiles | None = None
+    open_to_all: bool = False
+
+
+def check(settings: ServerSettings) -> str:
+    """Make sure that settings can be served, before the backbones are loaded.
+
+    Returns
+    -------
+    str
+        What the operator should know of who may use the server, "" for nothing.
+
+    Raises
+    ------
+    ServerNotStarted
+        Others would reach a server that asks for nothing, or the certificates cannot be used.
+    KeyFileInvalid
+    """
+    _ring(settings)
+    if settings.tls is not None:
+        server_credentials(settings.tls)
+    return check_exposure(
+        settings.host,
+        keys=settings.keys is not None,
+        tls=settings.tls is not None,
+        client_certificates=settings.tls is not None and settings.tls.client_ca is not None,
+        open_to_all=settings.open_to_all,
+    )
 
 
 async def serve(
@@ -82,19 +125,23 @@ async def serve(
     Raises
     ------
     ServerNotStarted
-        The address cannot be bound.
+        The address cannot be bound, or `check` finds fault.
+    KeyFileInvalid
     """
     served = Served(extractors)
     try:
-        server = _server(settings)
+        check(settings)
+        ring = _ring(settings)
+        door = _door(settings, ring)
+        calls = Calls(door)
+        server = _server(settings, _gates(settings, ring, calls))
         servicer = health.aio.HealthServicer()
-        calls, admin_calls = Calls(), Calls()  # the admin's are answered while the others drain
+        admin_calls = Calls(door)  # answered while the others drain
         health_of_backbones = Health(servicer, served, check_timeout_s=settings.check_timeout_s)
-        _register(server, servicer, ExtractorService(served, calls, settings.limits))
         admin = AdminService(
             served, health_of_backbones, admin_calls, work=calls, load=load, stop=stop, drain_s=settings.drain_s
         )
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
+        _register(server, servicer, ExtractorService(served, calls, settings.limits), admin)
         await health_of_backbones.start()
         address = _bind(server, settings)
         await server.start()
@@ -130,9 +177,28 @@ def run(
     asyncio.run(until_signalled())
 
 
-def _server(settings: ServerSettings) -> grpc.aio.Server:
+def _ring(settings: ServerSettings) -> KeyRing | None:
+    if settings.keys is None:
+        return None
+    ring = KeyRing(settings.keys)
+    ring.load()
+    return ring
+
+
+def _door(settings: ServerSettings, ring: KeyRing | None) -> Door:
+    open_roles = EVERY_ROLE if is_loopback(settings.host) else EVERY_ROLE - {Role.ADMIN}
+    return Door(ring, max_calls=settings.max_concurrent_calls, open_roles=open_roles)
+
+
+def _gates(settings: ServerSettings, ring: KeyRing | None, calls: Calls) -> list[Gate]:
+    certified = settings.tls is not None and settings.tls.client_ca is not None
+    return [] if ring is None or certified else [Gate(ring, calls)]
+
+
+def _server(settings: ServerSettings, gates: list[Gate]) -> grpc.aio.Server:
     return grpc.aio.server(
-        maximum_concurrent_rpcs=settings.max_concurrent_calls,
+        interceptors=gates,
+        maximum_concurrent_rpcs=settings.max_concurrent_calls + SPARE_CALLS,
         options=[
             ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
             ("grpc.max_send_message_length", settings.limits.max_message_bytes),
@@ -141,27 +207,30 @@ def _server(settings: ServerSettings) -> grpc.aio.Server:
     )
 
 
-def _register(server: grpc.aio.Server, servicer: health.aio.HealthServicer, extract: ExtractorService) -> None:
-    extractor_pb2_grpc.add_ExtractorServiceServicer_to_server(extract, server)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+def _register(
+    server: grpc.aio.Server, servicer: health.aio.HealthServicer, extract: ExtractorService, admin: AdminService
+) -> None:
+    registry = Registry(server)
+    extractor_pb2_grpc.add_ExtractorServiceServicer_to_server(extract, registry)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, registry)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, registry)
     names = [EXTRACTOR_SERVICE, ADMIN_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
-    reflection.enable_server_reflection(names, server)
-    server.add_generic_rpc_handlers((_reflection_v1(names),))
+    registry.add_generic_rpc_handlers(tuple(_reflection(name, names) for name in names[-2:]))
 
 
-def _reflection_v1(names: list[str]) -> grpc.GenericRpcHandler:
+def _reflection(service: str, names: list[str]) -> grpc.GenericRpcHandler:
     handler = grpc.stream_stream_rpc_method_handler(
         reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    return grpc.method_handlers_generic_handler(_REFLECTION_V1, {"ServerReflectionInfo": handler})
+    return grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler})
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
     host = f"[{settings.host}]" if ":" in settings.host and "[" not in settings.host else settings.host
     try:
-        port = server.add_insecure_port(f"{host}:{settings.port}")
+        port = _open(server, f"{host}:{settings.port}", settings.tls)
     except RuntimeError:
         port = 0
     if port == 0:
@@ -170,3 +239,9 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
             "choose another with --port (0 takes a free one)"
         )
     return f"{host}:{port}"
+
+
+def _open(server: grpc.aio.Server, address: str, tls: TlsFiles | None) -> int:
+    return (
+        server.add_insecure_port(address) if tls is None else server.add_secure_port(address, server_credentials(tls))
+    )

@@ -3,19 +3,31 @@
 Beside its code an error travels with its class's name (`reason`), so that a client raises what the server raised.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 import grpc
 
 from extractor import errors
-from extractor.errors import ExtractorError, QueueFull, RequestTooLarge
-from headwater.errors import ServiceError
+from extractor.errors import ExtractorError, RequestTooLarge
+from headwater.errors import (
+    CallRefused,
+    PermissionDenied,
+    RateExceeded,
+    ServiceError,
+    TooManyCalls,
+    Unauthenticated,
+)
+
+# The trees whose errors travel: what the work raises, and what the door does.
+CallError: TypeAlias = ExtractorError | CallRefused
+ROOTS: tuple[type[CallError], ...] = (ExtractorError, CallRefused)
 
 # Trailing metadata of a call that failed.
 REASON_KEY = "headwater-reason"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
-_CODES: dict[type[ExtractorError], grpc.StatusCode] = {
+_CODES: dict[type[CallError], grpc.StatusCode] = {
     errors.EmptyItem: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnreadableItem: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ItemTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
@@ -35,39 +47,44 @@ _CODES: dict[type[ExtractorError], grpc.StatusCode] = {
     errors.RequestInvalid: grpc.StatusCode.INVALID_ARGUMENT,
     errors.RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineTooShort: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.NotServing: grpc.StatusCode.UNAVAILABLE,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
     errors.Closed: grpc.StatusCode.UNAVAILABLE,
     errors.ExtractorError: grpc.StatusCode.INTERNAL,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    CallRefused: grpc.StatusCode.PERMISSION_DENIED,
 }
 
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def code_of(error: ExtractorError) -> grpc.StatusCode:
+def code_of(error: CallError) -> grpc.StatusCode:
     """Return the status code of an error."""
     return _CODES[type(error)]
 
 
-def code_number(error: ExtractorError) -> int:
+def code_number(error: CallError) -> int:
     """Return the number of an error's status code, as google.rpc.Code has it."""
     number: int = code_of(error).value[0]
     return number
 
 
-def metadata_of(error: ExtractorError) -> tuple[tuple[str, str], ...]:
+def metadata_of(error: CallError) -> tuple[tuple[str, str], ...]:
     """Return the trailing metadata of a call that an error ends: its reason, and when to try again.
 
     gRPC clients that retry honour the pushback: a number of milliseconds, or -1 for never (gRFC A6).
     """
-    pushback: tuple[tuple[str, str], ...] = ()
-    if isinstance(error, QueueFull) and error.retry_after_ms is not None:
-        pushback = ((PUSHBACK_KEY, str(error.retry_after_ms)),)
-    elif isinstance(error, RequestTooLarge):
-        pushback = ((PUSHBACK_KEY, "-1"),)
+    retry_after_ms = -1 if isinstance(error, RequestTooLarge) else getattr(error, "retry_after_ms", None)
+    pushback = () if retry_after_ms is None else ((PUSHBACK_KEY, str(retry_after_ms)),)
     return ((REASON_KEY, reason_of(error)), *pushback)
 
 
-def reason_of(error: ExtractorError) -> str:
+def reason_of(error: CallError) -> str:
     """Return the name under which an error's class travels."""
     return type(error).__name__
 
@@ -75,12 +92,12 @@ def reason_of(error: ExtractorError) -> str:
 def error_from(number: int, reason: str, message: str) -> ExtractorError:
     """Return the error of one item that a server reported; of a reason not known here, an ItemError."""
     kind = _BY_REASON.get(reason)
-    if kind is not None:
+    if kind is not None and issubclass(kind, ExtractorError):
         return kind(message)
     return errors.ItemError(f"{_BY_NUMBER.get(number, grpc.StatusCode.UNKNOWN).name}: {message}")
 
 
-def call_error(call: grpc.RpcError) -> ExtractorError | ServiceError:
+def call_error(call: grpc.RpcError) -> CallError | ServiceError:
     """Return what a failed call raises: the server's own error, or a ServiceError with code and message."""
     code, message = call.code(), call.details() or ""
     reasons = [str(one.value) for one in call.trailing_metadata() or () if one.key == REASON_KEY]
@@ -88,11 +105,11 @@ def call_error(call: grpc.RpcError) -> ExtractorError | ServiceError:
     return kind(message) if kind is not None else ServiceError(code, message)
 
 
-def all_errors(root: type[ExtractorError] = ExtractorError) -> Iterator[type[ExtractorError]]:
-    """Walk the error tree."""
-    yield root
-    for kind in root.__subclasses__():
-        yield from all_errors(kind)
+def all_errors(roots: Iterable[type[CallError]] = ROOTS) -> Iterator[type[CallError]]:
+    """Walk the trees of the errors that travel."""
+    for root in roots:
+        yield root
+        yield from all_errors(root.__subclasses__())
 
 
 _BY_REASON = {kind.__name__: kind for kind in _CODES}

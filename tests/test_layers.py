@@ -15,7 +15,8 @@ PACKAGES = ("extractor", "classifiers", "headwater")
 EXTRACTOR_ROWS: list[set[str]] = [
     {"errors"},
     {"outcome", "spec", "home", "limits", "items", "caller", "plan", "stages"},
-    {"golden", "shelf"},
+    {"golden", "shelf", "job", "batches", "speed"},
+    {"fair"},
     {"decode", "preprocess", "backbone", "batcher", "cache"},  # the stages: none knows another
     {"prepare", "flights"},
     {"proof", "request"},
@@ -26,8 +27,8 @@ EXTRACTOR_ROWS: list[set[str]] = [
 CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"heads", "fewshot", "evaluate"}]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
-    {"status"},
-    {"convert"},
+    {"status", "keys", "exposure", "tls"},
+    {"convert", "keyring", "channel"},
     {"service", "client", "admin_client"},
     {"server", "process"},
     {"demo"},

@@ -1,11 +1,12 @@
 """`headwater backbones`: a table of what is installed, or of what a server serves."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
 from headwater.console import out
 
 
@@ -14,12 +15,16 @@ def backbones(
         str | None,
         typer.Option(help="`host:port` of a running server, to list what it serves.", envvar="HEADWATER_SERVER"),
     ] = None,
+    key: KeyOption = None,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    cert_key: CertKeyOption = None,
 ) -> None:
     """List the installed backbones, or those that a server serves, with the provider in use.
 
     Example: `headwater backbones --server 127.0.0.1:50051`
     """
-    rows = _served(server) if server else _installed()
+    rows = _served(server, key=key, ca=ca, cert=cert, cert_key=cert_key) if server else _installed()
     if not rows:
         out.print("no backbone is installed; make one: [bold]headwater export efficientnet-lite0[/]")
         return
@@ -53,10 +58,10 @@ def _installed() -> list[tuple[str, ...]]:
     return rows
 
 
-def _served(target: str) -> list[tuple[str, ...]]:
+def _served(target: str, **access: Any) -> list[tuple[str, ...]]:
     from headwater.client import Client
 
-    with Client(target) as client:
+    with Client(target, **access) as client:
         return [
             (one.name, one.modality, str(one.dim), "", one.precision, one.fingerprint, one.provider)
             for one in client.backbones()

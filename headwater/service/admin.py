@@ -215,6 +215,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
 
     def _status(self, name: str) -> pb.BackboneStatus:
         one = self._served.named(name)
+        queue = one.extractor.queue()
         status = pb.BackboneStatus(
             name=name,
             fingerprint=one.extractor.fingerprint,
@@ -222,6 +223,9 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             serving=self._health.serves(name),
             users=len(one.users),
             longest_s=one.longest_s,
+            queued_items=queue.n_items,
+            queued_bytes=queue.n_bytes,
+            oldest_s=queue.oldest_s,
         )
         status.loaded_at.FromMilliseconds(round(one.loaded_at * 1000))
         return status

@@ -1,17 +1,21 @@
 """`ExtractorService`: requests over gRPC -> calls of `Extractor`."""
 
 import asyncio
+from functools import partial
 
 from extractor.errors import RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.request import Request
+from extractor.stages import StageTimes
 from headwater import convert
 from headwater.convert import RequestLimits
-from headwater.service.calls import Calls, Context
+from headwater.service.calls import Call, Calls, Context
 from headwater.service.served import Served
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
+
+AT_ONCE_BYTES = 256 << 10  # 80 µs of hashing; a thread costs as much
 
 
 class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
@@ -31,23 +35,24 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
 
     async def Extract(self, request: pb.ExtractRequest, context: Context) -> pb.ExtractResponse:
         """Embed the items of one request."""
-        async with self._calls.accept(context, "Extract"):
+        async with self._calls.accept(context, "Extract") as call:
             with self._served.using(request.backbone) as extractor:
                 items = convert.to_items(request)
                 self._check_items(len(items))
-                outcomes = await _extract(extractor, items)
-                return convert.from_outcomes(extractor.spec, outcomes)
+                call.charge(len(items))
+                outcomes, times = await _extract(extractor, items, call)
+                return convert.from_outcomes(extractor.spec, outcomes, times)
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""
-        async with self._calls.accept(context, "ListBackbones"):
-            described = [self._described(self._served.named(name).extractor) for name in self._served.names]
+        async with self._calls.accept(context, "ListBackbones") as call:
+            described = [self._described(self._served.named(name).extractor, call) for name in self._served.names]
             return pb.ListBackbonesResponse(backbones=described)
 
     async def GetBackbone(self, request: pb.GetBackboneRequest, context: Context) -> pb.Backbone:
         """Describe one backbone."""
-        async with self._calls.accept(context, "GetBackbone"):
-            return self._described(self._served.named(request.name).extractor)
+        async with self._calls.accept(context, "GetBackbone") as call:
+            return self._described(self._served.named(request.name).extractor, call)
 
     def _check_items(self, n_items: int) -> None:
         if n_items > self._limits.max_items:
@@ -55,22 +60,31 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
                 f"request has {n_items:,} items, the limit is {self._limits.max_items:,}; send them in several"
             )
 
-    def _described(self, extractor: Extractor) -> pb.Backbone:
-        return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, self._limits)
+    def _described(self, extractor: Extractor, call: Call) -> pb.Backbone:
+        limits = call.limits(self._limits)
+        return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, limits)
 
 
-async def _extract(extractor: Extractor, items: list[bytes]) -> list[Outcome]:
+async def _extract(extractor: Extractor, items: list[bytes], call: Call) -> tuple[list[Outcome], StageTimes]:
     """Await the outcomes; a caller that leaves takes what only it waited for out of the queue."""
-    submitting = asyncio.create_task(asyncio.to_thread(extractor.submit, items))  # hashes all: not on the event loop
+    request = await _submit(extractor, items, call)
     try:
-        request = await asyncio.shield(submitting)
-    except asyncio.CancelledError:
-        submitting.add_done_callback(lambda done: _leave(extractor, done))
-        raise
-    try:
-        return await asyncio.wrap_future(request.future)
+        return await asyncio.wrap_future(request.future), request.times
     except asyncio.CancelledError:
         extractor.cancel(request)
+        raise
+
+
+async def _submit(extractor: Extractor, items: list[bytes], call: Call) -> Request:
+    """Submit the items: few bytes at once, many in a thread, because hashing them would hold up the event loop."""
+    submit = partial(extractor.submit, items, caller=call.caller, deadline=call.deadline)
+    if sum(map(len, items)) <= AT_ONCE_BYTES:
+        return submit()
+    submitting = asyncio.create_task(asyncio.to_thread(submit))
+    try:
+        return await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(lambda done: _leave(extractor, done))
         raise
 
 

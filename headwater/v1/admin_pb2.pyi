@@ -102,7 +102,7 @@ class GetServerStatusResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., draining: bool = ..., running_calls: _Optional[int] = ..., backbones: _Optional[_Iterable[_Union[BackboneStatus, _Mapping]]] = ..., changing: _Optional[_Iterable[str]] = ..., leaving: _Optional[int] = ...) -> None: ...
 
 class BackboneStatus(_message.Message):
-    __slots__ = ("name", "fingerprint", "provider", "serving", "loaded_at", "users", "longest_s")
+    __slots__ = ("name", "fingerprint", "provider", "serving", "loaded_at", "users", "longest_s", "queued_items", "queued_bytes", "oldest_s")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,9 @@ class BackboneStatus(_message.Message):
     LOADED_AT_FIELD_NUMBER: _ClassVar[int]
     USERS_FIELD_NUMBER: _ClassVar[int]
     LONGEST_S_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     fingerprint: str
     provider: str
@@ -117,4 +120,7 @@ class BackboneStatus(_message.Message):
     loaded_at: _timestamp_pb2.Timestamp
     users: int
     longest_s: float
-    def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., provider: _Optional[str] = ..., serving: bool = ..., loaded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., users: _Optional[int] = ..., longest_s: _Optional[float] = ...) -> None: ...
+    queued_items: int
+    queued_bytes: int
+    oldest_s: float
+    def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., provider: _Optional[str] = ..., serving: bool = ..., loaded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., users: _Optional[int] = ..., longest_s: _Optional[float] = ..., queued_items: _Optional[int] = ..., queued_bytes: _Optional[int] = ..., oldest_s: _Optional[float] = ...) -> None: ...

@@ -173,3 +173,20 @@ def test_the_demo_ends_well(tmp_path: Path, home: Path, backbones: Path) -> None
     assert "1,797 of 1,797" in done.stdout
     assert np.load(tmp_path / "shown" / "efficientnet-lite0.npy").shape == (1797, 1280)
     assert (tmp_path / "shown" / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_keys_are_added_listed_and_revoked_and_shown_once(tmp_path: Path) -> None:
+    made = headwater("keys", "add", "alice", "--role", "extract", "--items-per-s", "5", home=tmp_path)
+    assert made.returncode == 0, made.stderr
+    secret = made.stdout.strip().split("_", 2)[2]
+    assert secret not in made.stderr
+    listed = headwater("keys", "list", home=tmp_path)
+    assert "alice" in listed.stdout
+    assert "5 items/s, 64 at once" in listed.stdout
+    revoked = headwater("keys", "revoke", "alice", home=tmp_path)
+    assert revoked.returncode == 0, revoked.stderr
+    assert "revoked" in headwater("keys", "list", home=tmp_path).stdout
+    assert all(secret not in done.stdout + done.stderr for done in (listed, revoked))
+    again = headwater("keys", "revoke", "alice", home=tmp_path)
+    assert again.returncode == 1
+    assert "error:" in again.stderr
