@@ -46,7 +46,7 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""
         async with self._calls.accept(context, "ListBackbones") as call:
-            described = [self._described(self._served.named(name).extractor, call) for name in self._served.names]
+            described = [self._described(extractor, call) for _, extractor in sorted(self._served.extractors().items())]
             return pb.ListBackbonesResponse(backbones=described)
 
     async def GetBackbone(self, request: pb.GetBackboneRequest, context: Context) -> pb.Backbone:

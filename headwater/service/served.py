@@ -37,7 +37,7 @@ class ServedBackbone:
 
 
 class Served:
-    """The backbones of a server; used on its event loop alone.
+    """The backbones of a server; used on its event loop alone, but for `extractors` and `close`.
 
     An extractor that is replaced or removed goes on for its present users, and is closed, in a thread, when the last
     one has left.
@@ -62,6 +62,10 @@ class Served:
     def n_leaving(self) -> int:
         """How many extractors were replaced or removed and have users left."""
         return len(self._leaving)
+
+    def extractors(self) -> dict[str, Extractor]:
+        """Return what is served now, by name; a copy, which any thread may ask for."""
+        return {name: one.extractor for name, one in dict(self._serving).items()}
 
     @contextmanager
     def using(self, name: str) -> Iterator[Extractor]:
