@@ -16,6 +16,8 @@ ExtractorError
 │   ├── ProviderUnavailable
 │   └── RuntimeMissing     a package that is needed is not installed
 ├── ExportError            a network could not be turned into a backbone folder
+├── TuneError              no plan meets what was asked for
+│   └── PlanNotStored      the backbone's folder cannot be written
 ├── InferenceFailed        the session failed on this item, or gave NaN or infinity
 ├── RequestInvalid         a request says what cannot be
 ├── RequestTooLarge        more items or bytes in one request than the limit
@@ -90,6 +92,14 @@ class RuntimeMissing(BackboneError):
 
 class ExportError(ExtractorError):
     """A network could not be turned into a backbone folder."""
+
+
+class TuneError(ExtractorError):
+    """No plan meets what was asked for."""
+
+
+class PlanNotStored(TuneError):
+    """The chosen plan cannot be kept beside the backbone."""
 
 
 class InferenceFailed(ExtractorError):

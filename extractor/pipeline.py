@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from extractor.backbone import Backbone, default_provider
+from extractor.backbone import Backbone
 from extractor.batcher import Batcher, Bounds, QueueFacts
 from extractor.batches import Budget
 from extractor.cache import Cache, item_key
@@ -25,13 +25,14 @@ from extractor.items import Item, as_bytes, check_several
 from extractor.job import Job
 from extractor.limits import Limits
 from extractor.outcome import Embedded, Embedding, Outcome, stack
-from extractor.plan import Plan, changed, default_plan
+from extractor.plan import Plan, changed
 from extractor.prepare import load_prepare
 from extractor.proof import Proof
 from extractor.request import Request
 from extractor.shelf import find_backbone
 from extractor.spec import Spec, TextPreprocess, read_spec, verify_files
 from extractor.stages import BatchFacts
+from extractor.stored import choose_plan
 
 SLICE = 64  # items that `extract` submits at once
 SLICES_IN_FLIGHT = 2  # so that workers never wait for the caller
@@ -89,10 +90,10 @@ class Extractor:
             Where embeddings are looked up and kept; several extractors may share it.
         limits : Limits, optional
         plan : Plan, optional
-            How to run it; by default as fits the modality and the provider.
+            How to run it; by default as `headwater tune` chose on this machine, else as fits the modality, the
+            precision and the provider: `cuda` where the installed onnxruntime was built for it.
         **changes
-            Fields of the plan to set anew: `provider="cpu"`, `workers=1`. By default the provider is `cuda` where the
-            installed onnxruntime was built for it.
+            Fields of the plan to set anew: `provider="cpu"`, `workers=1`.
 
         Raises
         ------
@@ -102,8 +103,8 @@ class Extractor:
         spec = read_spec(folder)
         verify_files(folder, spec)
         limits = limits or Limits()
-        plan = changed(plan or default_plan(spec.modality, changes.get("provider") or default_provider()), **changes)
-        backbone = Backbone.load(folder, spec, provider=plan.provider, threads=plan.threads)
+        plan = changed(plan, **changes) if plan else choose_plan(folder, spec, **changes)
+        backbone = Backbone.load(folder, spec, plan)
         proof = Proof.load(spec, folder)
         proof.check(backbone)
         batcher = Batcher(

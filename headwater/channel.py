@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 
 from headwater.errors import CredentialsInvalid
 from headwater.exposure import is_loopback
@@ -60,6 +61,14 @@ def open_channel(target: str, access: Access, options: Sequence[tuple[str, Any]]
     if credentials is None:
         return grpc.insecure_channel(target, options)
     return grpc.secure_channel(target, credentials, options)
+
+
+def open_aio_channel(target: str, access: Access, options: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Channel:
+    """Return a channel for asyncio; each call must bring `access.metadata()` itself."""
+    credentials, options = access.credentials(), (*options, *options_for(target))
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, credentials, options)
 
 
 def options_for(target: str) -> tuple[tuple[str, int], ...]:

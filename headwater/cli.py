@@ -15,6 +15,7 @@ from headwater.commands.export import export
 from headwater.commands.extract import extract
 from headwater.commands.keys import keys
 from headwater.commands.serve import serve
+from headwater.commands.tune import tune
 from headwater.console import err
 from headwater.errors import HeadwaterError
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, serve, extract):
+for command in (demo, export, backbones, tune, serve, extract):
     app.command()(command)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")

@@ -143,7 +143,7 @@ def add(path: Path, name: str, roles: Sequence[Role], *, expires_in: timedelta |
             digest=_digest(secret),
             roles=frozenset(roles),
             created=now,
-            expires=now + expires_in if expires_in else None,
+            expires=now + expires_in if expires_in is not None else None,
             **bounds,
         )
         _check(key, [one for one in keys if one.state(now) == "good"], path)
@@ -253,6 +253,8 @@ def _from_json(entry: dict[str, Any]) -> Key:
     key = Key(**{**entry, **dates, "roles": frozenset(Role(role) for role in entry["roles"])})
     if any(not isinstance(text, str) for text in (key.id, key.name, key.digest)):
         raise TypeError(f"id, name and digest of a key are texts, not {key.id!r}, {key.name!r}, {key.digest!r}")
+    if len(bytes.fromhex(key.digest)) != hashlib.sha256().digest_size:
+        raise ValueError(f"the digest of key {key.id} is no SHA-256")
     if any(date.tzinfo is None for date in dates.values()):
         raise ValueError(f"the dates of key {key.id} have no time zone")
     for bound in (key.weight, key.items_per_s or 1, key.burst or 1, key.max_calls or 1):

@@ -43,6 +43,8 @@ _CODES: dict[type[CallError], grpc.StatusCode] = {
     errors.RuntimeMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BackboneError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ExportError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.TuneError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PlanNotStored: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InferenceFailed: grpc.StatusCode.INTERNAL,
     errors.RequestInvalid: grpc.StatusCode.INVALID_ARGUMENT,
     errors.RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -1,13 +1,16 @@
 """`headwater backbones`: a table of what is installed, or of what a server serves."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
 from headwater.console import out
+
+if TYPE_CHECKING:
+    from extractor.spec import Spec
 
 
 def backbones(
@@ -37,15 +40,10 @@ def backbones(
 
 
 def _installed() -> list[tuple[str, ...]]:
-    from extractor.backbone import default_provider
-    from extractor.errors import BackboneError, RuntimeMissing
+    from extractor.errors import BackboneError
     from extractor.shelf import installed
     from extractor.spec import read_spec
 
-    try:
-        provider = default_provider()
-    except RuntimeMissing:
-        provider = "none installed"
     rows: list[tuple[str, ...]] = []
     for folder in installed():
         try:
@@ -53,9 +51,29 @@ def _installed() -> list[tuple[str, ...]]:
         except BackboneError as error:
             rows.append((folder.name, "", "", "", "", "", f"not served: {error}"))
             continue
-        facts = (spec.name, spec.modality, str(spec.dim), _size(folder), spec.precision, spec.fingerprint, provider)
+        facts = (
+            spec.name,
+            spec.modality,
+            str(spec.dim),
+            _size(folder),
+            spec.precision,
+            spec.fingerprint,
+            _provider(folder, spec),
+        )
         rows.append(facts)
     return rows
+
+
+def _provider(folder: Path, spec: "Spec") -> str:
+    """Return the runtime and the provider that would serve a backbone here, or why none would."""
+    from extractor.errors import BackboneError
+    from extractor.stored import choose_plan
+
+    try:
+        plan = choose_plan(folder, spec)
+    except BackboneError as error:
+        return f"not served: {error}"
+    return f"{plan.runtime} {plan.provider}"
 
 
 def _served(target: str, **access: Any) -> list[tuple[str, ...]]:

@@ -32,7 +32,7 @@ def add(
         int | None, typer.Option(help="Items at once after a rest; by default one second's, at least 64.")
     ] = None,
     max_calls: Annotated[int | None, typer.Option(help="Calls at once; by default any.")] = None,
-    expires_days: Annotated[float | None, typer.Option(min=0, help="Days until it is refused.")] = None,
+    expires_days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Days until it is refused.")] = None,
     file: File = None,
 ) -> None:
     """Make a key and print it: this once, for only its hash is kept.
@@ -46,7 +46,7 @@ def add(
         path,
         name,
         role or [],
-        expires_in=timedelta(days=expires_days) if expires_days else None,
+        expires_in=timedelta(days=expires_days) if expires_days is not None else None,
         weight=weight,
         items_per_s=items_per_s,
         burst=burst,

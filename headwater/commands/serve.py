@@ -34,13 +34,38 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", envvar="HEADWATER_PORT")
     ] = 50051,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="`onnxruntime` or `openvino`; by default as tuned here.", envvar="HEADWATER_RUNTIME"),
+    ] = None,
     provider: Annotated[
         str | None,
-        typer.Option(help="`cpu` or `cuda`; by default cuda where onnxruntime has it.", envvar="HEADWATER_PROVIDER"),
+        typer.Option(
+            help="`cpu` or `cuda`; by default as tuned here, else cuda where onnxruntime has it.",
+            envvar="HEADWATER_PROVIDER",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads a backbone; by default one a core.", envvar="HEADWATER_WORKERS"),
+        typer.Option(
+            min=1, help="Forwards at once of a backbone; by default as tuned here.", envvar="HEADWATER_WORKERS"
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads in one forward; by default as tuned here.", envvar="HEADWATER_THREADS"),
+    ] = None,
+    decode_threads: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Threads that decode beside the workers; 0: the workers do. By default as tuned here.",
+            envvar="HEADWATER_DECODE_THREADS",
+        ),
+    ] = None,
+    max_batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Items in one forward; by default as tuned here.", envvar="HEADWATER_MAX_BATCH_SIZE"),
     ] = None,
     cache_mib: Annotated[
         int, typer.Option(min=0, help="Memory for embeddings already computed; 0: none.", envvar="HEADWATER_CACHE_MIB")
@@ -61,11 +86,11 @@ def serve(
         int, typer.Option(min=1, help="Items that wait for a backbone.", envvar="HEADWATER_MAX_QUEUE_SIZE")
     ] = 4096,
     max_queue_delay_ms: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=0, help="How long an item may wait for others to fill its batch.", envvar="HEADWATER_MAX_QUEUE_DELAY_MS"
         ),
-    ] = 0.0,
+    ] = None,
     max_forward_s: Annotated[
         float,
         typer.Option(
@@ -161,16 +186,20 @@ def serve(
     load = partial(
         Extractor.load,
         cache=cache,
+        limits=limits,
+        runtime=runtime,
         provider=provider,
         workers=workers,
+        threads=threads,
+        decode_threads=decode_threads,
+        max_batch_size=max_batch_size,
         max_queue_delay_ms=max_queue_delay_ms,
-        limits=limits,
     )
     extractors = _load(names or _all_installed(), load)
 
     def ready(address: str) -> None:
         for name, extractor in extractors.items():
-            err.print(f"{name}: {extractor.dim}-d, {extractor.backbone.provider}, fingerprint {extractor.fingerprint}")
+            err.print(f"{name}: {extractor.dim}-d, {extractor.backbone}, fingerprint {extractor.fingerprint}")
         out.print(f"headwater serves {', '.join(extractors)} at {address}", soft_wrap=True)
         out.file.flush()
 

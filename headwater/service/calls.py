@@ -10,6 +10,7 @@ from extractor.caller import Caller
 from extractor.errors import Closed
 from headwater import status
 from headwater.convert import RequestLimits
+from headwater.errors import RateExceeded
 from headwater.service.door import Context as Context  # for the services
 from headwater.service.door import Door, Pass
 
@@ -41,9 +42,23 @@ class Call:
     admitted: Pass | None = None
 
     def charge(self, n_items: int) -> None:
-        """Count items before they are worked on, for each message of a stream; raises what `Pass.charge` does."""
+        """Count a request's items before they are worked on; raises what `Pass.charge` does."""
         if self.admitted is not None:
             self.admitted.charge(n_items)
+
+    async def pace(self, n_items: int) -> None:
+        """Count the items of a stream's message, and wait until they may come: a stream is slowed, not ended.
+
+        While it waits nothing is read, and so gRPC's flow control slows the one who sends. Raises what `Pass.charge`
+        does, RateExceeded only for what can never come.
+        """
+        while True:
+            try:
+                return self.charge(n_items)
+            except RateExceeded as error:
+                if error.retry_after_ms is None or error.retry_after_ms < 0:
+                    raise
+                await asyncio.sleep(error.retry_after_ms / 1000)
 
     def limits(self, limits: RequestLimits) -> RequestLimits:
         """Return a server's limits as they are for this caller."""

@@ -1,5 +1,6 @@
 """Changes to a running server, over a real port: no request is dropped, and health says what is so."""
 
+import dataclasses
 import gc
 import itertools
 import logging
@@ -25,10 +26,12 @@ from extractor.errors import (
     RequestInvalid,
 )
 from extractor.home import backbones_folder
-from extractor.spec import MODEL_FILE
-from headwater import Client
+from extractor.spec import MODEL_FILE, read_spec, write_spec
+from headwater import Client, keys
 from headwater.admin_client import AdminClient
-from headwater.errors import ServiceError
+from headwater.channel import Access
+from headwater.errors import PermissionDenied, ServiceError
+from headwater.keys import Role
 from headwater.server import ServerSettings
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
@@ -129,8 +132,7 @@ class Load:
 
 def change(folder: Path) -> None:
     """Make a backbone of another fingerprint, which computes the same."""
-    shutil.rmtree(folder)
-    write_tiny_image(folder, pooling="other")
+    write_spec(folder, dataclasses.replace(read_spec(folder), pooling="other"))
 
 
 def threads_of(name: str) -> list[threading.Thread]:
@@ -367,6 +369,19 @@ def test_a_drained_server_finishes_what_runs_refuses_the_rest_and_still_answers_
 def test_a_drain_that_stops_ends_the_server(server: InProcess, admin: AdminClient) -> None:
     assert admin.drain(stop=True).quiet
     assert settles(lambda: not server.thread.is_alive())
+
+
+def test_only_an_administrators_key_opens_the_admins_methods(installed: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    extract, root = keys.add(file, "alice", [Role.EXTRACT]), keys.add(file, "root", [Role.ADMIN])
+    with in_this_process({FIRST: load(FIRST)}, ServerSettings(port=0, keys=file), load=load) as server:
+        with AdminClient(server.address, access=Access(key=extract)) as alice:
+            for ask in (alice.status, alice.drain, lambda: alice.load(SECOND)):
+                with pytest.raises(PermissionDenied, match="admin"):
+                    ask()
+        with AdminClient(server.address, access=Access(key=root)) as admin:
+            assert not admin.status().draining
+            assert admin.load(SECOND).serving
 
 
 def test_a_log_level_takes_effect(admin: AdminClient, caplog: pytest.LogCaptureFixture) -> None:

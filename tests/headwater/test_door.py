@@ -1,5 +1,6 @@
 """Keys, roles and bounds, over a real port."""
 
+import asyncio
 import logging
 import threading
 import time
@@ -17,10 +18,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from extractor import Extractor
 from extractor.limits import Limits
 from headwater import Client, keyring
-from headwater.errors import HeadwaterError, PermissionDenied, TooManyCalls, Unauthenticated
+from headwater.errors import HeadwaterError, PermissionDenied, RateExceeded, TooManyCalls, Unauthenticated
+from headwater.keyring import KeyRing
 from headwater.keys import Role, add, revoke
 from headwater.server import ServerSettings
 from headwater.service import door
+from headwater.service.calls import Call
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 from tests.inprocess import InProcess, in_this_process
@@ -265,19 +268,47 @@ def test_without_keys_only_this_machine_is_an_administrator(
     with ExitStack() as stack:
         if not allowed:
             stack.enter_context(pytest.raises(PermissionDenied, match="--keys"))
-        stack.enter_context(one.admit(NoMetadata(), "Unload"))
+        stack.enter_context(one.admit(Brings(), "Unload"))
 
 
 def test_a_method_without_a_row_is_a_loud_mistake() -> None:
-    with pytest.raises(LookupError, match="NewMethod"), door.Door().admit(NoMetadata(), "NewMethod"):
+    with pytest.raises(LookupError, match="NewMethod"), door.Door().admit(Brings(), "NewMethod"):
         pass
 
 
-class NoMetadata:
-    """The context of a call that brings nothing."""
+def test_a_stream_is_slowed_to_its_keys_rate_and_ended_when_the_key_is_revoked(
+    keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "CHECK_S", 0.0)
+    key = add(keys, "alice", EXTRACT, items_per_s=100, burst=5)
+    ring = KeyRing(keys)
+    ring.load()
+
+    async def stream() -> float:
+        begun = time.monotonic()
+        with door.Door(ring).admit(Brings(*bearer(key)), "ExtractStream") as admitted:
+            call = Call("ExtractStream", admitted=admitted)
+            for _ in range(5):
+                await call.pace(5)
+            took = time.monotonic() - begun
+            with pytest.raises(RateExceeded, match="can never pass"):
+                await call.pace(6)
+            revoke(keys, "alice")
+            with pytest.raises(Unauthenticated, match="revoked"):
+                await call.pace(1)
+        return took
+
+    assert asyncio.run(stream()) >= 0.19
+
+
+class Brings:
+    """The context of a call that brings some metadata."""
+
+    def __init__(self, *metadata: tuple[str, str]) -> None:
+        self.metadata = metadata
 
     def invocation_metadata(self) -> tuple:
-        return ()
+        return self.metadata
 
     def auth_context(self) -> dict:
         return {}

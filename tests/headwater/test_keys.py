@@ -200,6 +200,8 @@ ENTRY = {"id": "0a", "name": "a", "digest": "0" * 64, "roles": ["extract"], "cre
         (json.dumps({"format": 1, "keys": [{**ENTRY, "name": 3}]}), "texts"),
         (json.dumps({"format": 1, "keys": [{**ENTRY, "created": "2026-01-01"}]}), "time zone"),
         (json.dumps({"format": 1, "keys": [{**ENTRY, "colour": "red"}]}), "colour"),
+        (json.dumps({"format": 1, "keys": [{**ENTRY, "digest": "é" * 64}]}), "no file of keys"),
+        (json.dumps({"format": 1, "keys": [{**ENTRY, "digest": "00"}]}), "SHA-256"),
         (json.dumps({"format": 1, "keys": ["hello"]}), "no file of keys"),
     ],
 )

@@ -1,5 +1,6 @@
 """TLS and mTLS over a real port, with certificates that change while the server runs."""
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import trustme
 
 from extractor import Extractor
 from headwater import Client, keyring
-from headwater.channel import Access, open_channel
+from headwater.channel import Access, open_aio_channel, open_channel, options_for
 from headwater.errors import CredentialsInvalid, PermissionDenied, ServerNotStarted
 from headwater.keys import Role, add, revoke
 from headwater.server import ServerSettings, check
@@ -147,6 +148,41 @@ def test_keys_travel_over_tls(served: Callable, authority: Authority, tmp_path: 
         with Client(server.address, ca=authority.path, key=key) as client:
             assert client.extract([flat(3)])[:, 0].tolist() == [3]
         assert asks(server.address, ca=authority.path) == "UNAUTHENTICATED"
+
+
+def test_a_channel_for_asyncio_brings_the_same(served: Callable, authority: Authority, tmp_path: Path) -> None:
+    async def names(target: str, access: Access) -> list[str]:
+        async with open_aio_channel(target, access) as channel:
+            stub = extractor_pb2_grpc.ExtractorServiceStub(channel)
+            answer = await stub.ListBackbones(pb.ListBackbonesRequest(), timeout=10, metadata=access.metadata())
+            return [one.name for one in answer.backbones]
+
+    key = add(tmp_path / "keys.json", "alice", [Role.EXTRACT])
+    with served(tls=authority.server(), keys=tmp_path / "keys.json") as server:
+        assert asyncio.run(names(server.address, Access(key=key, ca=authority.path))) == ["tiny-image"]
+    with served(keys=tmp_path / "keys.json") as server:
+        assert asyncio.run(names(server.address, Access(key=key))) == ["tiny-image"]
+
+
+def test_no_proxy_stands_between_this_machine_and_itself(served: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody there
+    with served() as server:
+        assert asks(server.address) == "answered"
+
+
+@pytest.mark.parametrize(
+    ("target", "is_here"),
+    [
+        ("127.0.0.1:50051", True),
+        ("localhost:50051", True),
+        ("[::1]:50051", True),
+        ("dns:///localhost:50051", True),
+        ("10.0.0.1:50051", False),
+        ("server.example.org:50051", False),
+    ],
+)
+def test_other_targets_may_have_a_proxy(target: str, is_here: bool) -> None:
+    assert (("grpc.enable_http_proxy", 0) in options_for(target)) is is_here
 
 
 def encrypted(files: TlsFiles) -> TlsFiles:
