@@ -425,9 +425,9 @@ class Batcher:
         for one, row in zip(batch, rows, strict=True):
             one.job.inference_s += seconds / len(batch)
             _deliver(one, row)
-        if self.on_batch is not None:
+        if (tell := self.on_batch) is not None:
             cost, padded = sum(one.cost for one in batch), len(batch) * max(one.cost for one in batch)
-            self.on_batch(BatchFacts(len(batch), cost, padded, seconds))
+            tell(BatchFacts(len(batch), cost, padded, seconds))
 
     def _return(self, in_hand: _InHand) -> float:
         with self._lock:
@@ -445,8 +445,8 @@ class Batcher:
         self._failed()
 
     def _failed(self) -> None:
-        if self.on_failure is not None:
-            self.on_failure()
+        if (tell := self.on_failure) is not None:  # it may be set anew meanwhile
+            tell()
 
     # -- forwards that hang; the lock is held
 

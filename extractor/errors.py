@@ -10,6 +10,8 @@ ExtractorError
 │   ├── BackboneNotFound
 │   ├── BackboneNotNamed   a request names none where several are served
 │   ├── BackboneInvalid    a malformed spec, a file that does not match its hash, a failed proof
+│   ├── BackboneServed     a backbone of that name is served already
+│   ├── BackboneBusy       it is being loaded, unloaded or replaced
 │   ├── BackboneChanged    its fingerprint is not the one that came before
 │   ├── ProviderUnavailable
 │   └── RuntimeMissing     a package that is needed is not installed
@@ -17,6 +19,7 @@ ExtractorError
 ├── TuneError              no plan meets what was asked for
 │   └── PlanNotStored      the backbone's folder cannot be written
 ├── InferenceFailed        the session failed on this item, or gave NaN or infinity
+├── RequestInvalid         a request says what cannot be
 ├── RequestTooLarge        more items or bytes in one request than the limit
 ├── QueueFull              the queue is at its bound: try again later
 │   └── DeadlineTooShort   with what waits, it could not be computed in time
@@ -67,6 +70,14 @@ class BackboneInvalid(BackboneError):
     """A backbone folder is malformed, altered, too new, or fails its golden inputs."""
 
 
+class BackboneServed(BackboneError):
+    """A backbone of that name is served already."""
+
+
+class BackboneBusy(BackboneError):
+    """The backbone is being loaded, unloaded or replaced."""
+
+
 class BackboneChanged(BackboneError):
     """Two embeddings that were to meet have different fingerprints."""
 
@@ -93,6 +104,10 @@ class PlanNotStored(TuneError):
 
 class InferenceFailed(ExtractorError):
     """The session failed on this item, or gave a value that is not finite."""
+
+
+class RequestInvalid(ExtractorError):
+    """A request says what cannot be: a path for a name, a level that there is not."""
 
 
 class RequestTooLarge(ExtractorError):

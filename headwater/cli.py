@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from classifiers.errors import ClassifierError
 from extractor.errors import ExtractorError
+from headwater.commands.admin import admin
 from headwater.commands.backbones import backbones
 from headwater.commands.dashboard import dashboard
 from headwater.commands.demo import demo
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 for command in (demo, export, backbones, tune, serve, top, dashboard, extract):
     app.command()(command)
+app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
 
 

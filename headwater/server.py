@@ -10,6 +10,7 @@ import logging
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import grpc.aio
@@ -22,15 +23,17 @@ from headwater.errors import ServerNotStarted
 from headwater.exposure import check_exposure, is_loopback
 from headwater.keyring import KeyRing
 from headwater.keys import Role
+from headwater.service.admin import ADMIN_SERVICE, AdminService
 from headwater.service.calls import Calls
 from headwater.service.door import EVERY_ROLE, Door
 from headwater.service.extractor import ExtractorService
 from headwater.service.gate import Gate
 from headwater.service.health import EXTRACTOR_SERVICE, Health
 from headwater.service.lenient import Registry
+from headwater.service.served import Served
 from headwater.service.sight import Sight
 from headwater.tls import TlsFiles, server_credentials
-from headwater.v1 import extractor_pb2_grpc
+from headwater.v1 import admin_pb2_grpc, extractor_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,8 @@ class ServerSettings:
         Seconds that running calls have to finish once the server is told to stop.
     max_concurrent_calls : int
         More calls at once are refused with RESOURCE_EXHAUSTED.
+    check_timeout_s : float
+        A session that does not answer its golden items within this time is said not to serve.
     limits : RequestLimits
     keys : Path, optional
         File of the keys that callers must show.
@@ -65,6 +70,7 @@ class ServerSettings:
     port: int = 50051
     drain_s: float = 10.0
     max_concurrent_calls: int = 1024
+    check_timeout_s: float = 10.0
     limits: RequestLimits = field(default_factory=RequestLimits)
     keys: Path | None = None
     tls: TlsFiles | None = None
@@ -103,6 +109,7 @@ async def serve(
     *,
     ready: Callable[[str], None],
     stop: asyncio.Event,
+    load: Callable[[str], Extractor] = Extractor.load,
     sight: Sight | None = None,
 ) -> None:
     """Serve extractors until `stop` is set, then drain and close them.
@@ -115,6 +122,8 @@ async def serve(
     ready : callable
         Called with `host:port` once calls are answered.
     stop : asyncio.Event
+    load : callable
+        The name of an installed backbone -> its extractor, as the others were loaded; for the admin's calls.
     sight : Sight, optional
         What is to show of it; its owner closes it.
 
@@ -124,15 +133,22 @@ async def serve(
         The address cannot be bound, or `check` finds fault.
     KeyFileInvalid
     """
+    served = Served(extractors)
     try:
         check(settings)
         ring = _ring(settings)
-        calls = Calls(_door(settings, ring), sight)
+        door = _door(settings, ring)
+        calls = Calls(door, sight)
         server = _server(settings, _gates(settings, ring, calls))
         servicer = health.aio.HealthServicer()
-        health_of_backbones = Health(servicer, extractors)
-        calls.sight.watch_server(lambda: extractors, health_of_backbones.serves, lambda: calls.running)
-        _register(server, servicer, ExtractorService(extractors, calls, settings.limits))
+        admin_calls = Calls(door, sight)  # answered while the others drain
+        health_of_backbones = Health(servicer, served, check_timeout_s=settings.check_timeout_s)
+        calls.sight.watch_server(served.extractors, health_of_backbones.serves, lambda: calls.running)
+        load = partial(_watched, load, calls.sight)
+        admin = AdminService(
+            served, health_of_backbones, admin_calls, work=calls, load=load, stop=stop, drain_s=settings.drain_s
+        )
+        _register(server, servicer, ExtractorService(served, calls, settings.limits), admin)
         await health_of_backbones.start()
         address = _bind(server, settings)
         await server.start()
@@ -142,11 +158,11 @@ async def serve(
         await health_of_backbones.stop()
         calls.refuse()
         await calls.quiet(settings.drain_s)
-        await asyncio.to_thread(_close, extractors)
+        await asyncio.to_thread(served.close, LAST_WORD_S)
         await calls.quiet(LAST_WORD_S)
         await server.stop(LAST_WORD_S)
     finally:
-        await asyncio.to_thread(_close, extractors)
+        await asyncio.to_thread(served.close, LAST_WORD_S)
 
 
 def run(
@@ -154,6 +170,7 @@ def run(
     settings: ServerSettings,
     *,
     ready: Callable[[str], None],
+    load: Callable[[str], Extractor] = Extractor.load,
     sight: Sight | None = None,
 ) -> None:
     """Serve extractors until SIGTERM or SIGINT; raises ServerNotStarted when the address cannot be bound."""
@@ -163,7 +180,7 @@ def run(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await serve(extractors, settings, ready=ready, stop=stop, sight=sight)
+        await serve(extractors, settings, ready=ready, stop=stop, load=load, sight=sight)
 
     asyncio.run(until_signalled())
 
@@ -186,6 +203,12 @@ def _gates(settings: ServerSettings, ring: KeyRing | None, calls: Calls) -> list
     return [] if ring is None or certified else [Gate(ring, calls)]
 
 
+def _watched(load: Callable[[str], Extractor], sight: Sight, name: str) -> Extractor:
+    extractor = load(name)
+    sight.watch(extractor.spec.name, extractor)
+    return extractor
+
+
 def _server(settings: ServerSettings, gates: list[Gate]) -> grpc.aio.Server:
     return grpc.aio.server(
         interceptors=gates,
@@ -198,11 +221,14 @@ def _server(settings: ServerSettings, gates: list[Gate]) -> grpc.aio.Server:
     )
 
 
-def _register(server: grpc.aio.Server, servicer: health.aio.HealthServicer, extract: ExtractorService) -> None:
+def _register(
+    server: grpc.aio.Server, servicer: health.aio.HealthServicer, extract: ExtractorService, admin: AdminService
+) -> None:
     registry = Registry(server)
     extractor_pb2_grpc.add_ExtractorServiceServicer_to_server(extract, registry)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, registry)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, registry)
-    names = [EXTRACTOR_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
+    names = [EXTRACTOR_SERVICE, ADMIN_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
     registry.add_generic_rpc_handlers(tuple(_reflection(name, names) for name in names[-2:]))
 
 
@@ -233,8 +259,3 @@ def _open(server: grpc.aio.Server, address: str, tls: TlsFiles | None) -> int:
     return (
         server.add_insecure_port(address) if tls is None else server.add_secure_port(address, server_credentials(tls))
     )
-
-
-def _close(extractors: Mapping[str, Extractor]) -> None:
-    for extractor in extractors.values():
-        extractor.close(LAST_WORD_S)

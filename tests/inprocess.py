@@ -19,11 +19,16 @@ class InProcess:
 
     address: str
     stop: Callable[[], object]
+    thread: threading.Thread
 
 
 @contextmanager
 def in_this_process(
-    extractors: Mapping[str, Extractor], settings: ServerSettings | None = None, *, sight: Sight | None = None
+    extractors: Mapping[str, Extractor],
+    settings: ServerSettings | None = None,
+    *,
+    load: Callable[[str], Extractor] = Extractor.load,
+    sight: Sight | None = None,
 ) -> Iterator[InProcess]:
     """Serve extractors on a free port and yield it; the server has stopped when the block ends."""
     addresses: list[str] = []
@@ -37,7 +42,8 @@ def in_this_process(
     async def main() -> None:
         stop = asyncio.Event()
         stops.append((asyncio.get_running_loop(), stop))
-        await serve(extractors, settings or ServerSettings(port=0), ready=ready, stop=stop, sight=sight)
+        settings_or_free = settings or ServerSettings(port=0)
+        await serve(extractors, settings_or_free, ready=ready, stop=stop, load=load, sight=sight)
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()
@@ -49,7 +55,7 @@ def in_this_process(
             loop.call_soon_threadsafe(stop.set)
 
     try:
-        yield InProcess(addresses[0], tell)
+        yield InProcess(addresses[0], tell, thread)
     finally:
         tell()
         thread.join(WAIT_S)

@@ -30,7 +30,7 @@ HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
     {"status", "keys", "exposure", "tls", "logs", "top"},
     {"convert", "keyring", "channel"},
-    {"service", "client"},
+    {"service", "client", "admin_client"},
     {"server", "process"},
     {"demo"},
     {"commands"},
@@ -132,6 +132,7 @@ def test_the_walk_sees_imports() -> None:
     ("statement", "heavy"),
     [
         ("import headwater.client", {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3", "matplotlib"}),
+        ("import headwater.admin_client", {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3"}),
         ("import headwater; headwater.Client", {"onnxruntime", "PIL", "sklearn", "torch", "faiss"}),
         (
             "import headwater.cli",

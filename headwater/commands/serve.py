@@ -1,8 +1,10 @@
 """`headwater serve`: backbones -> a gRPC port, until SIGTERM."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -110,6 +112,14 @@ def serve(
             envvar="HEADWATER_DRAIN_S",
         ),
     ] = 10.0,
+    check_timeout_s: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="A session that does not answer within so many seconds is said not to serve.",
+            envvar="HEADWATER_CHECK_TIMEOUT_S",
+        ),
+    ] = 10.0,
     keys: Annotated[
         Path | None,
         typer.Option(
@@ -175,6 +185,7 @@ def serve(
     """
     from extractor.cache.memory import MemoryCache
     from extractor.limits import Limits
+    from extractor.pipeline import Extractor
     from headwater import server
     from headwater.convert import RequestLimits
     from headwater.service.sight import Sight, SightSettings
@@ -194,6 +205,7 @@ def serve(
         host=host,
         port=port,
         drain_s=drain_s,
+        check_timeout_s=check_timeout_s,
         max_concurrent_calls=max_concurrent_calls,
         limits=RequestLimits(max_items=max_items, max_message_bytes=max_message_mib * MIB),
         keys=keys,
@@ -202,8 +214,8 @@ def serve(
     )
     if note := server.check(settings):
         log.warning(note)
-    extractors = _load(
-        names or _all_installed(),
+    load = partial(
+        Extractor.load,
         cache=cache,
         limits=limits,
         runtime=runtime,
@@ -214,6 +226,7 @@ def serve(
         max_batch_size=max_batch_size,
         max_queue_delay_ms=max_queue_delay_ms,
     )
+    extractors = _load(names or _all_installed(), load)
 
     def ready(address: str) -> None:
         for name, extractor in extractors.items():
@@ -226,7 +239,7 @@ def serve(
 
     shown = SightSettings(metrics_host=metrics_host, metrics_port=metrics_port, otlp_endpoint=otlp_endpoint)
     with Sight.opened(shown) as sight:
-        server.run(extractors, settings, ready=ready, sight=sight)
+        server.run(extractors, settings, ready=ready, load=load, sight=sight)
     log.info("stopped")
 
 
@@ -258,14 +271,12 @@ def _export_command() -> str:
     return f"{first}headwater export efficientnet-lite0"
 
 
-def _load(names: list[str], **options: Any) -> "dict[str, Extractor]":
+def _load(names: list[str], load: "Callable[[str], Extractor]") -> "dict[str, Extractor]":
     """Load every backbone, or none."""
-    from extractor.pipeline import Extractor
-
     extractors: dict[str, Extractor] = {}
     try:
         for name in names:
-            extractor = Extractor.load(name, **options)
+            extractor = load(name)
             if extractor.spec.name in extractors:
                 extractor.close()
                 raise ServerNotStarted(f"two backbones are named {extractor.spec.name!r}; name each once")

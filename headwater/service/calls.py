@@ -135,23 +135,29 @@ class Calls:
             self._running -= 1
             self.sight.ended(call, code)
 
+    def refuse(self) -> None:
+        """Tell every call that comes from now on UNAVAILABLE."""
+        self._refusing = True
+
     @property
     def running(self) -> int:
         """How many calls run."""
         return self._running
 
-    def refuse(self) -> None:
-        """Tell every call that comes from now on UNAVAILABLE."""
-        self._refusing = True
+    @property
+    def refusing(self) -> bool:
+        """Whether new calls are told UNAVAILABLE."""
+        return self._refusing
 
-    async def quiet(self, timeout_s: float) -> None:
-        """Wait until no call runs and none has come for a moment, or until the time is over."""
+    async def quiet(self, timeout_s: float) -> bool:
+        """Wait until no call runs and none has come for a moment; False when the time is over before."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 arrived = -1
                 while self._running or arrived != self._arrived:
                     arrived = self._arrived
                     await asyncio.sleep(MOMENT_S)
+        return self._running == 0
 
 
 def _request_id(metadata: Mapping[str, str | bytes]) -> str:

@@ -1,10 +1,9 @@
 """`ExtractorService`: requests over gRPC -> calls of `Extractor`."""
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
 
-from extractor.errors import BackboneNotFound, BackboneNotNamed, RequestTooLarge
+from extractor.errors import RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.request import Request
@@ -12,6 +11,7 @@ from extractor.stages import StageTimes
 from headwater import convert
 from headwater.convert import RequestLimits
 from headwater.service.calls import Call, Calls, Context
+from headwater.service.served import Served
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 
@@ -23,47 +23,37 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
 
     Parameters
     ----------
-    extractors : mapping of str to Extractor
+    served : Served
     calls : Calls
     limits : RequestLimits
     """
 
-    def __init__(self, extractors: Mapping[str, Extractor], calls: Calls, limits: RequestLimits) -> None:
-        self._extractors = extractors
+    def __init__(self, served: Served, calls: Calls, limits: RequestLimits) -> None:
+        self._served = served
         self._calls = calls
         self._limits = limits
 
     async def Extract(self, request: pb.ExtractRequest, context: Context) -> pb.ExtractResponse:
         """Embed the items of one request."""
         async with self._calls.accept(context, "Extract") as call:
-            extractor = self._named(request.backbone)
-            items = convert.to_items(request)
-            self._check_items(len(items))
-            call.charge(len(items))
-            outcomes, times = await _extract(extractor, items, call)
-            self._calls.sight.extracted(call, extractor.spec.name, outcomes, times)
-            return convert.from_outcomes(extractor.spec, outcomes, times)
+            with self._served.using(request.backbone) as extractor:
+                items = convert.to_items(request)
+                self._check_items(len(items))
+                call.charge(len(items))
+                outcomes, times = await _extract(extractor, items, call)
+                self._calls.sight.extracted(call, extractor.spec.name, outcomes, times)
+                return convert.from_outcomes(extractor.spec, outcomes, times)
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""
         async with self._calls.accept(context, "ListBackbones") as call:
-            described = [self._described(self._extractors[name], call) for name in sorted(self._extractors)]
+            described = [self._described(extractor, call) for _, extractor in sorted(self._served.extractors().items())]
             return pb.ListBackbonesResponse(backbones=described)
 
     async def GetBackbone(self, request: pb.GetBackboneRequest, context: Context) -> pb.Backbone:
         """Describe one backbone."""
         async with self._calls.accept(context, "GetBackbone") as call:
-            return self._described(self._named(request.name), call)
-
-    def _named(self, name: str) -> Extractor:
-        served = ", ".join(sorted(self._extractors))
-        if name in self._extractors:
-            return self._extractors[name]
-        if name:
-            raise BackboneNotFound(f"no backbone {name!r} is served here; there are: {served}")
-        if len(self._extractors) > 1:
-            raise BackboneNotNamed(f"the request names no backbone, and several are served: {served}; name one")
-        return next(iter(self._extractors.values()))
+            return self._described(self._served.named(request.name).extractor, call)
 
     def _check_items(self, n_items: int) -> None:
         if n_items > self._limits.max_items:

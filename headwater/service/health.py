@@ -1,16 +1,18 @@
-"""Health that is true: after an error of a session, a real forward decides whether its backbone still serves.
+"""Health that is true: after an error of a session, or a long silence, a real forward decides whether it still serves.
 
 `grpc.health.v1` answers under "" (all backbones serve), under `headwater.v1.ExtractorService` (the same), and under the
-name of each backbone.
+name of each backbone; a name that was unloaded is SERVICE_UNKNOWN, and a server without a backbone does not serve.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from contextlib import suppress
 
 from grpc_health.v1 import health, health_pb2
 
 from extractor.pipeline import Extractor
+from headwater.service.aside import aside
+from headwater.service.served import Served
 from headwater.v1 import extractor_pb2
 
 log = logging.getLogger(__name__)
@@ -25,58 +27,115 @@ class Health:
     Parameters
     ----------
     servicer : grpc_health.v1.health.aio.HealthServicer
-    extractors : mapping of str to Extractor
+    served : Served
+    check_timeout_s : float
+        A session that does not answer its golden items within this time does not serve; they are put to it after an
+        error, and when a request has run for as long.
     """
 
-    def __init__(self, servicer: health.aio.HealthServicer, extractors: Mapping[str, Extractor]) -> None:
+    def __init__(self, servicer: health.aio.HealthServicer, served: Served, *, check_timeout_s: float) -> None:
         self._servicer = servicer
-        self._extractors = extractors
-        self._serves = dict.fromkeys(extractors, True)
-        self._watchers: list[asyncio.Task[None]] = []
+        self._served = served
+        self._check_timeout_s = check_timeout_s
+        self._serves: dict[str, bool] = {}
+        self._gone: set[str] = set()
+        self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._telling = asyncio.Lock()
+        self._stopped = False
 
     async def start(self) -> None:
         """Say that all serve, for each has just proved itself, and begin to watch for errors."""
-        for name in self._extractors:
-            await self._tell(name)
-        self._watchers = [asyncio.create_task(self._watch(*one)) for one in self._extractors.items()]
+        for name in self._served.names:
+            self._follow(name)
+        await self._tell()
+
+    async def follow(self, name: str) -> None:
+        """Watch what is served under a name from now on, be it new, another, or nothing."""
+        if not self._stopped:
+            self._follow(name)
+            await self._tell()
 
     async def stop(self) -> None:
         """Watch no more, and say that nothing serves."""
-        for extractor in self._extractors.values():
-            extractor.on_failure(None)
-        for watcher in self._watchers:
+        self._stopped = True
+        for watcher in self._watchers.values():
             watcher.cancel()
-        await self._servicer.enter_graceful_shutdown()
+        async with self._telling:
+            await self._servicer.enter_graceful_shutdown()
 
     def serves(self, name: str) -> bool:
-        """Tell whether the last forward of a backbone was right."""
-        return self._serves.get(name, False)
+        """Tell what is said of a backbone."""
+        return not self._stopped and self._serves.get(name, False)
+
+    def _follow(self, name: str) -> None:
+        if name in self._watchers:
+            self._watchers.pop(name).cancel()
+        if name in self._served.names:
+            self._serves[name] = True  # it has just proved itself
+            self._gone.discard(name)
+            self._watchers[name] = asyncio.create_task(self._watch(name, self._served.named(name).extractor))
+        else:
+            self._serves.pop(name, None)
+            self._gone.add(name)
 
     async def _watch(self, name: str, extractor: Extractor) -> None:
         failed = asyncio.Event()
         loop = asyncio.get_running_loop()
         extractor.on_failure(lambda: loop.call_soon_threadsafe(failed.set))
-        while True:
-            await failed.wait()
-            failed.clear()
-            while not await self._check(name, extractor):
-                await asyncio.sleep(RECHECK_S)
+        try:
+            while True:
+                await self._suspicion(name, failed)
+                failed.clear()
+                while not await self._check(name, extractor):
+                    await asyncio.sleep(RECHECK_S)
+        finally:
+            extractor.on_failure(_nothing)  # not None: a worker may just have seen that there is someone to tell
+
+    async def _suspicion(self, name: str, failed: asyncio.Event) -> None:
+        """Wait for an error, or for a request that has run so long that the session may hang: a hang raises nothing."""
+        while not failed.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(failed.wait(), self._check_timeout_s)
+            if self._served.named(name).longest_s > self._check_timeout_s:
+                return
 
     async def _check(self, name: str, extractor: Extractor) -> bool:
+        """Let a real forward decide; one that hangs is waited for, so that never two of them run."""
+        check = aside(extractor.check)
         try:
-            await asyncio.to_thread(extractor.check)
+            await asyncio.wait({check}, timeout=self._check_timeout_s)
+            if not check.done():
+                log.error("backbone %r does not serve: no answer within %g s", name, self._check_timeout_s)
+                await self._say(name, False)
+            await check
         except Exception:  # whatever a session raises, it does not serve
             log.exception("backbone %r does not serve", name)
-            self._serves[name] = False
+            await self._say(name, False)
         else:
-            self._serves[name] = True
-        await self._tell(name)
+            await self._say(name, True)
+        finally:
+            check.cancel()
         return self._serves[name]
 
-    async def _tell(self, name: str) -> None:
-        await self._servicer.set(name, _status(self._serves[name]))
-        for service in ("", EXTRACTOR_SERVICE):
-            await self._servicer.set(service, _status(all(self._serves.values())))
+    async def _say(self, name: str, serves: bool) -> None:
+        if self._serves[name] != serves:
+            log.warning("backbone %r %s", name, "serves again" if serves else "is NOT_SERVING")
+        self._serves[name] = serves
+        await self._tell()
+
+    async def _tell(self) -> None:
+        """Bring the health service up to date; one at a time, so that the last word is the newest."""
+        async with self._telling:
+            for name, serves in list(self._serves.items()):
+                await self._servicer.set(name, _status(serves))
+            for name in list(self._gone):
+                await self._servicer.set(name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+            for service in ("", EXTRACTOR_SERVICE):
+                await self._servicer.set(service, _status(bool(self._serves) and all(self._serves.values())))
+
+
+def _nothing() -> None:
+    """Nobody watches any more."""
 
 
 def _status(serves: bool) -> "health_pb2.HealthCheckResponse.ServingStatus":

@@ -10,11 +10,11 @@ import pytest
 
 from extractor import Extractor
 from headwater.process import ServerProcess
-from tests.tiny import flat, png
+from tests.tiny import flat, png, write_tiny_image
 
 COMMANDS = (
     *("demo", "export", "backbones", "tune", "serve", "top", "dashboard", "extract"),
-    *("keys add", "keys list", "keys revoke"),
+    *("admin load", "keys add", "keys list", "keys revoke"),
 )
 
 
@@ -107,6 +107,27 @@ def test_backbones_lists_what_is_installed_and_says_what_is_wrong(tiny_image: Pa
         for fact in ("tiny-image", "image", "3", "fp32", extractor.fingerprint, "cpu", "MiB"):
             assert fact in done.stdout
     assert "not served" in done.stdout
+
+
+def test_the_admin_changes_what_is_served(server: ServerProcess, home: Path) -> None:
+    write_tiny_image(home / "backbones" / "third")
+
+    def admin(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return headwater("admin", *arguments, "--server", server.target)
+
+    try:
+        done = admin("load", "third")
+        assert done.returncode == 0, done.stderr
+        assert "now serves third: cpu, fingerprint" in done.stdout
+        status = admin("status").stdout
+        assert all(word in status for word in ("tiny-image", "tiny-text", "third", "serving", "up; running calls: 0"))
+        assert "replaced third" in admin("replace", "third").stdout
+        assert "no longer serves third" in admin("unload", "third").stdout
+    finally:
+        shutil.rmtree(home / "backbones" / "third")
+    done = admin("load", "../third")
+    assert done.returncode == 1
+    assert "no path" in done.stderr
 
 
 def test_backbones_of_a_server(server: ServerProcess) -> None:

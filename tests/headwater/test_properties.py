@@ -28,6 +28,7 @@ METHODS: list[MethodDescriptor] = [
     for file in (*FILES, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
     for method in service.methods
+    if method.name != "Drain"  # any bytes that are a message of it leave nothing to ask
 ]
 BLAMELESS = {  # whoever sends rubbish hears that it was rubbish, or that there is no such thing
     grpc.StatusCode.OK,
@@ -125,7 +126,9 @@ def test_arbitrary_items_each_get_an_outcome_of_their_own(
     request = pb.ExtractRequest(backbone=backbone, items=[pb.Item(data=item) for item in items])
     extract = channel.unary_unary("/headwater.v1.ExtractorService/Extract")
     if backbone not in ("tiny-image", "tiny-text"):
-        assert code_of(channel, METHODS[0], [request.SerializeToString()]) in BLAMELESS - {grpc.StatusCode.OK}
+        assert code_of(
+            channel, next(method for method in METHODS if method.name == "Extract"), [request.SerializeToString()]
+        ) in BLAMELESS - {grpc.StatusCode.OK}
         return
     response = pb.ExtractResponse.FromString(extract(request.SerializeToString(), timeout=WAIT_S))
     assert len(response.outcomes) == len(items)
