@@ -14,6 +14,8 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from extractor import Extractor
 from extractor.limits import Limits
@@ -91,6 +93,16 @@ def test_without_a_good_key_nothing_is_answered(server: InProcess, keys: Path) -
         extract(server.address, key=expired)
     for metadata in ((), bearer(""), [("authorization", f"Basic {key}")], [("x-api-key", "é".encode().hex())]):
         error = raw(server.address, metadata=metadata)
+        assert error is not None
+        assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@given(header=st.sampled_from(["authorization", "x-api-key"]), value=st.text(st.characters(codec="ascii"), max_size=80))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_sent_as_a_key_is_refused_in_order(server: InProcess, header: str, value: str) -> None:
+    value = "".join(filter(str.isprintable, value)).strip()
+    for sent in (value, f"Bearer {value}", f"hw_{value}"):
+        error = raw(server.address, metadata=[(header, sent)])
         assert error is not None
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED
 
@@ -213,9 +225,9 @@ def test_calls_at_once_are_bound_and_one_key_leaves_room_for_another(
     tiny_image: Path, keys: Path, bounds: dict, max_calls: int, n_refused: int, words: str
 ) -> None:
     greedy, other = add(keys, "greedy", EXTRACT, **bounds), add(keys, "other", EXTRACT)
-    settings = ServerSettings(port=0, keys=keys, max_concurrent_calls=max_calls)
+    bound = ServerSettings(port=0, keys=keys, max_concurrent_calls=max_calls)
     with (
-        Held(tiny_image).served(settings) as server,
+        Held(tiny_image).served(bound) as server,
         grpc.insecure_channel(server.address, [("grpc.enable_retries", 0)]) as channel,
     ):
         stub = extractor_pb2_grpc.ExtractorServiceStub(channel)
