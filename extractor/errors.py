@@ -17,6 +17,9 @@ ExtractorError
 ├── InferenceFailed        the session failed on this item, or gave NaN or infinity
 ├── RequestTooLarge        more items or bytes in one request than the limit
 ├── QueueFull              the queue is at its bound: try again later
+│   └── DeadlineTooShort   with what waits, it could not be computed in time
+├── DeadlinePassed         its callers stopped waiting before its turn came
+├── NotServing             the session hangs
 ├── Cancelled              the caller left
 └── Closed                 the extractor is stopping or has stopped
 """
@@ -99,6 +102,18 @@ class QueueFull(ExtractorError):
     def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+
+
+class DeadlineTooShort(QueueFull):
+    """With what waits before it, the request could not be computed before its deadline."""
+
+
+class DeadlinePassed(ExtractorError):
+    """The callers of this item stopped waiting before its turn came."""
+
+
+class NotServing(ExtractorError):
+    """The backbone's session does not return from its forwards."""
 
 
 class Cancelled(ExtractorError):

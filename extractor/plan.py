@@ -29,6 +29,8 @@ class Plan:
         Share of a forward that may be padding, in [0, 1); for texts.
     window : int
         Items that are prepared ahead, among which a batch is chosen by length.
+    max_queue_delay_ms : float
+        How long an item may wait for others to fill its batch.
     """
 
     runtime: str = "onnxruntime"
@@ -40,6 +42,7 @@ class Plan:
     max_batch_tokens: int = 16_384
     max_padding: float = 0.1
     window: int = 1
+    max_queue_delay_ms: float = 0.0
 
 
 def default_plan(modality: str, provider: str) -> Plan:
@@ -80,8 +83,8 @@ def changed(plan: Plan, **changes: Any) -> Plan:
 def _check(name: str, value: Any) -> None:
     if name == "max_padding" and not 0 <= value < 1:
         raise ValueError(f"{name} is {value}; take at least 0 and less than 1")
-    least = 0 if name == "decode_threads" else 1
-    if isinstance(value, int) and value < least:
+    least = 0 if name in ("decode_threads", "max_queue_delay_ms") else 1
+    if name != "max_padding" and isinstance(value, int | float) and value < least:
         raise ValueError(f"{name} is {value}; take at least {least}")
 
 

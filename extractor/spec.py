@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ class Spec:
     licence: str
     files: dict[str, str]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """128 bits, in hex, of the SHA-256 over all that may change the embedding of the same bytes."""
         facts = _plain(self)

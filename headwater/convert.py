@@ -9,6 +9,7 @@ from extractor.errors import BackboneChanged
 from extractor.limits import Limits
 from extractor.outcome import Outcome
 from extractor.spec import Spec
+from extractor.stages import StageTimes
 from headwater import status
 from headwater.v1 import extractor_pb2 as pb
 
@@ -69,9 +70,11 @@ def from_items(backbone: str, items: Iterable[bytes]) -> pb.ExtractRequest:
     return pb.ExtractRequest(backbone=backbone, items=[pb.Item(data=item) for item in items])
 
 
-def from_outcomes(spec: Spec, outcomes: Sequence[Outcome]) -> pb.ExtractResponse:
+def from_outcomes(spec: Spec, outcomes: Sequence[Outcome], times: StageTimes) -> pb.ExtractResponse:
     """Return the response that carries outcomes, their embeddings packed into one matrix."""
-    response = pb.ExtractResponse(backbone=spec.name, fingerprint=spec.fingerprint, dim=spec.dim)
+    response = pb.ExtractResponse(
+        backbone=spec.name, fingerprint=spec.fingerprint, dim=spec.dim, times=pb.StageTimes(**vars(times))
+    )
     rows: list[memoryview] = []
     for outcome in outcomes:
         message = response.outcomes.add(cached=outcome.cached, truncated=outcome.truncated)

@@ -27,6 +27,7 @@ from headwater.service.door import EVERY_ROLE, Door
 from headwater.service.extractor import ExtractorService
 from headwater.service.gate import Gate
 from headwater.service.health import EXTRACTOR_SERVICE, Health
+from headwater.service.lenient import Registry
 from headwater.tls import TlsFiles, server_credentials
 from headwater.v1 import extractor_pb2_grpc
 
@@ -183,20 +184,20 @@ def _server(settings: ServerSettings, gates: list[Gate]) -> grpc.aio.Server:
 
 
 def _register(server: grpc.aio.Server, servicer: health.aio.HealthServicer, extract: ExtractorService) -> None:
-    extractor_pb2_grpc.add_ExtractorServiceServicer_to_server(extract, server)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    registry = Registry(server)
+    extractor_pb2_grpc.add_ExtractorServiceServicer_to_server(extract, registry)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, registry)
     names = [EXTRACTOR_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
-    reflection.enable_server_reflection(names, server)
-    server.add_generic_rpc_handlers((_reflection_v1(names),))
+    registry.add_generic_rpc_handlers(tuple(_reflection(name, names) for name in names[-2:]))
 
 
-def _reflection_v1(names: list[str]) -> grpc.GenericRpcHandler:
+def _reflection(service: str, names: list[str]) -> grpc.GenericRpcHandler:
     handler = grpc.stream_stream_rpc_method_handler(
         reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    return grpc.method_handlers_generic_handler(_REFLECTION_V1, {"ServerReflectionInfo": handler})
+    return grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler})
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:

@@ -15,7 +15,8 @@ PACKAGES = ("extractor", "classifiers", "headwater")
 EXTRACTOR_ROWS: list[set[str]] = [
     {"errors"},
     {"outcome", "spec", "home", "limits", "items", "caller", "plan", "stages"},
-    {"golden", "shelf"},
+    {"golden", "shelf", "job", "batches", "speed"},
+    {"fair"},
     {"decode", "preprocess", "backbone", "batcher", "cache"},  # the stages: none knows another
     {"prepare", "flights"},
     {"proof", "request"},

@@ -1,5 +1,6 @@
 """Tiny backbones, written node by node: they load in milliseconds, and what they compute can be said in a line."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def _write(folder: Path, nodes: list, inputs: list, constants: list, spec: Spec,
     onnx.save(model, folder / MODEL_FILE)
     write_golden(folder / GOLDEN_FILE, golden)
     files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    spec = Spec(**{**spec.__dict__, "files": files})
+    spec = dataclasses.replace(spec, files=files)
     write_spec(folder, spec)
     assert load_prepare(spec, folder)(golden.items[0]).array.size
     return folder

@@ -58,6 +58,20 @@ def serve(
     max_queue_size: Annotated[
         int, typer.Option(min=1, help="Items that wait for a backbone.", envvar="HEADWATER_MAX_QUEUE_SIZE")
     ] = 4096,
+    max_queue_delay_ms: Annotated[
+        float,
+        typer.Option(
+            min=0, help="How long an item may wait for others to fill its batch.", envvar="HEADWATER_MAX_QUEUE_DELAY_MS"
+        ),
+    ] = 0.0,
+    max_forward_s: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="A forward that takes longer hangs: its callers are told, and health says so.",
+            envvar="HEADWATER_MAX_FORWARD_S",
+        ),
+    ] = 60.0,
     max_concurrent_calls: Annotated[
         int, typer.Option(min=1, help="Calls at once.", envvar="HEADWATER_MAX_CONCURRENT_CALLS")
     ] = 1024,
@@ -115,6 +129,7 @@ def serve(
         max_text_bytes=max_text_kib * 1024,
         max_pixels=max_megapixels * MIB,
         max_queue_size=max_queue_size,
+        max_forward_s=max_forward_s,
     )
     if max_item_mib > max_message_mib:
         raise ServerNotStarted(f"an item of {max_item_mib} MiB does not fit a message of {max_message_mib} MiB")
@@ -131,7 +146,14 @@ def serve(
     )
     if note := server.check(settings):
         err.print(f"[bold yellow]note:[/] {escape(note)}", soft_wrap=True)
-    extractors = _load(names or _all_installed(), cache=cache, provider=provider, workers=workers, limits=limits)
+    extractors = _load(
+        names or _all_installed(),
+        cache=cache,
+        provider=provider,
+        workers=workers,
+        max_queue_delay_ms=max_queue_delay_ms,
+        limits=limits,
+    )
 
     def ready(address: str) -> None:
         for name, extractor in extractors.items():

@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from extractor.caller import ANYONE, Caller
+from extractor.caller import Caller
 from extractor.errors import Closed
 from headwater import status
 from headwater.convert import RequestLimits
@@ -37,7 +37,7 @@ class Call:
 
     method: str
     deadline: float | None = None
-    caller: Caller = ANYONE
+    caller: Caller = field(default_factory=Caller)
     error: status.CallError | None = None
     admitted: Pass | None = None
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc.aio
 
-from extractor.caller import ANYONE, Caller
+from extractor.caller import Caller
 from extractor.errors import QueueFull, RequestTooLarge
 from headwater.errors import PermissionDenied, RateExceeded, TooManyCalls, Unauthenticated
 from headwater.keyring import KeyRing
@@ -174,7 +174,7 @@ class Door:
     def _visitor(self, context: Context) -> Visitor:
         name = _certified_name(context)
         if self._ring is None:
-            caller = ANYONE if name is None else Caller(name)
+            caller = Caller(name or context.peer())  # a connection, where nobody has a name
             return Visitor(caller.name, caller, self._open_roles)
         sent = sent_key(context.invocation_metadata())
         if sent is None and name is None:

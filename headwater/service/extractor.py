@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 from extractor.errors import BackboneNotFound, BackboneNotNamed, RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.request import Request
+from extractor.stages import StageTimes
 from headwater import convert
 from headwater.convert import RequestLimits
 from headwater.service.calls import Call, Calls, Context
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
+
+AT_ONCE_BYTES = 256 << 10  # 80 µs of hashing; a thread costs as much
 
 
 class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
@@ -36,8 +40,8 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
             items = convert.to_items(request)
             self._check_items(len(items))
             call.charge(len(items))
-            outcomes = await _extract(extractor, items)
-            return convert.from_outcomes(extractor.spec, outcomes)
+            outcomes, times = await _extract(extractor, items, call)
+            return convert.from_outcomes(extractor.spec, outcomes, times)
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""
@@ -71,18 +75,26 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
         return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, limits)
 
 
-async def _extract(extractor: Extractor, items: list[bytes]) -> list[Outcome]:
+async def _extract(extractor: Extractor, items: list[bytes], call: Call) -> tuple[list[Outcome], StageTimes]:
     """Await the outcomes; a caller that leaves takes what only it waited for out of the queue."""
-    submitting = asyncio.create_task(asyncio.to_thread(extractor.submit, items))  # hashes all: not on the event loop
+    request = await _submit(extractor, items, call)
     try:
-        request = await asyncio.shield(submitting)
-    except asyncio.CancelledError:
-        submitting.add_done_callback(lambda done: _leave(extractor, done))
-        raise
-    try:
-        return await asyncio.wrap_future(request.future)
+        return await asyncio.wrap_future(request.future), request.times
     except asyncio.CancelledError:
         extractor.cancel(request)
+        raise
+
+
+async def _submit(extractor: Extractor, items: list[bytes], call: Call) -> Request:
+    """Submit the items: few bytes at once, many in a thread, because hashing them would hold up the event loop."""
+    submit = partial(extractor.submit, items, caller=call.caller, deadline=call.deadline)
+    if sum(map(len, items)) <= AT_ONCE_BYTES:
+        return submit()
+    submitting = asyncio.create_task(asyncio.to_thread(submit))
+    try:
+        return await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(lambda done: _leave(extractor, done))
         raise
 
 

@@ -324,3 +324,6 @@ class Brings:
 
     def auth_context(self) -> dict:
         return {}
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
