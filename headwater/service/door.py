@@ -19,7 +19,7 @@ from typing import Any
 import grpc.aio
 
 from extractor.caller import Caller
-from extractor.errors import QueueFull, RequestTooLarge
+from extractor.errors import Closed, NotServing, QueueFull, RequestTooLarge
 from headwater.errors import PermissionDenied, RateExceeded, TooManyCalls, Unauthenticated
 from headwater.keyring import KeyRing
 from headwater.keys import Key, Role
@@ -42,8 +42,8 @@ ROLES_FOR: dict[str, frozenset[Role]] = {
     ),
 }
 
-# The queue did not take the items, and so they cost their key nothing.
-NOTHING_DONE = (QueueFull, RequestTooLarge)
+# Nothing was computed for the items, and so they cost their key nothing.
+NOTHING_DONE = (Closed, NotServing, QueueFull, RequestTooLarge)
 
 # A caller may hold four times the calls that are free: alone 4/5 of all, of n greedy ones each 4/(4n + 1), so that
 # the next always finds some (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches",
