@@ -19,7 +19,7 @@ from typing import Any
 import grpc.aio
 
 from extractor.caller import Caller
-from extractor.errors import QueueFull, RequestTooLarge
+from extractor.errors import Closed, NotServing, QueueFull, RequestTooLarge
 from headwater.errors import PermissionDenied, RateExceeded, TooManyCalls, Unauthenticated
 from headwater.keyring import KeyRing
 from headwater.keys import Key, Role
@@ -42,10 +42,13 @@ ROLES_FOR: dict[str, frozenset[Role]] = {
     ),
 }
 
-# The queue did not take the items, and so they cost their key nothing.
-NOTHING_DONE = (QueueFull, RequestTooLarge)
+# Nothing was computed for the items, and so they cost their key nothing.
+NOTHING_DONE = (Closed, NotServing, QueueFull, RequestTooLarge)
 
-SHARE = 4  # a key may hold four times the calls that it leaves free: alone 4/5 of all, and others always find some
+# A caller may hold four times the calls that are free: alone 4/5 of all, of n greedy ones each 4/(4n + 1), so that
+# the next always finds some (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches",
+# IEEE/ACM Transactions on Networking 6(2), 1998).
+SHARE = 4
 RETRY_MS = (20, 5000)  # least and most that a caller is told to wait for the end of someone's call
 MEMORY = 0.1  # weight of the newest call in the mean time of a call
 
@@ -57,7 +60,7 @@ class Visitor:
     Parameters
     ----------
     id : str
-        What its calls are counted under.
+        What its calls are counted under; "" for all whose names are not known.
     caller : Caller
     roles : frozenset of Role
     key : Key, optional
@@ -192,9 +195,9 @@ class Door:
                 f"{running} calls are running, the limit of the server is {self._max_calls}; try again later",
                 self._retry_ms(),
             )
-        if visitor.key and held >= SHARE * (self._max_calls - running):
+        if visitor.id and held >= SHARE * (self._max_calls - running):
             raise TooManyCalls(
-                f"the key {visitor.caller.name!r} has {held} of the server's {self._max_calls} calls, and what is left "
+                f"{visitor.caller.name!r} has {held} of the server's {self._max_calls} calls, and what is left "
                 "is for others; wait for one",
                 self._retry_ms(),
             )

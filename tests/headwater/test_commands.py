@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
 
 from extractor import Extractor
-from headwater.process import ServerProcess
+from headwater.process import ServerProcess, serving
+from tests.certificates import Authority
 from tests.tiny import flat, png, write_tiny_image
 
 COMMANDS = (
@@ -193,3 +195,19 @@ def test_keys_are_added_listed_and_revoked_and_shown_once(tmp_path: Path) -> Non
     again = headwater("keys", "revoke", "alice", home=tmp_path)
     assert again.returncode == 1
     assert "error:" in again.stderr
+
+
+def test_the_commands_take_keys_and_tls(tiny_image: Path, files: list[Path], tmp_path: Path) -> None:
+    authority = Authority(tmp_path, trustme.CA())
+    tls, keys = authority.server(), tmp_path / "keys.json"
+    key = headwater("keys", "add", "alice", "--role", "extract", "--file", keys).stdout.strip()
+    options = ("--keys", keys, "--tls-cert", tls.cert, "--tls-key", tls.key)
+    with serving(str(tiny_image), *map(str, options)) as server:
+        to_server = ("--server", server.target, "--ca", authority.path)
+        done = headwater("extract", *files, *to_server, "--key", key, "--out", tmp_path / "X.npy")
+        assert done.returncode == 0, done.stderr
+        assert np.load(tmp_path / "X.npy")[:, 0].tolist() == [0, 1, 2]
+        assert "tiny-image" in headwater("backbones", *to_server, "--key", key).stdout
+        refused = headwater("backbones", *to_server)
+        assert refused.returncode == 1
+        assert "error: this server asks for a key" in refused.stderr

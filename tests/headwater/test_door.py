@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +14,8 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from extractor import Extractor
 from extractor.limits import Limits
@@ -91,6 +93,16 @@ def test_without_a_good_key_nothing_is_answered(server: InProcess, keys: Path) -
         extract(server.address, key=expired)
     for metadata in ((), bearer(""), [("authorization", f"Basic {key}")], [("x-api-key", "é".encode().hex())]):
         error = raw(server.address, metadata=metadata)
+        assert error is not None
+        assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@given(header=st.sampled_from(["authorization", "x-api-key"]), value=st.text(st.characters(codec="ascii"), max_size=80))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_sent_as_a_key_is_refused_in_order(server: InProcess, header: str, value: str) -> None:
+    value = "".join(filter(str.isprintable, value)).strip()
+    for sent in (value, f"Bearer {value}", f"hw_{value}"):
+        error = raw(server.address, metadata=[(header, sent)])
         assert error is not None
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED
 
@@ -175,13 +187,14 @@ def test_items_that_the_queue_did_not_take_are_not_counted(tiny_image: Path, key
 class Held:
     """A backbone whose session answers nothing until it is let go."""
 
-    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+    def __init__(self, folder: Path, limits: Limits | None = None, pause_s: float = 0.0) -> None:
         self.extractor = Extractor.load(folder, workers=1, limits=limits or Limits())
         self.go = threading.Event()
         forward = self.extractor.backbone.forward
 
         def wait(arrays: Sequence[np.ndarray]) -> np.ndarray:
             assert self.go.wait(30)
+            time.sleep(pause_s)
             return forward(arrays)
 
         self.extractor._batcher._forward = wait
@@ -213,9 +226,9 @@ def test_calls_at_once_are_bound_and_one_key_leaves_room_for_another(
     tiny_image: Path, keys: Path, bounds: dict, max_calls: int, n_refused: int, words: str
 ) -> None:
     greedy, other = add(keys, "greedy", EXTRACT, **bounds), add(keys, "other", EXTRACT)
-    settings = ServerSettings(port=0, keys=keys, max_concurrent_calls=max_calls)
+    bound = ServerSettings(port=0, keys=keys, max_concurrent_calls=max_calls)
     with (
-        Held(tiny_image).served(settings) as server,
+        Held(tiny_image).served(bound) as server,
         grpc.insecure_channel(server.address, [("grpc.enable_retries", 0)]) as channel,
     ):
         stub = extractor_pb2_grpc.ExtractorServiceStub(channel)
@@ -232,6 +245,37 @@ def test_calls_at_once_are_bound_and_one_key_leaves_room_for_another(
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
         assert health.status == health_pb2.HealthCheckResponse.SERVING
         assert sum(call.done() for call in running) == n_refused
+
+
+def test_a_key_with_much_in_the_queue_does_not_keep_another_waiting(tiny_image: Path, keys: Path) -> None:
+    greedy, other = add(keys, "greedy", EXTRACT), add(keys, "other", EXTRACT)
+    held = Held(tiny_image, pause_s=0.002)
+    with (
+        held.served(ServerSettings(port=0, keys=keys)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = extractor_pb2_grpc.ExtractorServiceStub(channel)
+
+        def send(first: int, key: str) -> Any:
+            items = [pb.Item(data=png(flat(1)) + f"{first + i}".encode()) for i in range(10)]
+            return stub.Extract.future(pb.ExtractRequest(items=items), timeout=30, metadata=bearer(key))
+
+        running = [send(10 * i, greedy) for i in range(40)]
+        wait_until(lambda: held.extractor.queue().n_items >= 300)
+        n_queued = held.extractor.queue().n_items
+        late = send(1000, other)
+        wait_until(lambda: held.extractor.queue().n_items >= n_queued + 10)
+        held.go.set()
+        late.result()
+        assert sum(call.done() for call in running) < 20
+        assert all(call.result() for call in running)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_no_secret_is_in_the_log(server: InProcess, keys: Path, caplog: pytest.LogCaptureFixture) -> None:
