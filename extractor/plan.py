@@ -1,4 +1,4 @@
-"""How a backbone is run on a machine: provider, threads, batches. Nothing here changes an embedding."""
+"""How a backbone is run on a machine: runtime, provider, threads, batches. Nothing here changes an embedding."""
 
 import os
 from dataclasses import dataclass, fields, replace

@@ -1,7 +1,9 @@
 """The OpenVINO sessions: CPU, in fp32 and, where the processor has it, bf16."""
 
+import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from extractor.plan import Plan
 
 PRECISIONS = ("fp32", "bf16")
 _DEVICE = "CPU"
+_TELEMETRY = "openvino_telemetry"
 _CACHED_SHAPES = 64  # by default 5,000: texts of all lengths then take 800 MB and more; these take 7 % of the speed
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _CAPABILITIES = {"FP32": "fp32", "BF16": "bf16"}
@@ -87,10 +90,27 @@ def _settings(precision: str, plan: Plan) -> dict[str, Any]:
 
 def _openvino() -> Any:
     try:
-        import openvino
+        with _without_telemetry():
+            import openvino
     except ImportError:
         raise RuntimeMissing("openvino is not installed: pip install 'headwater[openvino]'") from None
     return openvino
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Hide `openvino_telemetry` while openvino is imported: it would report the import, and write into the user's home.
+
+    Openvino then takes the stub that it brings for where that package is not installed.
+    """
+    if "openvino" in sys.modules or _TELEMETRY in sys.modules:
+        yield  # another has imported it, on that one's own terms
+        return
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # what Python itself takes for "not to be imported"
+    try:
+        yield
+    finally:
+        del sys.modules[_TELEMETRY]
 
 
 @cache

@@ -51,7 +51,7 @@ class Goal:
     floor: Floor = field(default_factory=Floor)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Row:
     """One candidate: a backbone folder of its precision, its fidelity, its rounds, and why it is not offered."""
 

@@ -6,18 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extractor import runtime
 from extractor.derive import derive
 from extractor.errors import BackboneInvalid, BackboneNotFound, ExportError
 from extractor.golden import Golden, read_golden, write_golden
 from extractor.shelf import find_backbone
 from extractor.spec import Spec, read_spec, sha256, verify_files, write_spec
+from tests.runtimes import needs_bf16
 from tests.tiny import write_tiny_dense
 
-pytest.importorskip("openvino")
-pytestmark = pytest.mark.skipif(
-    "bf16" not in runtime.available()["openvino"]["cpu"], reason="this processor does not compute in bf16"
-)
+pytestmark = needs_bf16
 
 
 @pytest.fixture

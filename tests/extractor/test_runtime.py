@@ -1,5 +1,6 @@
 """Two runtimes behind one page: they agree in fp32, and compute in the precision that was asked for."""
 
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,13 +15,11 @@ from extractor.errors import BackboneInvalid, ProviderUnavailable, RuntimeMissin
 from extractor.golden import TOLERANCES, within
 from extractor.plan import Plan
 from extractor.spec import read_spec
+from tests.runtimes import needs_bf16, needs_openvino
 from tests.tiny import SIZE, WORDS, write_tiny_dense
 
-pytest.importorskip("openvino")
+pytestmark = needs_openvino
 OPENVINO = Plan(runtime="openvino", workers=2)
-needs_bf16 = pytest.mark.skipif(
-    "bf16" not in runtime.available()["openvino"]["cpu"], reason="this processor does not compute in bf16"
-)
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +116,18 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nonsense")
     with pytest.raises(BackboneInvalid, match=r"openvino cannot load .*model\.onnx"):
         runtime.open_session(tmp_path / "model.onnx", "fp32", OPENVINO)
+
+
+def test_openvino_reports_to_nobody(dense: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+events = []
+sys.addaudithook(lambda event, _: events.append(event) if event.startswith("socket.") else None)
+from extractor import Extractor
+Extractor.load({str(dense)!r}, runtime="openvino").close()
+print("openvino" in sys.modules, "openvino_telemetry" in sys.modules, events)
+"""
+    env = {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "[]"]
+    assert list(tmp_path.iterdir()) == []

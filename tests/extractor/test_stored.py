@@ -14,6 +14,7 @@ from extractor.machine import machine
 from extractor.plan import Plan, cores, default_plan
 from extractor.spec import read_spec, verify_files
 from extractor.stored import StoredPlan, choose_plan, read_plans, store_plan
+from tests.runtimes import needs_openvino
 
 TUNED = Plan(workers=3, max_batch_size=5, window=20)
 
@@ -44,11 +45,15 @@ def test_what_is_stored_is_how_the_backbone_is_served(folder: Path) -> None:
     verify_files(folder, read_spec(folder))
 
 
-def test_a_flag_changes_one_field_and_another_runtime_sets_the_plan_aside(folder: Path) -> None:
+def test_a_flag_changes_one_field(folder: Path) -> None:
     store_plan(folder, StoredPlan(plan=TUNED))
     assert chosen(folder, workers=1, threads=None) == Plan(workers=1, max_batch_size=5, window=20)
     assert chosen(folder, provider="cpu") == TUNED
-    pytest.importorskip("openvino")
+
+
+@needs_openvino
+def test_another_runtime_sets_the_plan_aside(folder: Path) -> None:
+    store_plan(folder, StoredPlan(plan=TUNED))
     assert chosen(folder, runtime="openvino") == Plan(runtime="openvino", workers=cores())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extractor import Extractor, runtime
+from extractor import Extractor
 from extractor.backbone import Backbone
 from extractor.errors import TuneError, UndecodableItem
 from extractor.plan import Plan, default_plan
@@ -17,10 +17,10 @@ from extractor.tune.fidelity import Floor, embed_alone, measure_fidelity
 from extractor.tune.items import load_items
 from extractor.tune.search import Goal, tune
 from extractor.tune.speed import Speed, measure_speed, medians
+from tests.runtimes import HAS_BF16, needs_bf16
 from tests.tiny import SIZE, flat, png, write_batch_dependent, write_tiny_dense
 
 IMAGES = [png(flat(i, 2 * i, 200 - i)) for i in range(40)]
-HAS_BF16 = "bf16" in runtime.available().get("openvino", {}).get("cpu", ())
 
 
 def squares(n: int) -> list[np.ndarray]:
@@ -67,7 +67,7 @@ def test_the_report_names_the_best_of_its_own_precision_and_only_proposes_others
     assert shares[-1] == 1
 
 
-@pytest.mark.skipif(not HAS_BF16, reason="this processor does not compute in bf16")
+@needs_bf16
 def test_a_precision_below_the_floor_is_refused_with_its_reason(tmp_path: Path) -> None:
     floor = Floor(min_cosine=0.9999999)
     report = tune(write_tiny_dense(tmp_path / "dense"), IMAGES, Goal(floor=floor), seconds=0)
@@ -77,7 +77,7 @@ def test_a_precision_below_the_floor_is_refused_with_its_reason(tmp_path: Path) 
     assert report.proposals == []
 
 
-@pytest.mark.skipif(not HAS_BF16, reason="this processor does not compute in bf16")
+@needs_bf16
 @pytest.mark.parametrize(("name", "modality"), [("efficientnet-lite0", "image"), ("minilm-l6", "text")])
 def test_bf16_of_the_built_in_backbones_meets_the_floor(backbones: Path, name: str, modality: str) -> None:
     folder = backbones / name

@@ -5,15 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from extractor import Extractor, runtime
+from extractor import Extractor
 from extractor.machine import machine
 from extractor.spec import read_spec
 from tests.headwater.test_commands import headwater
+from tests.runtimes import needs_bf16, needs_openvino
 from tests.tiny import write_tiny_dense
-
-HAS_BF16 = "bf16" in runtime.available().get("openvino", {}).get("cpu", ())
 
 
 def test_a_backbone_is_tuned_and_served_so(tmp_path: Path) -> None:
@@ -33,7 +30,7 @@ def test_a_backbone_is_tuned_and_served_so(tmp_path: Path) -> None:
         assert extractor.fingerprint == fingerprint
 
 
-@pytest.mark.skipif(not HAS_BF16, reason="this processor does not compute in bf16")
+@needs_bf16
 def test_another_precision_is_made_by_name_and_listed(tmp_path: Path) -> None:
     folder = write_tiny_dense(tmp_path / "backbones" / "dense")
     done = headwater("export", "dense", "--precision", "bf16", home=tmp_path)
@@ -55,8 +52,8 @@ def test_a_plan_that_cannot_be_kept_is_printed(tmp_path: Path) -> None:
     assert "give the plan to headwater serve: --runtime " in done.stderr
 
 
+@needs_openvino
 def test_flags_of_serve_say_how_a_backbone_is_run(tiny_image: Path) -> None:
-    pytest.importorskip("openvino")
     command = [sys.executable, "-m", "headwater", "serve", str(tiny_image), "--port", "0"]
     flags = ["--runtime", "openvino", "--workers", "2", "--threads", "1", "--max-batch-size", "3"]
     with subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
