@@ -9,11 +9,13 @@ from rich.markup import escape
 from classifiers.errors import ClassifierError
 from extractor.errors import ExtractorError
 from headwater.commands.backbones import backbones
+from headwater.commands.dashboard import dashboard
 from headwater.commands.demo import demo
 from headwater.commands.export import export
 from headwater.commands.extract import extract
 from headwater.commands.keys import keys
 from headwater.commands.serve import serve
+from headwater.commands.top import top
 from headwater.commands.tune import tune
 from headwater.console import err
 from headwater.errors import HeadwaterError
@@ -26,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, tune, serve, extract):
+for command in (demo, export, backbones, tune, serve, top, dashboard, extract):
     app.command()(command)
 app.add_typer(keys, name="keys")
 
@@ -36,6 +38,7 @@ _RUNTIME = "'headwater[cpu]', or 'headwater[gpu]' beside an NVIDIA GPU"
 _CLASSIFIERS = "'headwater[classifiers]'"
 _BROUGHT_BY = {
     **dict.fromkeys(("blake3", "grpc_health", "grpc_reflection", "onnxruntime", "PIL", "tokenizers"), _RUNTIME),
+    "prometheus_client": _RUNTIME,
     **dict.fromkeys(("faiss", "matplotlib", "sklearn"), _CLASSIFIERS),
 }
 

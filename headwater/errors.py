@@ -11,6 +11,7 @@ HeadwaterError
 ├── KeyFileInvalid          a file of keys is not there, or is not understood
 ├── KeyNotFound             no key has this name or id
 ├── KeyNotMade              a key cannot be as it was asked for
+├── MetricsUnreachable      no server shows its metrics there
 ├── OutputNotWritable       a command's result cannot be kept where it was told to
 └── ServerNotStarted        the port is taken, or there is nothing to serve
 """
@@ -82,6 +83,10 @@ class KeyNotFound(HeadwaterError):
 
 class KeyNotMade(HeadwaterError):
     """A key cannot be as it was asked for."""
+
+
+class MetricsUnreachable(HeadwaterError):
+    """No server shows its metrics at an address."""
 
 
 class OutputNotWritable(HeadwaterError):

@@ -28,6 +28,7 @@ from headwater.service.extractor import ExtractorService
 from headwater.service.gate import Gate
 from headwater.service.health import EXTRACTOR_SERVICE, Health
 from headwater.service.lenient import Registry
+from headwater.service.sight import Sight
 from headwater.tls import TlsFiles, server_credentials
 from headwater.v1 import extractor_pb2_grpc
 
@@ -97,7 +98,12 @@ def check(settings: ServerSettings) -> str:
 
 
 async def serve(
-    extractors: Mapping[str, Extractor], settings: ServerSettings, *, ready: Callable[[str], None], stop: asyncio.Event
+    extractors: Mapping[str, Extractor],
+    settings: ServerSettings,
+    *,
+    ready: Callable[[str], None],
+    stop: asyncio.Event,
+    sight: Sight | None = None,
 ) -> None:
     """Serve extractors until `stop` is set, then drain and close them.
 
@@ -109,6 +115,8 @@ async def serve(
     ready : callable
         Called with `host:port` once calls are answered.
     stop : asyncio.Event
+    sight : Sight, optional
+        What is to show of it; its owner closes it.
 
     Raises
     ------
@@ -119,10 +127,11 @@ async def serve(
     try:
         check(settings)
         ring = _ring(settings)
-        calls = Calls(_door(settings, ring))
+        calls = Calls(_door(settings, ring), sight)
         server = _server(settings, _gates(settings, ring, calls))
         servicer = health.aio.HealthServicer()
         health_of_backbones = Health(servicer, extractors)
+        calls.sight.watch_server(lambda: extractors, health_of_backbones.serves, lambda: calls.running)
         _register(server, servicer, ExtractorService(extractors, calls, settings.limits))
         await health_of_backbones.start()
         address = _bind(server, settings)
@@ -140,7 +149,13 @@ async def serve(
         await asyncio.to_thread(_close, extractors)
 
 
-def run(extractors: Mapping[str, Extractor], settings: ServerSettings, *, ready: Callable[[str], None]) -> None:
+def run(
+    extractors: Mapping[str, Extractor],
+    settings: ServerSettings,
+    *,
+    ready: Callable[[str], None],
+    sight: Sight | None = None,
+) -> None:
     """Serve extractors until SIGTERM or SIGINT; raises ServerNotStarted when the address cannot be bound."""
 
     async def until_signalled() -> None:
@@ -148,7 +163,7 @@ def run(extractors: Mapping[str, Extractor], settings: ServerSettings, *, ready:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await serve(extractors, settings, ready=ready, stop=stop)
+        await serve(extractors, settings, ready=ready, stop=stop, sight=sight)
 
     asyncio.run(until_signalled())
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from extractor import Extractor
 from headwater.server import ServerSettings, serve
+from headwater.service.sight import Sight
 
 WAIT_S = 30
 
@@ -21,7 +22,9 @@ class InProcess:
 
 
 @contextmanager
-def in_this_process(extractors: Mapping[str, Extractor], settings: ServerSettings | None = None) -> Iterator[InProcess]:
+def in_this_process(
+    extractors: Mapping[str, Extractor], settings: ServerSettings | None = None, *, sight: Sight | None = None
+) -> Iterator[InProcess]:
     """Serve extractors on a free port and yield it; the server has stopped when the block ends."""
     addresses: list[str] = []
     stops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -34,7 +37,7 @@ def in_this_process(extractors: Mapping[str, Extractor], settings: ServerSetting
     async def main() -> None:
         stop = asyncio.Event()
         stops.append((asyncio.get_running_loop(), stop))
-        await serve(extractors, settings or ServerSettings(port=0), ready=ready, stop=stop)
+        await serve(extractors, settings or ServerSettings(port=0), ready=ready, stop=stop, sight=sight)
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()

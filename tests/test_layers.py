@@ -28,7 +28,7 @@ EXTRACTOR_ROWS: list[set[str]] = [
 CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"heads", "fewshot", "evaluate"}]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
-    {"status", "keys", "exposure", "tls"},
+    {"status", "keys", "exposure", "tls", "logs", "top"},
     {"convert", "keyring", "channel"},
     {"service", "client"},
     {"server", "process"},
@@ -137,6 +137,7 @@ def test_the_walk_sees_imports() -> None:
             "import headwater.cli",
             {"onnxruntime", "openvino", "PIL", "sklearn", "torch", "faiss", "matplotlib", "pyarrow"},
         ),
+        ("import headwater.server", {"opentelemetry", "sklearn", "torch", "faiss"}),
         ("import extractor", {"onnxruntime", "openvino", "PIL", "torch", "tokenizers"}),
         ("import extractor; extractor.Extractor", {"torch", "sklearn", "faiss", "grpc"}),
         ("import extractor.zoo", {"torch", "transformers", "onnx"}),

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from headwater.console import err, out
+from headwater import logs
+from headwater.console import out
 from headwater.errors import ServerNotStarted
 
 if TYPE_CHECKING:
     from extractor.pipeline import Extractor
     from headwater.tls import TlsFiles
+
+log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 
@@ -138,6 +140,34 @@ def serve(
             envvar="HEADWATER_OPEN_TO_ALL",
         ),
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port for Prometheus; 0 takes a free one. By default none.",
+            envvar="HEADWATER_METRICS_PORT",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address of that port; it asks for no key.", envvar="HEADWATER_METRICS_HOST")
+    ] = "127.0.0.1",
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Where OpenTelemetry traces go, as http://host:4317; by default nowhere.",
+            envvar=["HEADWATER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        ),
+    ] = None,
+    log_format: Annotated[logs.Form, typer.Option(help="Of the lines on stderr.", envvar="HEADWATER_LOG_FORMAT")] = (
+        logs.Form.text
+    ),
+    log_level: Annotated[
+        logs.Level,
+        typer.Option(
+            help="`debug`: a line a call; `info`: those that failed or were slow.", envvar="HEADWATER_LOG_LEVEL"
+        ),
+    ] = logs.Level.info,
 ) -> None:
     """Serve backbones over gRPC, with health and reflection on the same port, until SIGTERM or Ctrl-C.
 
@@ -147,8 +177,9 @@ def serve(
     from extractor.limits import Limits
     from headwater import server
     from headwater.convert import RequestLimits
+    from headwater.service.sight import Sight, SightSettings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(log_format, log_level)
     limits = Limits(
         max_item_bytes=max_item_mib * MIB,
         max_text_bytes=max_text_kib * 1024,
@@ -170,7 +201,7 @@ def serve(
         open_to_all=open_to_all,
     )
     if note := server.check(settings):
-        err.print(f"[bold yellow]note:[/] {escape(note)}", soft_wrap=True)
+        log.warning("%s", note)
     extractors = _load(
         names or _all_installed(),
         cache=cache,
@@ -186,12 +217,17 @@ def serve(
 
     def ready(address: str) -> None:
         for name, extractor in extractors.items():
-            err.print(f"{name}: {extractor.dim}-d, {extractor.backbone}, fingerprint {extractor.fingerprint}")
+            facts = (name, extractor.dim, extractor.backbone, extractor.fingerprint)
+            log.info("%s: %d-d, %s, fingerprint %s", *facts)
+        if sight.metrics_url:
+            log.info("metrics at %s", sight.metrics_url)
         out.print(f"headwater serves {', '.join(extractors)} at {address}", soft_wrap=True)
         out.file.flush()
 
-    server.run(extractors, settings, ready=ready)
-    err.print("stopped")
+    shown = SightSettings(metrics_host=metrics_host, metrics_port=metrics_port, otlp_endpoint=otlp_endpoint)
+    with Sight.opened(shown) as sight:
+        server.run(extractors, settings, ready=ready, sight=sight)
+    log.info("stopped")
 
 
 def _tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> "TlsFiles | None":

@@ -1,10 +1,14 @@
 """The calls that a server has accepted: each gets its errors as statuses, and all are counted so that it can drain."""
 
 import asyncio
+import re
+import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+
+import grpc
 
 from extractor.caller import Caller
 from extractor.errors import Closed
@@ -13,8 +17,11 @@ from headwater.convert import RequestLimits
 from headwater.errors import RateExceeded
 from headwater.service.door import Context as Context  # for the services
 from headwater.service.door import Door, Pass
+from headwater.service.sight import Sight
 
 MOMENT_S = 0.1
+REQUEST_ID_KEY = "x-request-id"  # metadata, either way
+_REQUEST_ID = re.compile(r"[!-~]{1,64}")  # visible ASCII
 
 
 @dataclass(eq=False)
@@ -33,6 +40,14 @@ class Call:
         What ended it.
     admitted : Pass, optional
         What the door gave it.
+    request_id : str
+        Its caller's `x-request-id` where that is 1 to 64 visible ASCII characters, else a fresh one of 16 digits.
+    metadata : mapping of str to str or bytes
+        What came with it. It may hold keys: it is never printed.
+    begun_s : float
+        When it was accepted, on the clock of `time.monotonic`.
+    n_items : int
+        Items that it had answered.
     """
 
     method: str
@@ -40,6 +55,10 @@ class Call:
     caller: Caller = field(default_factory=Caller)
     error: status.CallError | None = None
     admitted: Pass | None = None
+    request_id: str = ""
+    metadata: Mapping[str, str | bytes] = field(default_factory=dict, repr=False)
+    begun_s: float = field(default_factory=time.monotonic)
+    n_items: int = 0
 
     def charge(self, n_items: int) -> None:
         """Count a request's items before they are worked on; raises what `Pass.charge` does."""
@@ -76,10 +95,13 @@ class Calls:
     ----------
     door : Door, optional
         Decides which calls are let in; by default one that asks for no key.
+    sight : Sight, optional
+        Sees each begin and end.
     """
 
-    def __init__(self, door: Door | None = None) -> None:
+    def __init__(self, door: Door | None = None, sight: Sight | None = None) -> None:
         self._door = door or Door()
+        self.sight = sight or Sight()
         self._running = 0
         self._arrived = 0
         self._refusing = False
@@ -87,21 +109,36 @@ class Calls:
     @asynccontextmanager
     async def accept(self, context: Context, method: str) -> AsyncIterator[Call]:
         """Run one call's work, if the door lets it in; an error that has a status ends the call with it."""
-        call = Call(method, _deadline(context))
+        metadata = dict(context.invocation_metadata() or ())
+        call = Call(method, _deadline(context), metadata=metadata, request_id=_request_id(metadata))
+        echo = ((REQUEST_ID_KEY, call.request_id),)
+        code = grpc.StatusCode.UNKNOWN  # what gRPC makes of an exception that is not ours
         self._arrived += 1
         self._running += 1
+        self.sight.began(call)
         try:
+            context.set_trailing_metadata(echo)
             if self._refusing:
                 raise Closed("the server is stopping; ask another one, or this one once it is back")
             with self._door.admit(context, method) as admitted:
                 call.caller, call.admitted = admitted.caller, admitted
                 yield call
+            code = grpc.StatusCode.OK
         except status.ROOTS as error:
-            call.error = error
-            context.set_trailing_metadata(status.metadata_of(error))
-            await context.abort(status.code_of(error), str(error))
+            call.error, code = error, status.code_of(error)
+            context.set_trailing_metadata((*status.metadata_of(error), *echo))
+            await context.abort(code, str(error))
+        except asyncio.CancelledError:
+            code = _left(call)
+            raise
         finally:
             self._running -= 1
+            self.sight.ended(call, code)
+
+    @property
+    def running(self) -> int:
+        """How many calls run."""
+        return self._running
 
     def refuse(self) -> None:
         """Tell every call that comes from now on UNAVAILABLE."""
@@ -115,6 +152,17 @@ class Calls:
                 while self._running or arrived != self._arrived:
                     arrived = self._arrived
                     await asyncio.sleep(MOMENT_S)
+
+
+def _request_id(metadata: Mapping[str, str | bytes]) -> str:
+    sent = metadata.get(REQUEST_ID_KEY)
+    return sent if isinstance(sent, str) and _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
+
+
+def _left(call: Call) -> grpc.StatusCode:
+    """Return why a call was cancelled: its time was over, or its caller left."""
+    late = call.deadline is not None and time.monotonic() >= call.deadline
+    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
 
 
 def _deadline(context: Context) -> float | None:

@@ -41,6 +41,7 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
             self._check_items(len(items))
             call.charge(len(items))
             outcomes, times = await _extract(extractor, items, call)
+            self._calls.sight.extracted(call, extractor.spec.name, outcomes, times)
             return convert.from_outcomes(extractor.spec, outcomes, times)
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:

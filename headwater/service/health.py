@@ -48,6 +48,10 @@ class Health:
             watcher.cancel()
         await self._servicer.enter_graceful_shutdown()
 
+    def serves(self, name: str) -> bool:
+        """Tell whether the last forward of a backbone was right."""
+        return self._serves.get(name, False)
+
     async def _watch(self, name: str, extractor: Extractor) -> None:
         failed = asyncio.Event()
         loop = asyncio.get_running_loop()
