@@ -213,7 +213,7 @@ def serve(
         open_to_all=open_to_all,
     )
     if note := server.check(settings):
-        log.warning(note)
+        log.warning("%s", note)
     load = partial(
         Extractor.load,
         cache=cache,

@@ -14,14 +14,18 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCol
 from extractor.errors import (
     Cancelled,
     Closed,
+    DeadlinePassed,
     ExtractorError,
     InferenceFailed,
     ItemError,
+    NotServing,
     QueueFull,
 )
 from extractor.outcome import Outcome
 from extractor.stages import BatchFacts, StageTimes
 from headwater import status
+from headwater.errors import CallRefused
+from headwater.service.methods import SERVICE_OF
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STAGE_SECONDS = (0.0001, 0.0002, 0.0005, *SECONDS)
@@ -31,9 +35,12 @@ STAGES = ("queue", "decode", "inference", "cache")
 
 # The stage at which an error of a class, or of its nearest ancestor here, ends an item or a call.
 _STAGE_OF: dict[type, str] = {
+    CallRefused: "door",
     ItemError: "decode",
     InferenceFailed: "inference",
+    NotServing: "inference",
     QueueFull: "queue",
+    DeadlinePassed: "queue",
     Cancelled: "queue",
     Closed: "queue",
     Exception: "request",  # all that is found out before an item is queued
@@ -41,7 +48,7 @@ _STAGE_OF: dict[type, str] = {
 
 
 def stage_of(error: Exception) -> str:
-    """Return the stage at which an error arose: request, queue, decode or inference."""
+    """Return the stage at which an error arose: door, request, queue, decode or inference."""
     return next(_STAGE_OF[kind] for kind in type(error).__mro__ if kind in _STAGE_OF)
 
 
@@ -91,7 +98,8 @@ class Metrics:
         )
 
     def ended(self, method: str, code: grpc.StatusCode, error: Exception | None, seconds: float) -> None:
-        """Count a call."""
+        """Count a call; a method that nobody serves is `unknown`, whatever its caller named it."""
+        method = method if method in SERVICE_OF else "unknown"
         self._requests(method, code.name).inc()
         self._request_seconds(method).observe(seconds)
         if error is not None:
@@ -107,9 +115,9 @@ class Metrics:
 
     def batch(self, backbone: str, facts: BatchFacts) -> None:
         """Observe one forward; called in workers' threads."""
-        self._batch_size(backbone).observe(facts.n_items)
-        self._batch_cost(backbone).observe(facts.cost)
         self._batch_padding(backbone).inc(facts.padded_cost - facts.cost)
+        self._batch_cost(backbone).observe(facts.cost)
+        self._batch_size(backbone).observe(facts.n_items)
 
     # `cache` in front of `labels` takes a third off what a call costs, and is bounded as the labels are.
 

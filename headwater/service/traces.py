@@ -20,7 +20,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from extractor.stages import StageTimes
-from headwater.v1 import extractor_pb2
+from headwater.service.methods import SERVICE_OF
 
 if TYPE_CHECKING:
     from headwater.service.calls import Call
@@ -35,12 +35,6 @@ _ERRORS = {
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DATA_LOSS,
-}
-_SERVICE_OF = {
-    method.name: service.full_name
-    for file in (extractor_pb2.DESCRIPTOR,)
-    for service in file.services_by_name.values()
-    for method in service.methods
 }
 
 
@@ -72,7 +66,7 @@ class Traces:
 
     def began(self, call: "Call") -> None:
         """Open a call's span."""
-        service = _SERVICE_OF.get(call.method, "")
+        service = SERVICE_OF.get(call.method, "")
         self._spans[call] = self._tracer.start_span(
             f"{service}/{call.method}".lstrip("/"),
             self._propagator.extract({key: [str(value)] for key, value in call.metadata.items()}),

@@ -33,6 +33,7 @@ def test_every_metric_that_it_names_is_in_a_scrape_and_every_one_of_ours_is_show
         with pytest.raises(grpc.RpcError):
             server.extract("nope", [])
         server.wait_for_requests(Counter(), 1, method="Extract", code="NOT_FOUND")
+        server.wait_for(Counter(), 1, "headwater_batch_size_count", backbone="tiny-image")
         scrape = {name for name, _ in server.scrape()}
     named = {name for expression in expressions() for name in NAME.findall(expression)}
     assert named <= scrape, named - scrape

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,10 +23,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from extractor import Extractor
 from extractor.cache.memory import MemoryCache
 from extractor.errors import ExtractorError
+from extractor.stages import BatchFacts
 from headwater import logs
 from headwater.errors import ServerNotStarted
 from headwater.service import sight as sight_module
-from headwater.service.metrics import stage_of
+from headwater.service.metrics import Metrics, stage_of
 from headwater.service.sight import LINES_PER_S, Sight, SightSettings
 from headwater.status import all_errors
 from headwater.v1 import extractor_pb2 as pb
@@ -61,15 +63,19 @@ class Served:
         return self.stub.Extract(request, timeout=30, **options)
 
     def after(self, before: Samples, name: str, **labels: str) -> float:
-        """Return by how much a sample has grown; a call's end is counted just after its reply, so wait for it."""
+        """Return by how much a sample has grown."""
         key = (name, frozenset(labels.items()))
         return self.scrape()[key] - before[key]
 
-    def wait_for_requests(self, before: Samples, number: int, **labels: str) -> None:
+    def wait_for(self, before: Samples, number: float, name: str, **labels: str) -> None:
+        """Wait until a sample has grown so much: calls and batches are counted just after what they answer."""
         deadline = time.monotonic() + 20
-        while self.after(before, "headwater_requests_total", **labels) < number:
-            assert time.monotonic() < deadline, f"{labels} never reached {number}"
+        while self.after(before, name, **labels) < number:
+            assert time.monotonic() < deadline, f"{name} {labels} never grew by {number}"
             time.sleep(0.01)
+
+    def wait_for_requests(self, before: Samples, number: int, **labels: str) -> None:
+        self.wait_for(before, number, "headwater_requests_total", **labels)
 
 
 @contextmanager
@@ -85,10 +91,7 @@ def served(extractors: dict[str, Extractor]) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def server(tiny_image: Path, tiny_text: Path) -> Iterator[Served]:
     cache = MemoryCache(max_bytes=1 << 20)
-    both = {
-        folder.name: Extractor.load(folder, cache=cache, workers=1, max_padding=0.5)
-        for folder in (tiny_image, tiny_text)
-    }
+    both = {folder.name: Extractor.load(folder, cache=cache, workers=1) for folder in (tiny_image, tiny_text)}
     with served(both) as one:
         yield one
 
@@ -98,6 +101,7 @@ def test_items_are_counted_by_how_they_were_answered(server: Served) -> None:
     server.extract("tiny-image", [png(flat(i)) for i in range(3)])
     server.extract("tiny-image", [png(flat(0)), png(flat(1)), b"", b"\0" * 50, png(flat(9))])
     server.wait_for_requests(before, 2, method="Extract", code="OK")
+    server.wait_for(before, 4, "headwater_batch_size_sum", backbone="tiny-image")
 
     def grown(name: str, **labels: str) -> float:
         return server.after(before, name, backbone="tiny-image", **labels)
@@ -129,12 +133,43 @@ def test_a_name_that_is_not_served_is_counted_and_never_a_label(server: Served) 
     assert not [key for key in server.scrape() if "a-name-of-theirs" in str(key)]
 
 
-def test_padding_of_texts_that_differ_in_length_is_told(server: Served) -> None:
+def test_a_method_that_nobody_serves_is_never_a_label() -> None:
+    metrics = Metrics()
+    metrics.ended("ANameOfTheirs", grpc.StatusCode.UNAUTHENTICATED, None, 0.1)
+    metrics.ended("Extract", grpc.StatusCode.OK, None, 0.1)
+    assert {
+        sample.labels["method"]
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "headwater_requests_total"
+    } == {"unknown", "Extract"}
+
+
+def test_what_is_padded_is_told_apart_from_what_is_not() -> None:
+    metrics = Metrics()
+    metrics.batch("tiny-text", BatchFacts(n_items=2, cost=1 + 4, padded_cost=2 * 4, inference_s=0.1))
+    label = {"backbone": "tiny-text"}
+    assert metrics.registry.get_sample_value("headwater_batch_cost_sum", label) == 5
+    assert metrics.registry.get_sample_value("headwater_batch_padding_total", label) == 3
+    assert metrics.registry.get_sample_value("headwater_batch_size_sum", label) == 2
+
+
+def test_batches_of_texts_that_differ_in_length_are_all_observed(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batcher = server.extractors["tiny-text"]._batcher
+    told, seen = batcher.on_batch, list[BatchFacts]()
+    monkeypatch.setattr(batcher, "on_batch", lambda facts: (seen.append(facts), told(facts)))
     before = server.scrape()
-    server.extract("tiny-text", [b"red", b"red dog cat blue"])
-    assert server.after(before, "headwater_batch_size_count", backbone="tiny-text") == 1
-    assert server.after(before, "headwater_batch_cost_sum", backbone="tiny-text") == 1 + 4
-    assert server.after(before, "headwater_batch_padding_total", backbone="tiny-text") == 3
+    texts = [b" ".join(words) for n in (1, 2, 4) for words in permutations([b"red", b"green", b"blue", b"cat"], n)]
+    server.extract("tiny-text", texts)
+    n_tokens = sum(len(text.split()) for text in texts)
+    server.wait_for(before, len(texts), "headwater_batch_size_sum", backbone="tiny-text")
+    padded = sum(facts.padded_cost for facts in seen)
+    assert server.after(before, "headwater_batch_cost_sum", backbone="tiny-text") == n_tokens
+    assert server.after(before, "headwater_batch_padding_total", backbone="tiny-text") == padded - n_tokens
+    assert server.after(before, "headwater_batch_size_sum", backbone="tiny-text") == len(texts)
+    assert server.after(before, "headwater_batch_size_count", backbone="tiny-text") == len(seen)
 
 
 def test_a_request_id_is_echoed_when_it_is_sound_and_else_made(server: Served) -> None:
@@ -212,7 +247,7 @@ def test_who_connects_and_says_nothing_is_let_go_without_a_word(
 
 def test_every_error_has_a_stage() -> None:
     stages = {kind.__name__: stage_of(kind("why")) for kind in all_errors()}
-    assert set(stages.values()) == {"request", "queue", "decode", "inference"}
+    assert set(stages.values()) == {"door", "request", "queue", "decode", "inference"}
     assert stages["ItemTooLarge"] == "decode"
     assert stages["QueueFull"] == "queue"
     assert stages[ExtractorError.__name__] == "request"
@@ -251,7 +286,7 @@ def test_a_failed_call_has_a_line_of_json_and_a_good_one_has_not(server: Served,
     assert line["request_id"] == "mine-1"
     assert (line["method"], line["code"], line["level"]) == ("Extract", "NOT_FOUND", "INFO")
     assert line["items"] == 0
-    assert line["caller"].startswith("ipv4:127.0.0.1:")
+    assert str(line["caller"]).startswith("ipv4:127.0.0.1:")  # of a caller without a key
     assert float(str(line["ms"])) > 0
     assert str(line["time"]).endswith("+00:00")
     assert len(str(line["message"])) < 500
