@@ -15,6 +15,7 @@ ExtractorError
 │   └── RuntimeMissing     a package that is needed is not installed
 ├── ExportError            a network could not be turned into a backbone folder
 ├── InferenceFailed        the session failed on this item, or gave NaN or infinity
+├── RequestInvalid         the parts of a request do not fit each other
 ├── RequestTooLarge        more items or bytes in one request than the limit
 ├── QueueFull              the queue is at its bound: try again later
 ├── Cancelled              the caller left
@@ -80,6 +81,10 @@ class ExportError(ExtractorError):
 
 class InferenceFailed(ExtractorError):
     """The session failed on this item, or gave a value that is not finite."""
+
+
+class RequestInvalid(ExtractorError):
+    """The parts of a request do not fit each other."""
 
 
 class RequestTooLarge(ExtractorError):

@@ -14,6 +14,7 @@ from typing import Any, Self
 from extractor.backbone import Backbone, default_provider
 from extractor.batcher import Batcher
 from extractor.cache import Cache, item_key
+from extractor.caller import ANYONE, Caller
 from extractor.errors import ItemError, QueueFull, RequestTooLarge
 from extractor.flights import Flights
 from extractor.items import Item, as_bytes, check_several
@@ -160,7 +161,7 @@ class Extractor:
             for request in running:
                 self.cancel(request)
 
-    def submit(self, items: Sequence[Item]) -> Request:
+    def submit(self, items: Sequence[Item], *, caller: Caller = ANYONE, deadline: float | None = None) -> Request:
         """Begin to embed items and return at once; an item that stands several times is computed once.
 
         Raises

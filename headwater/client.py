@@ -169,7 +169,7 @@ class Client:
             except BackboneChanged:
                 self._known.clear()  # the caller was told: the next call may begin anew
                 raise
-            answered = convert.to_outcomes(response)
+            answered = convert.to_outcomes(response, response.dim)
         for outcome in part.outcomes:
             yield outcome if outcome is not None else next(answered)
 

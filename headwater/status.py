@@ -3,7 +3,9 @@
 Beside its code an error travels with its class's name (`reason`), so that a client raises what the server raised.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import grpc
 
@@ -30,6 +32,7 @@ _CODES: dict[type[ExtractorError], grpc.StatusCode] = {
     errors.BackboneError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ExportError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InferenceFailed: grpc.StatusCode.INTERNAL,
+    errors.RequestInvalid: grpc.StatusCode.INVALID_ARGUMENT,
     errors.RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
@@ -80,9 +83,20 @@ def error_from(number: int, reason: str, message: str) -> ExtractorError:
 def call_error(call: grpc.RpcError) -> ExtractorError | ServiceError:
     """Return what a failed call raises: the server's own error, or a ServiceError with code and message."""
     code, message = call.code(), call.details() or ""
-    reasons = [str(one.value) for one in call.trailing_metadata() or () if one.key == REASON_KEY]
-    kind = _BY_REASON.get(reasons[0]) if reasons else None
+    kind = _BY_REASON.get(_trailing(call).get(REASON_KEY, ""))
     return kind(message) if kind is not None else ServiceError(code, message)
+
+
+def pushback_ms_of(call: grpc.RpcError) -> int | None:
+    """Return when to try a failed call again, in milliseconds; negative: never; None: it does not say."""
+    with suppress(KeyError, ValueError):
+        return int(_trailing(call)[PUSHBACK_KEY])
+    return None
+
+
+def _trailing(call: grpc.RpcError) -> dict[str, str]:
+    pairs: Iterable[Any] = call.trailing_metadata() or ()
+    return {str(key): str(value) for key, value in pairs}
 
 
 def all_errors(root: type[ExtractorError] = ExtractorError) -> Iterator[type[ExtractorError]]:

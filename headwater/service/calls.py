@@ -50,7 +50,7 @@ class Calls:
     def __init__(self) -> None:
         self._running = 0
         self._arrived = 0
-        self._refusing = False
+        self.refusing = asyncio.Event()  # calls that go on for long watch it
 
     @asynccontextmanager
     async def accept(self, context: Context, method: str) -> AsyncIterator[Call]:
@@ -59,7 +59,7 @@ class Calls:
         self._arrived += 1
         self._running += 1
         try:
-            if self._refusing:
+            if self.refusing.is_set():
                 raise Closed("the server is stopping; ask another one, or this one once it is back")
             yield call
         except ExtractorError as error:
@@ -70,8 +70,8 @@ class Calls:
             self._running -= 1
 
     def refuse(self) -> None:
-        """Tell every call that comes from now on UNAVAILABLE."""
-        self._refusing = True
+        """Tell every call that comes from now on UNAVAILABLE, and every stream once it has answered what it began."""
+        self.refusing.set()
 
     async def quiet(self, timeout_s: float) -> None:
         """Wait until no call runs and none has come for a moment, or until the time is over."""

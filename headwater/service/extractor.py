@@ -1,7 +1,7 @@
 """`ExtractorService`: requests over gRPC -> calls of `Extractor`."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from extractor.errors import BackboneNotFound, BackboneNotNamed, RequestTooLarge
 from extractor.outcome import Outcome
@@ -10,6 +10,7 @@ from extractor.request import Request
 from headwater import convert
 from headwater.convert import RequestLimits
 from headwater.service.calls import Calls, Context
+from headwater.service.stream import Stream
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 
@@ -37,6 +38,11 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
             self._check_items(len(items))
             outcomes = await _extract(extractor, items)
             return convert.from_outcomes(extractor.spec, outcomes)
+
+    async def ExtractStream(self, requests: AsyncIterator[pb.ExtractStreamRequest], context: Context) -> None:
+        """Embed a stream of items, each answered as it is done."""
+        async with self._calls.accept(context, "ExtractStream") as call:
+            await Stream(context, call, self._named, self._limits).run(self._calls.refusing)
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""

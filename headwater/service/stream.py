@@ -1,0 +1,192 @@
+"""One call of `ExtractStream`: messages of items in, outcomes out as they finish, with a bounded number in between.
+
+Three parties work on it. The reader (a task) reads a message when there is room, and has its items submitted in a
+thread, for hashing is not for the event loop. The extractor's workers finish them. `run` writes what is finished.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from threading import Lock
+from typing import Any
+
+import grpc.aio
+
+from extractor.errors import Closed, ExtractorError, QueueFull, RequestInvalid, RequestTooLarge
+from extractor.outcome import Outcome
+from extractor.pipeline import Extractor
+from extractor.request import Request
+from headwater import convert
+from headwater.convert import RequestLimits
+from headwater.service.calls import Call, Context
+from headwater.v1 import extractor_pb2 as pb
+
+MAX_OUTCOMES = 64  # a message; what has finished meanwhile goes into the next
+FULL_QUEUE_S = 0.02  # to wait where a full queue does not say how long
+
+Identified = tuple[int, bytes]
+
+
+class Stream:
+    """One call of `ExtractStream`.
+
+    Parameters
+    ----------
+    context : grpc.aio.ServicerContext
+    call : Call
+    named : callable
+        A backbone's name, or "" -> its extractor; raises BackboneNotFound or BackboneNotNamed.
+    limits : RequestLimits
+    """
+
+    def __init__(self, context: Context, call: Call, named: Callable[[str], Extractor], limits: RequestLimits) -> None:
+        self._context = context
+        self._call = call
+        self._named = named
+        self._limits = limits
+        self._extractor: Extractor | None = None  # as the first message has it
+        self._loop = asyncio.get_running_loop()
+        self._submitted: dict[int, Request | None] = {}  # until it is answered; None: it was refused by itself
+        self._finished: dict[int, Outcome] = {}
+        self._n_writing = 0
+        self._has_written = False
+        self._changed = asyncio.Event()  # something has finished, or the reader has ended
+        self._room = asyncio.Event()  # something was written
+        self._left = False
+        self._lock = Lock()  # of `_submitted` and `_left`
+
+    async def run(self, refusing: asyncio.Event) -> None:
+        """Answer all items until the sender closes its side, or, once `refusing` is set, those that were begun.
+
+        Raises
+        ------
+        ExtractorError
+            What ends the stream early.
+        """
+        reading = asyncio.create_task(self._read())
+        reading.add_done_callback(lambda _: self._changed.set())
+        stopping = asyncio.create_task(refusing.wait())
+        stopping.add_done_callback(lambda _: reading.cancel())
+        try:
+            while not reading.done() or self._submitted:
+                await self._changed.wait()
+                self._changed.clear()
+                await self._write()
+        finally:
+            stopping.cancel()
+            reading.cancel()
+            self._leave()
+        if reading.cancelled():
+            raise Closed("the server is stopping; send what is unanswered to another one, or to this one later")
+        reading.result()
+
+    async def _read(self) -> None:
+        """Take messages while there is room, until the sender closes its side."""
+        while (items := self._accepted(await self._context.read())) is not None:
+            while items:
+                await asyncio.sleep(await asyncio.to_thread(self._submit, items))
+            while len(self._submitted) + self._n_writing >= self._limits.max_stream_items:
+                self._room.clear()
+                await self._room.wait()
+
+    def _accepted(self, message: Any) -> deque[Identified] | None:
+        """Check a message and return its items; None at the end of the stream."""
+        if message is grpc.aio.EOF:
+            return None
+        if self._extractor is None:
+            self._extractor = self._named(message.backbone)
+        name = self._extractor.spec.name
+        if message.backbone not in ("", name):
+            raise RequestInvalid(
+                f"message names backbone {message.backbone!r}, the stream's first one {name!r}; open another stream"
+            )
+        self._check_ids(message.ids, len(message.items))
+        return deque(zip(message.ids, (item.data for item in message.items), strict=True))
+
+    def _check_ids(self, ids: Sequence[int], n_items: int) -> None:
+        if n_items > self._limits.max_items:
+            raise RequestTooLarge(
+                f"message has {n_items:,} items, the limit is {self._limits.max_items:,}; send them in several"
+            )
+        if len(ids) != n_items:
+            raise RequestInvalid(f"message has {len(ids):,} ids for {n_items:,} items; give each item one")
+        seen: set[int] = set()
+        for one in ids:
+            if one in seen or one in self._submitted:
+                raise RequestInvalid(f"id {one} is of an item that is not answered yet; give each its own")
+            seen.add(one)
+
+    def _submit(self, items: deque[Identified]) -> float:
+        """Submit items one by one, in a thread; return the seconds after which a full queue may take the others."""
+        assert self._extractor is not None  # noqa: S101  # for mypy: a message was accepted
+        while items:
+            identity, content = items[0]
+            try:
+                request = self._extractor.submit([content], caller=self._call.caller, deadline=self._call.deadline)
+            except QueueFull as full:
+                return max(FULL_QUEUE_S, (full.retry_after_ms or 0) / 1000)
+            except Closed:
+                raise
+            except ExtractorError as error:
+                self._follow(identity, None)
+                self._tell(identity, Outcome(error=error))
+            else:
+                self._follow(identity, request)
+            items.popleft()
+        return 0.0
+
+    def _follow(self, identity: int, request: Request | None) -> None:
+        """Count an item as submitted, and have its outcome told; a stream that has ended leaves it."""
+        with self._lock:
+            left = self._left
+            if not left:
+                self._submitted[identity] = request
+        if request is None:
+            return
+        if left:
+            self._cancel(request)
+        else:
+            request.future.add_done_callback(partial(self._landed, identity))
+
+    def _landed(self, identity: int, future: "Future[list[Outcome]]") -> None:
+        if not future.cancelled():
+            self._tell(identity, future.result()[0])
+
+    def _tell(self, identity: int, outcome: Outcome) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and the stream with it
+            self._loop.call_soon_threadsafe(self._finish, identity, outcome)
+
+    def _finish(self, identity: int, outcome: Outcome) -> None:
+        self._finished[identity] = outcome
+        self._changed.set()
+
+    async def _write(self) -> None:
+        """Write what has finished; a receiver that does not read stops this, and so in turn the reading."""
+        while self._finished:
+            some = {one: self._finished.pop(one) for one in list(islice(self._finished, MAX_OUTCOMES))}
+            for one in some:
+                del self._submitted[one]  # before it is written: its id may come again as soon as it is read
+            self._n_writing = len(some)
+            await self._context.write(self._message(some))
+            self._n_writing = 0
+            self._room.set()
+
+    def _message(self, some: dict[int, Outcome]) -> pb.ExtractStreamResponse:
+        first, self._has_written = not self._has_written, True
+        return convert.from_finished(some, self._extractor.spec if first and self._extractor else None)
+
+    def _leave(self) -> None:
+        """Leave everything that is unanswered: a caller that is gone is not worked for."""
+        with self._lock:
+            self._left = True
+            requests = [one for one in self._submitted.values() if one is not None]
+        for request in requests:
+            self._cancel(request)
+
+    def _cancel(self, request: Request) -> None:
+        assert self._extractor is not None  # noqa: S101  # for mypy: it was submitted
+        self._extractor.cancel(request)
