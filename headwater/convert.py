@@ -72,6 +72,12 @@ def from_items(backbone: str, items: Iterable[bytes]) -> pb.ExtractRequest:
     return pb.ExtractRequest(backbone=backbone, items=[pb.Item(data=item) for item in items])
 
 
+def from_numbered(backbone: str, numbered: Mapping[int, bytes]) -> pb.ExtractStreamRequest:
+    """Return the message that carries items of a stream, by their ids."""
+    items = [pb.Item(data=item) for item in numbered.values()]
+    return pb.ExtractStreamRequest(backbone=backbone, ids=numbered.keys(), items=items)
+
+
 def from_outcomes(spec: Spec, outcomes: Sequence[Outcome]) -> pb.ExtractResponse:
     """Return the response that carries outcomes, their embeddings packed into one matrix."""
     response = pb.ExtractResponse(backbone=spec.name, fingerprint=spec.fingerprint, dim=spec.dim)

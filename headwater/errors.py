@@ -2,6 +2,7 @@
 
 HeadwaterError
 ├── ServiceError       a call failed for a reason that no error of `extractor` names
+├── ClientClosed       a client was used after it was closed
 ├── OutputNotWritable  a command's result cannot be kept where it was told to
 └── ServerNotStarted   the port is taken, or there is nothing to serve
 """
@@ -26,6 +27,10 @@ class ServiceError(HeadwaterError):
         super().__init__(f"{code.name}: {message}")
         self.code = code
         self.message = message
+
+
+class ClientClosed(HeadwaterError):
+    """A client was used after it was closed."""
 
 
 class OutputNotWritable(HeadwaterError):

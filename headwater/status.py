@@ -59,12 +59,15 @@ def metadata_of(error: ExtractorError) -> tuple[tuple[str, str], ...]:
 
     gRPC clients that retry honour the pushback: a number of milliseconds, or -1 for never (gRFC A6).
     """
-    pushback: tuple[tuple[str, str], ...] = ()
-    if isinstance(error, QueueFull) and error.retry_after_ms is not None:
-        pushback = ((PUSHBACK_KEY, str(error.retry_after_ms)),)
-    elif isinstance(error, RequestTooLarge):
-        pushback = ((PUSHBACK_KEY, "-1"),)
-    return ((REASON_KEY, reason_of(error)), *pushback)
+    pushback = pushback_ms(error)
+    return ((REASON_KEY, reason_of(error)), *(() if pushback is None else ((PUSHBACK_KEY, str(pushback)),)))
+
+
+def pushback_ms(error: ExtractorError) -> int | None:
+    """Return when to try again after an error, in milliseconds; -1: never; None: nobody knows."""
+    if isinstance(error, QueueFull):
+        return error.retry_after_ms
+    return -1 if isinstance(error, RequestTooLarge) else None
 
 
 def reason_of(error: ExtractorError) -> str:

@@ -27,8 +27,12 @@ CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"heads", "fewsh
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
     {"status"},
-    {"convert"},
-    {"service", "client"},
+    {"convert", "retry"},
+    {"content"},
+    {"exchange"},
+    {"flow"},
+    {"core", "threads", "tasks"},  # `core` is what both clients are, the others drive a flow
+    {"service", "client", "aio"},
     {"server", "process"},
     {"demo"},
     {"commands"},
@@ -131,6 +135,7 @@ def test_the_walk_sees_imports() -> None:
     [
         ("import headwater.client", {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3", "matplotlib"}),
         ("import headwater; headwater.Client", {"onnxruntime", "PIL", "sklearn", "torch", "faiss"}),
+        ("import headwater; headwater.AsyncClient", {"onnxruntime", "PIL", "sklearn", "torch", "faiss"}),
         ("import headwater.cli", {"onnxruntime", "PIL", "sklearn", "torch", "faiss", "matplotlib", "pyarrow"}),
         ("import extractor", {"onnxruntime", "PIL", "torch", "tokenizers"}),
         ("import extractor; extractor.Extractor", {"torch", "sklearn", "faiss", "grpc"}),
