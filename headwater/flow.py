@@ -73,6 +73,8 @@ class Flow:
         self._error: Exception | None = None
         self._streaming = False
         self._open_at = 0.0
+        self._may_send = False
+        self._careful = False  # after a break, one message is sent, and no other before there is an answer
         self._tries: Tries | None = None  # of the stream, since something was answered
         self._last_answer = clock()
 
@@ -94,7 +96,8 @@ class Flow:
     @property
     def may_open(self) -> bool:
         """Whether a stream should be opened now."""
-        return not self._streaming and bool(self._unsent) and self._clock() >= self._open_at
+        wanted = bool(self._unsent) and self._error is None
+        return wanted and not self._streaming and self._clock() >= self._open_at
 
     def take(self, one: Content) -> None:
         """Take one more item, or the outcome of one that cannot be sent."""
@@ -114,20 +117,23 @@ class Flow:
 
     def opened(self) -> None:
         """Say that a stream was opened; what is unanswered is sent over it."""
-        self._streaming = True
+        self._streaming = self._may_send = True
 
     def next_message(self) -> pb.ExtractStreamRequest | None:
         """Return the next message to send over the open stream; None when there is none for the moment."""
         numbered: dict[int, bytes] = {}
         n_bytes = 0
         max_items = min(MESSAGE_ITEMS, self.info.request_limits.max_items)
-        while self._streaming and self._unsent and len(numbered) < max_items:
+        while self._may_send and self._unsent and len(numbered) < max_items:
             one = self._unanswered[self._unsent[0]]
             n_bytes += len(one)
             if numbered and n_bytes > content.max_bytes(self.info):
                 break
             numbered[self._unsent.popleft()] = one
-        return convert.from_numbered(self.info.name, numbered) if numbered else None
+        if not numbered:
+            return None
+        self._may_send = not self._careful
+        return convert.from_numbered(self.info.name, numbered)
 
     def answer(self, response: pb.ExtractStreamResponse) -> None:
         """Take the outcomes of a message; those that may come out better are asked for again."""
@@ -138,6 +144,7 @@ class Flow:
             self._error = error
             return
         self._last_answer, self._tries = self._clock(), None
+        self._careful, self._may_send = False, True
         for position, outcome in zip(response.ids, convert.to_outcomes(response, self.info.dim), strict=True):
             if position in self._unanswered and not self._again(position, outcome.error):
                 self._finish(position, outcome)
@@ -145,7 +152,8 @@ class Flow:
 
     def broke(self, failure: Failure | None) -> None:
         """Have another stream opened later for what is unanswered, or give up; None: the server closed it well."""
-        self._streaming = False
+        self._streaming = self._may_send = False
+        self._careful = True
         waiting = {position for _, position in self._later}
         self._unsent = deque(position for position in self._unanswered if position not in waiting)
         if not self._unanswered and (failure is None or failure.retryable):

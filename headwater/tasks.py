@@ -17,6 +17,9 @@ from headwater.flow import Flow
 from headwater.retry import Failure
 from headwater.v1 import extractor_pb2 as pb
 
+# What grpc.aio says when it sends just as the other side ends the stream, in place of the status. The flow then sends
+# one message over the next stream, and waits: if that is refused too, the status is heard.
+CUT_OFF = "Internal error from Core"
 LAST_WORD_S = 1.0  # for a server to end a stream whose items are all answered
 
 
@@ -106,7 +109,8 @@ class AsyncFlow:
             async for response in call:
                 self._events.put_nowait(partial(self._flow.answer, response))
         except grpc.RpcError as error:
-            self._events.put_nowait(partial(self._broke, self._failure(error)))
+            cut = error.details() == CUT_OFF
+            self._events.put_nowait(partial(self._broke, None if cut else self._failure(error)))
         else:
             self._events.put_nowait(partial(self._broke, None))
 

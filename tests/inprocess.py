@@ -14,10 +14,11 @@ WAIT_S = 30
 
 @dataclass(frozen=True)
 class InProcess:
-    """A server in a thread: where it listens, and how it is told to stop."""
+    """A server in a thread: where it listens, how it is told to stop, and how one waits until it has."""
 
     address: str
     stop: Callable[[], object]
+    join: Callable[[], object]
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def in_this_process(extractors: Mapping[str, Extractor], settings: ServerSetting
             loop.call_soon_threadsafe(stop.set)
 
     try:
-        yield InProcess(addresses[0], tell)
+        yield InProcess(addresses[0], tell, lambda: thread.join(WAIT_S))
     finally:
         tell()
         thread.join(WAIT_S)

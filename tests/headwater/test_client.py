@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from extractor.errors import EmptyItem, ItemTooLarge, UndecodableItem
 from extractor.limits import Limits
 from headwater import AsyncClient, Client
 from headwater.errors import ClientClosed
+from headwater.exchange import MAX_ITEMS, REQUESTS_IN_FLIGHT
 from headwater.flow import WINDOW
 from headwater.process import ServerProcess
+from headwater.server import ServerSettings
 from tests.inprocess import in_this_process
 from tests.tiny import flat, png
 
@@ -333,3 +336,36 @@ def test_a_client_that_is_killed_leaves_no_work(held: Any) -> None:
     go.set()
     with Client(address) as client:
         assert client.extract([png(flat(7))]).tolist() == [[7, 0, 0]]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_second_server_takes_up_what_the_first_left(tiny_image: Path, streaming: bool) -> None:
+    items = [png(flat(i % 256, i // 256)) for i in range(400)]
+    computed: list[tuple[int, int]] = []
+
+    def slow() -> Extractor:
+        extractor = Extractor.load(tiny_image, workers=1, max_batch_size=1, window=1)
+        forward = extractor.backbone.forward
+
+        def slowly(arrays: list[np.ndarray]) -> np.ndarray:
+            time.sleep(0.002)
+            computed.extend((int(array[0, 0, 1]), int(array[0, 0, 0])) for array in arrays)
+            return forward(arrays)
+
+        extractor._batcher._forward = slowly
+        return extractor
+
+    with in_this_process({NAME: slow()}) as first, Client(first.address) as client:
+        outcomes = client.iter_unordered(items) if streaming else enumerate(client.iter_outcomes(items))
+        found = [next(outcomes)]
+        first.stop()
+        found += itertools.islice(outcomes, 5)
+        settings = ServerSettings(port=int(first.address.rpartition(":")[2]))
+        first.join()
+        with in_this_process({NAME: slow()}, settings):
+            found += outcomes
+    assert sorted(position for position, _ in found) == list(range(400))
+    for position, outcome in found:
+        assert outcome.embedding[:2].tolist() == [position % 256, position // 256]
+    assert len(computed) <= 400 + REQUESTS_IN_FLIGHT * MAX_ITEMS
+    assert max(Counter(computed).values()) <= 2
