@@ -99,7 +99,9 @@ class Exchange:
     @property
     def wants_items(self) -> bool:
         """Whether another item should be taken now."""
-        if self._ended or len(self._open) >= REQUESTS_OPEN or any(part.error for part in self._open):
+        if self._ended or any(part.error for part in self._open):
+            return False
+        if sum(part.complete for part in self._open) >= REQUESTS_OPEN:
             return False
         now = self._clock()
         return sum(part.due <= now for part in self._waiting()) < self._n_free

@@ -26,6 +26,7 @@ from headwater.v1 import extractor_pb2_grpc
 log = logging.getLogger(__name__)
 
 LAST_WORD_S = 5.0  # for the calls that are told UNAVAILABLE to say so
+KEEPALIVE_MS = 60_000  # a caller whose machine is gone without a word is found out, and its streams are left
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"  # the same messages as v1alpha under another name
 
 
@@ -112,6 +113,7 @@ def _server(settings: ServerSettings) -> grpc.aio.Server:
         options=[
             ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
             ("grpc.max_send_message_length", settings.limits.max_message_bytes),
+            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
             ("grpc.so_reuseport", 0),  # a second server on the port is an error, not half of the calls
         ],
     )

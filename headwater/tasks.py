@@ -59,8 +59,8 @@ class AsyncFlow:
                 self._flow.tick()
                 self._send()
                 for found in self._flow.found():
-                    self._room.set()
                     yield found
+                self._room.set()  # now, for several at once
         finally:
             reader.cancel()
             await self._hang_up()
@@ -74,7 +74,6 @@ class AsyncFlow:
             pass
         while not self._events.empty():
             self._events.get_nowait()()
-        self._room.set()  # what was answered has left its bytes
 
     def _send(self) -> None:
         if self._call is None and self._flow.may_open:

@@ -60,9 +60,8 @@ class ThreadedFlow:
                 self._handle_events()
                 self._flow.tick()
                 self._send()
-                for found in self._flow.found():
-                    self._room.set()
-                    yield found
+                yield from self._flow.found()
+                self._room.set()  # now, for several at once
         finally:
             self._over = True
             self._room.set()
@@ -75,7 +74,7 @@ class ThreadedFlow:
             while True:
                 self._events.get_nowait()()
         except Empty:
-            self._room.set()  # what was answered has left its bytes
+            return
 
     def _send(self) -> None:
         if self._call is None and self._flow.may_open:

@@ -42,7 +42,7 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
     async def ExtractStream(self, requests: AsyncIterator[pb.ExtractStreamRequest], context: Context) -> None:
         """Embed a stream of items, each answered as it is done."""
         async with self._calls.accept(context, "ExtractStream") as call:
-            await Stream(context, call, self._named, self._limits).run(self._calls.refusing)
+            await Stream(context, call, self._named, self._limits, self._calls.refusing).run()
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from threading import Lock
 from typing import Any
 
@@ -26,6 +25,7 @@ from headwater.service.calls import Call, Context
 from headwater.v1 import extractor_pb2 as pb
 
 MAX_OUTCOMES = 64  # a message; what has finished meanwhile goes into the next
+GATHER_S = 0.001  # so that the items of one forward go out together, while others are on their way
 FULL_QUEUE_S = 0.02  # to wait where a full queue does not say how long
 
 Identified = tuple[int, bytes]
@@ -41,26 +41,37 @@ class Stream:
     named : callable
         A backbone's name, or "" -> its extractor; raises BackboneNotFound or BackboneNotNamed.
     limits : RequestLimits
+    refusing : asyncio.Event
+        Set when the server stops: no more items are begun.
     """
 
-    def __init__(self, context: Context, call: Call, named: Callable[[str], Extractor], limits: RequestLimits) -> None:
+    def __init__(
+        self,
+        context: Context,
+        call: Call,
+        named: Callable[[str], Extractor],
+        limits: RequestLimits,
+        refusing: asyncio.Event,
+    ) -> None:
         self._context = context
         self._call = call
         self._named = named
         self._limits = limits
+        self._refusing = refusing
         self._extractor: Extractor | None = None  # as the first message has it
         self._loop = asyncio.get_running_loop()
         self._submitted: dict[int, Request | None] = {}  # until it is answered; None: it was refused by itself
-        self._finished: dict[int, Outcome] = {}
+        self._finished: deque[tuple[int, Outcome]] = deque()  # filled by workers, emptied by `run`
         self._n_writing = 0
         self._has_written = False
         self._changed = asyncio.Event()  # something has finished, or the reader has ended
         self._room = asyncio.Event()  # something was written
+        self._woken = False
         self._left = False
         self._lock = Lock()  # of `_submitted` and `_left`
 
-    async def run(self, refusing: asyncio.Event) -> None:
-        """Answer all items until the sender closes its side, or, once `refusing` is set, those that were begun.
+    async def run(self) -> None:
+        """Answer all items until the sender closes its side, or, once the server stops, those that were begun.
 
         Raises
         ------
@@ -69,7 +80,7 @@ class Stream:
         """
         reading = asyncio.create_task(self._read())
         reading.add_done_callback(lambda _: self._changed.set())
-        stopping = asyncio.create_task(refusing.wait())
+        stopping = asyncio.create_task(self._refusing.wait())
         stopping.add_done_callback(lambda _: reading.cancel())
         try:
             while not reading.done() or self._submitted:
@@ -122,56 +133,71 @@ class Stream:
 
     def _submit(self, items: deque[Identified]) -> float:
         """Submit items one by one, in a thread; return the seconds after which a full queue may take the others."""
-        assert self._extractor is not None  # noqa: S101  # for mypy: a message was accepted
-        while items:
-            identity, content = items[0]
-            try:
-                request = self._extractor.submit([content], caller=self._call.caller, deadline=self._call.deadline)
-            except QueueFull as full:
-                return max(FULL_QUEUE_S, (full.retry_after_ms or 0) / 1000)
-            except Closed:
-                raise
-            except ExtractorError as error:
-                self._follow(identity, None)
-                self._tell(identity, Outcome(error=error))
-            else:
-                self._follow(identity, request)
-            items.popleft()
+        at_once: list[tuple[int, Outcome]] = []
+        try:
+            while items and not self._refusing.is_set():
+                identity, content = items[0]
+                outcome = self._begin(identity, content)
+                items.popleft()
+                if outcome is not None:
+                    at_once.append((identity, outcome))
+        except QueueFull as full:
+            return max(FULL_QUEUE_S, (full.retry_after_ms or 0) / 1000)
+        finally:
+            self._tell(at_once)
         return 0.0
 
-    def _follow(self, identity: int, request: Request | None) -> None:
-        """Count an item as submitted, and have its outcome told; a stream that has ended leaves it."""
-        with self._lock:
-            left = self._left
-            if not left:
-                self._submitted[identity] = request
-        if request is None:
-            return
-        if left:
-            self._cancel(request)
+    def _begin(self, identity: int, content: bytes) -> Outcome | None:
+        """Submit one item, and return its outcome if that is there at once; otherwise it is told later."""
+        assert self._extractor is not None  # noqa: S101  # for mypy: a message was accepted
+        try:
+            request = self._extractor.submit([content], caller=self._call.caller, deadline=self._call.deadline)
+        except (QueueFull, Closed):
+            raise
+        except ExtractorError as error:
+            self._follow(identity, None)
+            return Outcome(error=error)
+        if not self._follow(identity, request):
+            self._extractor.cancel(request)
+        elif request.future.done():
+            return request.future.result()[0]
         else:
             request.future.add_done_callback(partial(self._landed, identity))
+        return None
+
+    def _follow(self, identity: int, request: Request | None) -> bool:
+        """Count an item as submitted; False when the stream has ended meanwhile."""
+        with self._lock:
+            if not self._left:
+                self._submitted[identity] = request
+            return not self._left
 
     def _landed(self, identity: int, future: "Future[list[Outcome]]") -> None:
         if not future.cancelled():
-            self._tell(identity, future.result()[0])
+            self._tell([(identity, future.result()[0])])
 
-    def _tell(self, identity: int, outcome: Outcome) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and the stream with it
-            self._loop.call_soon_threadsafe(self._finish, identity, outcome)
-
-    def _finish(self, identity: int, outcome: Outcome) -> None:
-        self._finished[identity] = outcome
-        self._changed.set()
+    def _tell(self, outcomes: list[tuple[int, Outcome]]) -> None:
+        """Hand outcomes to the event loop, from any thread; one call wakes it for all that come before it runs."""
+        self._finished.extend(outcomes)
+        if self._finished and not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # the loop has ended, and the stream with it
+                self._loop.call_soon_threadsafe(self._changed.set)
 
     async def _write(self) -> None:
         """Write what has finished; a receiver that does not read stops this, and so in turn the reading."""
+        if len(self._finished) < len(self._submitted):
+            await asyncio.sleep(GATHER_S)
+        self._woken = False  # before the look, so that what comes after it wakes again
         while self._finished:
-            some = {one: self._finished.pop(one) for one in list(islice(self._finished, MAX_OUTCOMES))}
+            some = dict(self._finished.popleft() for _ in range(min(MAX_OUTCOMES, len(self._finished))))
             for one in some:
                 del self._submitted[one]  # before it is written: its id may come again as soon as it is read
             self._n_writing = len(some)
-            await self._context.write(self._message(some))
+            try:
+                await self._context.write(self._message(some))
+            except grpc.aio.InternalError:  # the receiver is gone, and gRPC is about to cancel this call
+                raise asyncio.CancelledError from None
             self._n_writing = 0
             self._room.set()
 
@@ -185,8 +211,5 @@ class Stream:
             self._left = True
             requests = [one for one in self._submitted.values() if one is not None]
         for request in requests:
-            self._cancel(request)
-
-    def _cancel(self, request: Request) -> None:
-        assert self._extractor is not None  # noqa: S101  # for mypy: it was submitted
-        self._extractor.cancel(request)
+            assert self._extractor is not None  # noqa: S101  # for mypy: it was submitted
+            self._extractor.cancel(request)

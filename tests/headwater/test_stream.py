@@ -274,7 +274,6 @@ def test_a_receiver_that_does_not_read_stalls_only_itself(server: InProcess, ext
         def steady() -> bool:
             nonlocal level
             before, level = level, taken
-            print(taken)
             time.sleep(0.3)
             return before == taken
 
