@@ -55,7 +55,7 @@ def limit(cores: int) -> Measure:
     """Decode and infer in a thread a core, each photo by itself, with nothing between."""
     folder = find_backbone(BACKBONE)
     spec = read_spec(folder)
-    prepare, backbone = load_prepare(spec, folder), Backbone.load(folder, spec, provider="cpu")
+    prepare, backbone = load_prepare(spec, folder), Backbone.load(folder, spec)
 
     def measure(items: list[bytes]) -> float:
         begun = time.process_time()

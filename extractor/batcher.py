@@ -1,43 +1,94 @@
-"""A bounded queue of items, drained by worker threads: each prepares what it takes, batches it and runs the forward.
+"""A bounded queue of items, drained by worker threads: items are prepared, batched by length, and run.
 
-Decode and inference are fused in the worker: on a CPU that is the fastest executor for an image backbone, and the
-workers' threads keep every core busy. A worker takes what is queued when it frees; nothing waits for a batch to fill.
+One executor for all shapes. Workers take what is queued when they free; with `decode_threads=0` they prepare it
+themselves (decode and inference fused: best for images on a CPU), else a pool prepares ahead of them (best for a GPU).
+Callers take turns by their weights; within what is prepared, the oldest item picks the batch and those nearest to it
+in length fill it. Who has left is dropped before anything is paid for it. Nothing waits for a batch to fill, unless
+`max_queue_delay_ms` says so.
 """
 
 import logging
+import random
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from threading import Condition, Thread
-from typing import Any
+from bisect import insort
+from collections.abc import Callable, Sequence
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Condition, Lock, Thread
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extractor.errors import Closed, ExtractorError, InferenceFailed, QueueFull, RequestTooLarge
+from extractor.batches import Budget, run_around
+from extractor.caller import ANYONE
+from extractor.errors import (
+    Closed,
+    DeadlinePassed,
+    DeadlineTooShort,
+    ExtractorError,
+    InferenceFailed,
+    NotServing,
+    QueueFull,
+    RequestTooLarge,
+)
+from extractor.fair import FairQueue, Held
+from extractor.job import Job
 from extractor.outcome import Embedded, Embedding
+from extractor.speed import Speed
+from extractor.stages import BatchFacts
 
 log = logging.getLogger(__name__)
 
-SMOOTHING = 0.1  # weight of the newest batch in the measured speed
 MIN_RETRY_MS = 20
+FREE_SHARE = 4  # one caller may hold up to so many times what is free: it alone can fill four fifths of the queue
+LOOKS_A_LIMIT = 4  # how often within `max_forward_s` the watch looks
 
 
-@dataclass(eq=False)
-class Job:
-    """One item on its way: its bytes, and the future that its callers wait for."""
+class Bounds(NamedTuple):
+    """What may wait and run.
 
-    item: bytes
-    future: "Future[Embedded]" = field(default_factory=Future)
+    Parameters
+    ----------
+    max_items, max_bytes : int
+        In the queue.
+    max_forward_s : float
+        A forward that takes longer hangs.
+    """
+
+    max_items: int
+    max_bytes: int
+    max_forward_s: float
+
+
+@dataclass(frozen=True)
+class QueueFacts:
+    """What waits: items, their bytes, and how long the oldest has waited, in seconds."""
+
+    n_items: int
+    n_bytes: int
+    oldest_s: float
 
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
+    """An item prepared, and what it costs in a forward: 1, or its tokens."""
+
     job: Job
     array: NDArray[Any]
     truncated: bool
+    cost: int
+    order: int
+
+
+@dataclass(eq=False)
+class _InHand:
+    """A batch in its forward, since when, and whether its callers were told that it hangs."""
+
+    batch: list[_Ready]
+    since: float
+    given_up: bool = False
 
 
 class Batcher:
@@ -49,14 +100,19 @@ class Batcher:
         One item's bytes -> (array, truncated); raises an ItemError for a bad item.
     forward : callable
         A list of n arrays -> (n, dim) float32.
+    cost_of : callable
+        An array -> what it costs in a forward: 1 for an image, its tokens for a text.
     workers : int
         Threads, each with one batch in hand.
-    max_batch_size : int
-        Items in one forward.
+    decode_threads : int
+        Threads that prepare items for the workers; 0 lets the workers prepare their own.
+    budget : Budget
+        Of one forward.
     window : int
-        Items that a worker takes at once, to be sorted by length and cut into batches.
-    max_queue_size, max_queue_bytes : int
-        Bounds on what waits.
+        Items that are prepared ahead, for a batch to be chosen from.
+    max_queue_delay_ms : float
+        How long an item may wait for others to fill its batch.
+    bounds : Bounds
     """
 
     def __init__(
@@ -64,54 +120,88 @@ class Batcher:
         prepare: Callable[[bytes], tuple[NDArray[Any], bool]],
         forward: Callable[[Sequence[NDArray[Any]]], Embedding],
         *,
+        cost_of: Callable[[NDArray[Any]], int],
         workers: int,
-        max_batch_size: int,
+        decode_threads: int = 0,
+        budget: Budget,
         window: int,
-        max_queue_size: int,
-        max_queue_bytes: int,
+        max_queue_delay_ms: float = 0.0,
+        bounds: Bounds,
     ) -> None:
         self._prepare = prepare
         self._forward = forward
+        self._cost_of = cost_of
         self.workers = workers
-        self.max_batch_size = max_batch_size
-        self.window = window
-        self.max_queue_size = max_queue_size
-        self.max_queue_bytes = max_queue_bytes
-        self._queue: deque[Job] = deque()
-        self._s_per_item = 0.0  # of one worker, smoothed; 0 before the first
-        self._queued_bytes = 0
-        self._closed = False
-        self._changed = Condition()
-        self._threads: list[Thread] = []
+        self.decode_threads = decode_threads
+        self.budget = budget
+        self.window = max(window, budget.max_size)
+        self.max_queue_delay_s = max_queue_delay_ms / 1000
+        self.bounds = bounds
         self.on_failure: Callable[[], object] | None = None  # called when the forward has failed on a single item
+        self.on_batch: Callable[[BatchFacts], object] | None = None  # called after each forward
+        self._queue = FairQueue()
+        self._ready: list[_Ready] = []  # by cost
+        self._preparing = 0  # items on their way from the one to the other
+        self._in_hand: set[_InHand] = set()
+        self._orders = 0
+        self._speed = Speed()
+        self._closed = False
+        self._lock = Lock()
+        self._queued = Condition(self._lock)  # for those who prepare
+        self._prepared = Condition(self._lock)  # for workers beside a pool
+        self._ended = Condition(self._lock)  # for the watch
+        self._threads: list[Thread] = []
 
     def start(self, name: str) -> None:
-        """Start the worker threads, named after the backbone."""
-        self._threads = [Thread(target=self._work, name=f"{name}-{i}", daemon=True) for i in range(self.workers)]
+        """Start the threads, named after the backbone."""
+        work = [(self._work, f"{name}-{i}") for i in range(self.workers)]
+        decode = [(self._decode, f"{name}-decode-{i}") for i in range(self.decode_threads)]
+        threads = [*work, *decode, (self._watch, f"{name}-watch")]
+        self._threads = [Thread(target=target, name=label, daemon=True) for target, label in threads]
         for thread in self._threads:
             thread.start()
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs, all of them or none.
+        """Queue one caller's jobs, all of them or none.
 
         Raises
         ------
         QueueFull
-            They would exceed a bound of the queue now.
+            They would exceed a bound of the queue now, or the share of it that one caller may hold.
+        DeadlineTooShort
+            With what waits before them they would not be done by their deadline.
         RequestTooLarge
             They exceed a bound of the queue by themselves.
+        NotServing
+            Every worker's forward hangs.
         Closed
             The batcher is stopping.
         """
-        n_bytes = sum(len(job.item) for job in jobs)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise Closed("the backbone is stopping; ask another server, or this one once it is back")
-            self._check_room("items", len(self._queue), len(jobs), self.max_queue_size)
-            self._check_room("bytes", self._queued_bytes, n_bytes, self.max_queue_bytes)
-            self._queue.extend(jobs)
-            self._queued_bytes += n_bytes
-            self._changed.notify(len(jobs))
+            if not jobs:
+                return
+            if self._all_hang():
+                raise self._hanging()
+            self._check_room(jobs)
+            self._check_deadline(jobs)
+            for job in jobs:
+                self._queue.push(job)
+            self._queued.notify(len(jobs))
+
+    def discard(self, jobs: Sequence[Job]) -> None:
+        """Take jobs out of the queue whose callers have left."""
+        with self._lock:
+            for job in jobs:
+                self._queue.discard(job)
+
+    def queue(self) -> QueueFacts:
+        """Return what waits now."""
+        with self._lock:
+            oldest = self._queue.oldest
+            waited_s = 0.0 if oldest is None else time.monotonic() - oldest
+            return QueueFacts(self._queue.n_items, self._queue.n_bytes, waited_s)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Refuse new jobs, fail those that wait with Closed, finish those in hand, and end the threads.
@@ -122,101 +212,275 @@ class Batcher:
             For what is in hand; a thread that hangs longer is left behind, and ends with the process.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._changed:
+        with self._lock:
             self._closed = True
-            waiting = list(self._queue)
-            self._queue.clear()
-            self._queued_bytes = 0
-            self._changed.notify_all()
-        for job in waiting:
-            if job.future.set_running_or_notify_cancel():
-                job.future.set_exception(Closed("the server stopped before it came to this item; send it again"))
+            waiting = self._empty()
+            for condition in (self._queued, self._prepared, self._ended):
+                condition.notify_all()
+        _fail(waiting, Closed("the server stopped before it came to this item; send it again"))
         for thread in self._threads:
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
             log.warning("a batch in hand did not end within %g s; its thread is left behind", timeout_s)
 
-    def _check_room(self, unit: str, queued: int, more: int, limit: int) -> None:
+    # -- arrival: what may come in; the lock is held
+
+    def _check_room(self, jobs: Sequence[Job]) -> None:
+        held = self._queue.held_by(jobs[0].caller)
+        if jobs[0].caller == ANYONE or not self._queue:  # nobody else to leave room for, or nobody has come yet
+            held = Held()
+        n_bytes = sum(len(job.item) for job in jobs)
+        self._check_bound("items", self._queue.n_items, held.n_items, len(jobs), self.bounds.max_items)
+        self._check_bound("bytes", self._queue.n_bytes, held.n_bytes, n_bytes, self.bounds.max_bytes)
+
+    def _check_bound(self, unit: str, queued: int, held: int, more: int, limit: int) -> None:
         if more > limit:
             raise RequestTooLarge(f"request has {more:,} {unit}, the queue holds at most {limit:,}; send fewer at once")
-        if queued + more > limit:
+        free = limit - queued - more
+        if free < 0:
             raise QueueFull(
                 f"queue holds {queued:,} {unit}, {more:,} more would pass its limit of {limit:,}; "
                 "wait and send again, or send fewer at once",
-                retry_after_ms=max(MIN_RETRY_MS, round(1000 * len(self._queue) * self._s_per_item / self.workers)),
+                retry_after_ms=self._retry_after_ms(),
+            )
+        if held and held + more > FREE_SHARE * (free + 1):
+            raise QueueFull(
+                f"{held:,} {unit} of yours wait already, {more:,} more would leave {free:,} of {limit:,} to others; "
+                "wait and send again, or send fewer at once",
+                retry_after_ms=self._retry_after_ms(),
             )
 
+    def _retry_after_ms(self) -> int:
+        """Return when the queue should be worked off, give or take a half: not all shall come back at once."""
+        wait_s = self._speed.seconds_for(self._queue.cost, self.workers)
+        return max(MIN_RETRY_MS, round(1000 * wait_s * random.uniform(0.5, 1.5)))  # noqa: S311  # no secret
+
+    def _check_deadline(self, jobs: Sequence[Job]) -> None:
+        if not self._queue:  # it begins at once: let it try, and measure
+            return
+        ahead = self._queue.before(jobs[0].caller, sum(job.cost for job in jobs))
+        wait_s = self._speed.seconds_for(ahead, self.workers)
+        left_s = max(job.deadline for job in jobs) - time.monotonic()
+        if wait_s > left_s:
+            raise DeadlineTooShort(
+                f"with what waits it would take about {1000 * wait_s:,.0f} ms, the deadline leaves "
+                f"{max(0.0, 1000 * left_s):,.0f} ms; send it with more time, or later",
+                retry_after_ms=max(MIN_RETRY_MS, round(1000 * wait_s)),
+            )
+
+    def _empty(self) -> list[Job]:
+        waiting = [self._queue.pop() for _ in range(len(self._queue))]
+        waiting.extend(one.job for one in self._ready)
+        self._ready.clear()
+        return waiting
+
+    # -- threads
+
     def _work(self) -> None:
-        while jobs := self._take():
-            begun = time.monotonic()
-            ready = [one for one in map(self._prepared, jobs) if one is not None]
-            for batch in self._batches(ready):
-                self._run(batch)
-            self._measure((time.monotonic() - begun) / len(jobs))
-            del jobs, ready  # a waiting worker holds no item
+        ended = time.monotonic()
+        while batch := self._next_batch():
+            begun = max(ended, min(one.job.queued_at for one in batch))  # idle time is nobody's
+            cost = sum(one.job.cost for one in batch)
+            self._run(batch)
+            ended = time.monotonic()
+            with self._lock:
+                self._speed.measure(cost, ended - begun)
+            del batch  # a waiting worker holds no item
 
-    def _measure(self, s_per_item: float) -> None:
-        with self._changed:
-            first = self._s_per_item == 0
-            self._s_per_item = s_per_item if first else (1 - SMOOTHING) * self._s_per_item + SMOOTHING * s_per_item
+    def _decode(self) -> None:
+        while jobs := self._take(1, fed=lambda: bool(self._queue) and self._room() > 0):
+            self._prepare_all(jobs)
 
-    def _take(self) -> list[Job]:
-        """Wait for jobs and take this worker's share of them, at most a window; empty when closed."""
-        with self._changed:
-            while not self._queue and not self._closed:
-                self._changed.wait()
+    def _watch(self) -> None:
+        """Tell the callers of a forward that hangs, and all others when no worker is left."""
+        while True:
+            with self._lock:
+                if self._closed:
+                    return
+                self._ended.wait(self.bounds.max_forward_s / LOOKS_A_LIMIT)
+                hanging = self._give_up()
+                waiting = self._empty() if self._all_hang() else []
+            if hanging:
+                log.error("a forward has not returned for %g s", self.bounds.max_forward_s)
+                _fail([one.job for one in hanging], self._hanging())
+                self._failed()
+            _fail(waiting, self._hanging())
+
+    # -- from the queue to the batch
+
+    def _next_batch(self) -> list[_Ready]:
+        """Wait for the next batch; empty when closed."""
+        while True:
+            if self.decode_threads:
+                self._await_prepared()
+            else:
+                self._prepare_all(self._take(self.window, fed=lambda: bool(self._queue or self._ready)))
+            with self._lock:
+                if self._closed and not self._ready:
+                    return []
+                late = self._drop_gone()
+                batch = self._choose()
+            _fail(late, _late())
+            if batch:
+                return batch
+
+    def _await_prepared(self) -> None:
+        with self._lock:
+            while not self._ready and not self._closed:
+                self._prepared.wait()
+            self._await_more(self._prepared)
+
+    def _take(self, most: int, *, fed: Callable[[], bool]) -> list[Job]:
+        """Wait until there is something to do, then take this thread's share of the queue; empty when closed."""
+        with self._lock:
+            while not self._closed and not fed():
+                self._queued.wait()
+            if not self.decode_threads:
+                self._await_more(self._queued)
             share = -(-len(self._queue) // self.workers)
-            jobs = [self._queue.popleft() for _ in range(min(share, self.window))]
-            self._queued_bytes -= sum(len(job.item) for job in jobs)
+            jobs = [self._queue.pop() for _ in range(min(share, most, self._room()))]
+            self._preparing += len(jobs)
             return jobs
 
-    def _prepared(self, job: Job) -> _Ready | None:
+    def _await_more(self, condition: Condition) -> None:
+        """Wait until a batch's worth is here, or the oldest has waited as long as it may; the lock is held."""
+        while self.max_queue_delay_s and not self._closed:
+            here = len(self._ready) if self.decode_threads else len(self._ready) + len(self._queue)
+            waiting = [one.job.queued_at for one in self._ready]
+            oldest = min(waiting if self._queue.oldest is None else [*waiting, self._queue.oldest], default=0.0)
+            left_s = oldest + self.max_queue_delay_s - time.monotonic()
+            if here >= self.budget.max_size or left_s <= 0:
+                return
+            condition.wait(left_s)
+
+    def _room(self) -> int:
+        return self.window - len(self._ready) - (self._preparing if self.decode_threads else 0)
+
+    def _prepare_all(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            array_and_cut = self._prepared_one(job)
+            with self._lock:
+                self._preparing -= 1
+                if array_and_cut is not None:
+                    self._orders += 1
+                    array, truncated = array_and_cut
+                    ready = _Ready(job, array, truncated, self._cost_of(array), self._orders)
+                    insort(self._ready, ready, key=lambda one: one.cost)
+                    self._prepared.notify()
+
+    def _prepared_one(self, job: Job) -> tuple[NDArray[Any], bool] | None:
         """Prepare one job; None when its callers have left, or when it failed and its future says so."""
-        if not job.future.set_running_or_notify_cancel():
+        begun = time.monotonic()
+        job.queue_s = begun - job.queued_at
+        if job.deadline < begun:
+            _fail([job], _late())
+        if job.future.done():
             return None
         item, job.item = job.item, b""  # who still holds the future need not hold the item
         try:
-            array, truncated = self._prepare(item)
+            return self._prepare(item)
         except ExtractorError as error:
-            job.future.set_exception(error)
+            _fail([job], error)
         except Exception:
             log.exception("preparing an item of %d bytes failed", len(item))
-            job.future.set_exception(InferenceFailed("the item could not be prepared; the server's log says why"))
-        else:
-            return _Ready(job, array, truncated)
+            _fail([job], InferenceFailed("the item could not be prepared; the server's log says why"))
+        finally:
+            job.decode_s = time.monotonic() - begun
         return None
 
-    def _batches(self, ready: list[_Ready]) -> Iterator[list[_Ready]]:
-        """Cut a window into batches of like length, so that little padding is computed."""
-        ready.sort(key=lambda one: len(one.array))
-        for start in range(0, len(ready), self.max_batch_size):
-            yield ready[start : start + self.max_batch_size]
+    def _drop_gone(self) -> list[Job]:
+        """Drop what nobody waits for any more; return those whose time is over, to be told so; the lock is held."""
+        now = time.monotonic()
+        here = [one for one in self._ready if not one.job.future.done()]
+        self._ready = [one for one in here if one.job.deadline >= now]
+        return [one.job for one in here if one.job.deadline < now]
+
+    def _choose(self) -> list[_Ready]:
+        """Take the next batch from what is prepared; the lock is held."""
+        if not self._ready:
+            return []
+        oldest = min(range(len(self._ready)), key=lambda i: self._ready[i].order)
+        start, end = run_around([one.cost for one in self._ready], oldest, self.budget)
+        batch = self._ready[start:end]
+        del self._ready[start:end]
+        self._queued.notify(len(batch))  # there is room, or more to run
+        return [one for one in batch if one.job.future.set_running_or_notify_cancel()]
+
+    # -- from the batch to the outcomes
 
     def _run(self, batch: list[_Ready]) -> None:
         """Run one batch; one that fails is halved until only the culprit fails."""
+        in_hand = _InHand(batch, time.monotonic())
+        for one in batch:
+            one.job.queue_s = in_hand.since - one.job.queued_at - one.job.decode_s
+        with self._lock:
+            self._in_hand.add(in_hand)
         try:
             rows = self._forward([one.array for one in batch])
         except Exception:
-            if len(batch) == 1:
-                log.exception("the session failed on one item")
-                batch[0].job.future.set_exception(
-                    InferenceFailed("the session failed on this item; the server's log says why")
-                )
-                if self.on_failure is not None:
-                    self.on_failure()
-                return
+            self._return(in_hand)
+            self._failed_on(batch)
+            return
+        seconds = self._return(in_hand)
+        for one, row in zip(batch, rows, strict=True):
+            one.job.inference_s += seconds / len(batch)
+            _deliver(one, row)
+        if self.on_batch is not None:
+            cost, padded = sum(one.cost for one in batch), len(batch) * max(one.cost for one in batch)
+            self.on_batch(BatchFacts(len(batch), cost, padded, seconds))
+
+    def _return(self, in_hand: _InHand) -> float:
+        with self._lock:
+            self._in_hand.discard(in_hand)
+        return time.monotonic() - in_hand.since
+
+    def _failed_on(self, batch: list[_Ready]) -> None:
+        if len(batch) > 1:
             middle = len(batch) // 2
             self._run(batch[:middle])
             self._run(batch[middle:])
-        else:
-            for one, row in zip(batch, rows, strict=True):
-                _deliver(one, row)
+            return
+        log.exception("the session failed on one item")
+        _fail([batch[0].job], InferenceFailed("the session failed on this item; the server's log says why"))
+        self._failed()
+
+    def _failed(self) -> None:
+        if self.on_failure is not None:
+            self.on_failure()
+
+    # -- forwards that hang; the lock is held
+
+    def _give_up(self) -> list[_Ready]:
+        since = time.monotonic() - self.bounds.max_forward_s
+        hanging = [one for one in self._in_hand if one.since < since and not one.given_up]
+        for one in hanging:
+            one.given_up = True
+        return [ready for one in hanging for ready in one.batch]
+
+    def _all_hang(self) -> bool:
+        return sum(one.given_up for one in self._in_hand) >= self.workers
+
+    def _hanging(self) -> NotServing:
+        return NotServing(
+            f"the session has not returned for {self.bounds.max_forward_s:g} s; ask another server, or this one later"
+        )
+
+
+def _late() -> DeadlinePassed:
+    return DeadlinePassed("the deadline passed before the item's turn came; send it with more time")
+
+
+def _fail(jobs: Sequence[Job], error: ExtractorError) -> None:
+    for job in jobs:
+        with suppress(InvalidStateError):  # its callers have left, or were told already
+            job.future.set_exception(error)
 
 
 def _deliver(one: _Ready, row: Embedding) -> None:
     if not np.isfinite(row).all():
-        one.job.future.set_exception(InferenceFailed("the backbone gave NaN or infinity for this item"))
+        _fail([one.job], InferenceFailed("the backbone gave NaN or infinity for this item"))
         return
     embedding = row.copy()  # a view would keep the whole batch alive
     embedding.flags.writeable = False
-    one.job.future.set_result(Embedded(embedding, one.truncated))
+    with suppress(InvalidStateError):  # it was told that the forward hangs
+        one.job.future.set_result(Embedded(embedding, one.truncated))

@@ -14,10 +14,15 @@ ExtractorError
 │   ├── ProviderUnavailable
 │   └── RuntimeMissing     a package that is needed is not installed
 ├── ExportError            a network could not be turned into a backbone folder
+├── TuneError              no plan meets what was asked for
+│   └── PlanNotStored      the backbone's folder cannot be written
 ├── InferenceFailed        the session failed on this item, or gave NaN or infinity
 ├── RequestInvalid         the parts of a request do not fit each other
 ├── RequestTooLarge        more items or bytes in one request than the limit
 ├── QueueFull              the queue is at its bound: try again later
+│   └── DeadlineTooShort   with what waits, it could not be computed in time
+├── DeadlinePassed         its callers stopped waiting before its turn came
+├── NotServing             the session hangs
 ├── Cancelled              the caller left
 └── Closed                 the extractor is stopping or has stopped
 """
@@ -79,6 +84,14 @@ class ExportError(ExtractorError):
     """A network could not be turned into a backbone folder."""
 
 
+class TuneError(ExtractorError):
+    """No plan meets what was asked for."""
+
+
+class PlanNotStored(TuneError):
+    """The chosen plan cannot be kept beside the backbone."""
+
+
 class InferenceFailed(ExtractorError):
     """The session failed on this item, or gave a value that is not finite."""
 
@@ -104,6 +117,18 @@ class QueueFull(ExtractorError):
     def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+
+
+class DeadlineTooShort(QueueFull):
+    """With what waits before it, the request could not be computed before its deadline."""
+
+
+class DeadlinePassed(ExtractorError):
+    """The callers of this item stopped waiting before its turn came."""
+
+
+class NotServing(ExtractorError):
+    """The backbone's session does not return from its forwards."""
 
 
 class Cancelled(ExtractorError):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extractor import zoo
-from extractor.backbone import Backbone, collate, default_provider
+from extractor import runtime, zoo
+from extractor.backbone import Backbone, collate
 from extractor.errors import ExportError
 from extractor.golden import TOLERANCES, Golden, differences, within, write_golden
 from extractor.home import backbones_folder
@@ -67,7 +67,7 @@ def export_network(network: Network, target: Path, *, progress: Progress | None 
     target : Path
     progress : callable, optional
     """
-    default_provider()  # the proof will need onnxruntime: rather say so now
+    runtime.default("fp32")  # the proof will need onnxruntime: rather say so now
     try:
         with new_folder(target) as fresh:
             _fill(fresh, network, progress or _silent)
@@ -95,7 +95,7 @@ def _fill(folder: Path, network: Network, tell: Progress) -> None:
     tell("exporting the graph to ONNX")
     (folder / MODEL_FILE).write_bytes(to_onnx(network))
     tell(f"comparing onnxruntime with torch at batches of {', '.join(map(str, PROOF_BATCHES))}")
-    _prove(Backbone.load(folder, spec, provider="cpu"), arrays, embeddings)
+    _prove(Backbone.load(folder, spec), arrays, embeddings)
     tell("writing the folder")
     write_golden(folder / GOLDEN_FILE, Golden(network.golden_items, embeddings))
     write_spec(folder, _with_files(spec, folder))

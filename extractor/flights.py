@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import RLock
 
-from extractor.batcher import Job
+from extractor.job import Job
 from extractor.outcome import Embedded
 
 
@@ -38,23 +38,23 @@ class Flights:
         self._aloft: dict[bytes, Flight] = {}
         self._lock = RLock()  # cancelling a future calls `_land` in the same thread
 
-    def board(self, key: bytes, item: bytes) -> tuple[Flight, bool]:
+    def board(self, key: bytes, job: Job) -> tuple[Flight, bool]:
         """Join the flight of a key, or open one; the second value tells whether it is new, and so to be submitted."""
         with self._lock:
             flight = self._aloft.get(key)
             if flight is not None:
                 flight.waiters += 1
+                flight.job.deadline = max(flight.job.deadline, job.deadline)
                 return flight, False
-            flight = self._aloft[key] = Flight(key, Job(item))
+            flight = self._aloft[key] = Flight(key, job)
         flight.future.add_done_callback(lambda _: self._land(flight))
         return flight, True
 
-    def leave(self, flight: Flight) -> None:
-        """Stop waiting for a flight; the last one to leave cancels it, if it has not begun."""
+    def leave(self, flight: Flight) -> bool:
+        """Stop waiting for a flight; the last one to leave cancels it, if it has not begun, which is then told."""
         with self._lock:
             flight.waiters -= 1
-            if flight.waiters == 0:
-                flight.future.cancel()
+            return flight.waiters == 0 and flight.future.cancel()
 
     def _land(self, flight: Flight) -> None:
         future = flight.future

@@ -7,6 +7,7 @@ begins; `embeddings` float32 (n, dim), computed by the untouched reference modul
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,12 @@ class Tolerance:
     max_difference: float
 
 
-TOLERANCES = {"fp32": Tolerance(min_cosine=0.99999, max_difference=1e-4)}
+# bf16 keeps 8 bits of a number's 24, so its differences grow with the embedding's values: only the angle is bound.
+# Measured on the golden items, OpenVINO against torch: least cosine 0.99787 for EfficientNet-Lite0, 0.99997 for MiniLM.
+TOLERANCES = {
+    "fp32": Tolerance(min_cosine=0.99999, max_difference=1e-4),
+    "bf16": Tolerance(min_cosine=0.99, max_difference=inf),
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,8 @@ class Limits:
         Items that wait for one backbone.
     max_queue_bytes : int
         Bytes of the items that wait for one backbone.
+    max_forward_s : float
+        Seconds that one forward may take: beyond, its callers are told, and health looks whether the session lives.
     """
 
     max_item_bytes: int = 16 * MIB
@@ -28,3 +30,4 @@ class Limits:
     max_pixels: int = 64 * MIB
     max_queue_size: int = 4096
     max_queue_bytes: int = 512 * MIB
+    max_forward_s: float = 60.0

@@ -3,6 +3,7 @@
 Joins the stages, of which none knows another: key, cache, single flight, prepare, batcher, backbone.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,24 +12,32 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from extractor.backbone import Backbone, default_provider
-from extractor.batcher import Batcher
+from numpy.typing import NDArray
+
+from extractor.backbone import Backbone
+from extractor.batcher import Batcher, Bounds, QueueFacts
+from extractor.batches import Budget
 from extractor.cache import Cache, item_key
 from extractor.caller import ANYONE, Caller
 from extractor.errors import ItemError, QueueFull, RequestTooLarge
 from extractor.flights import Flights
 from extractor.items import Item, as_bytes, check_several
+from extractor.job import Job
 from extractor.limits import Limits
 from extractor.outcome import Embedded, Embedding, Outcome, stack
-from extractor.plan import Plan, changed, default_plan
+from extractor.plan import Plan, changed
 from extractor.prepare import load_prepare
 from extractor.proof import Proof
 from extractor.request import Request
 from extractor.shelf import find_backbone
-from extractor.spec import Spec, read_spec, verify_files
+from extractor.spec import Spec, TextPreprocess, read_spec, verify_files
+from extractor.stages import BatchFacts
+from extractor.stored import choose_plan
 
 SLICE = 64  # items that `extract` submits at once
 SLICES_IN_FLIGHT = 2  # so that workers never wait for the caller
+ORDINARY_TOKENS = 16
+BYTES_A_TOKEN = 4  # about; of English
 
 
 class Extractor:
@@ -81,10 +90,10 @@ class Extractor:
             Where embeddings are looked up and kept; several extractors may share it.
         limits : Limits, optional
         plan : Plan, optional
-            How to run it; by default as fits the modality and the provider.
+            How to run it; by default as `headwater tune` chose on this machine, else as fits the modality, the
+            precision and the provider: `cuda` where the installed onnxruntime was built for it.
         **changes
-            Fields of the plan to set anew: `provider="cpu"`, `workers=1`. By default the provider is `cuda` where the
-            installed onnxruntime was built for it.
+            Fields of the plan to set anew: `provider="cpu"`, `workers=1`.
 
         Raises
         ------
@@ -94,18 +103,20 @@ class Extractor:
         spec = read_spec(folder)
         verify_files(folder, spec)
         limits = limits or Limits()
-        plan = changed(plan or default_plan(spec.modality, changes.get("provider") or default_provider()), **changes)
-        backbone = Backbone.load(folder, spec, provider=plan.provider, threads=plan.threads)
+        plan = changed(plan, **changes) if plan else choose_plan(folder, spec, **changes)
+        backbone = Backbone.load(folder, spec, plan)
         proof = Proof.load(spec, folder)
         proof.check(backbone)
         batcher = Batcher(
             load_prepare(spec, folder, limits),
             backbone.forward,
+            cost_of=len if spec.modality == "text" else _one,
             workers=plan.workers,
-            max_batch_size=plan.max_batch_size,
+            decode_threads=plan.decode_threads,
+            budget=Budget(plan.max_batch_size, plan.max_batch_tokens, plan.max_padding),
             window=plan.window,
-            max_queue_size=limits.max_queue_size,
-            max_queue_bytes=limits.max_queue_bytes,
+            max_queue_delay_ms=plan.max_queue_delay_ms,
+            bounds=Bounds(limits.max_queue_size, limits.max_queue_bytes, limits.max_forward_s),
         )
         batcher.start(spec.name)
         return cls(backbone, batcher, proof, cache=cache, limits=limits)
@@ -164,10 +175,22 @@ class Extractor:
     def submit(self, items: Sequence[Item], *, caller: Caller = ANYONE, deadline: float | None = None) -> Request:
         """Begin to embed items and return at once; an item that stands several times is computed once.
 
+        Parameters
+        ----------
+        items : sequence of bytes, str, pathlib.Path, ndarray or Pillow image
+        caller : Caller, optional
+            Who asks: callers share the backbone by their weights.
+        deadline : float, optional
+            When the caller stops waiting, on the clock of `time.monotonic`; what has not begun then is never computed.
+
         Raises
         ------
         QueueFull
             The items that are not cached would pass the queue's bound; none of them is computed.
+        DeadlineTooShort
+            With what waits before them, they would not be computed before the deadline.
+        NotServing
+            The session hangs.
         Closed
             The extractor is stopping.
         """
@@ -183,19 +206,30 @@ class Extractor:
             key = item_key(self.fingerprint, content)
             places.setdefault(key, []).append(position)
             contents[key] = content
+        begun = time.monotonic()
         missing = self._answer_from_cache(request, places)
-        self._take_off(request, places, {key: contents[key] for key in missing})
+        request.times.cache_ms = 1000 * (time.monotonic() - begun)
+        until = math.inf if deadline is None else deadline
+        jobs = {key: Job(contents[key], caller, self._guess_cost(contents[key]), until) for key in missing}
+        self._take_off(request, places, jobs)
         request.settle()
         return request
 
     def cancel(self, request: Request) -> None:
         """Leave a request: what nobody else waits for, and has not begun, is never computed."""
-        for flight in request.abandon():
-            self._flights.leave(flight)
+        self._batcher.discard([flight.job for flight in request.abandon() if self._flights.leave(flight)])
 
     def check(self) -> None:
         """Run the golden items through the session; raises BackboneInvalid, or the session's own error, if it fails."""
         self.proof.check(self.backbone)
+
+    def queue(self) -> QueueFacts:
+        """Return what waits for the backbone now."""
+        return self._batcher.queue()
+
+    def on_batch(self, callback: Callable[[BatchFacts], object] | None) -> None:
+        """Have a function called, in a worker's thread, after each forward."""
+        self._batcher.on_batch = callback
 
     def on_failure(self, callback: Callable[[], object] | None) -> None:
         """Have a function called, in a worker's thread, whenever the session has failed on an item."""
@@ -245,9 +279,9 @@ class Extractor:
                 request.outcomes[position] = Outcome(hit.embedding, cached=True, truncated=hit.truncated)
         return missing
 
-    def _take_off(self, request: Request, places: dict[bytes, list[int]], missing: dict[bytes, bytes]) -> None:
+    def _take_off(self, request: Request, places: dict[bytes, list[int]], missing: dict[bytes, Job]) -> None:
         """Put what is missing on its way, or join those who did already."""
-        boarded = [self._flights.board(key, item) for key, item in missing.items()]
+        boarded = [self._flights.board(key, job) for key, job in missing.items()]
         request.expect([flight for flight, _ in boarded])
         new = [flight for flight, is_new in boarded if is_new]
         try:
@@ -265,9 +299,20 @@ class Extractor:
         for flight, _ in boarded:
             request.follow(flight, places[flight.key])
 
+    def _guess_cost(self, item: bytes) -> float:
+        """Guess what an item costs before it is decoded, in ordinary items: a text by its length."""
+        facts = self.spec.preprocess
+        if not isinstance(facts, TextPreprocess):
+            return 1.0
+        return max(1.0, min(len(item), BYTES_A_TOKEN * facts.max_tokens) / (BYTES_A_TOKEN * ORDINARY_TOKENS))
+
     def _look_up(self, keys: Sequence[bytes]) -> Sequence[Embedded | None]:
         return self.cache.get_many(keys) if self.cache is not None and keys else [None] * len(keys)
 
     def _store(self, key: bytes, embedded: Embedded) -> None:
         if self.cache is not None:
             self.cache.put_many([(key, embedded)])
+
+
+def _one(array: NDArray[Any]) -> int:
+    return 1

@@ -29,6 +29,8 @@ class Plan:
         Share of a forward that may be padding, in [0, 1); for texts.
     window : int
         Items that are prepared ahead, among which a batch is chosen by length.
+    max_queue_delay_ms : float
+        How long an item may wait for others to fill its batch.
     """
 
     runtime: str = "onnxruntime"
@@ -40,9 +42,10 @@ class Plan:
     max_batch_tokens: int = 16_384
     max_padding: float = 0.1
     window: int = 1
+    max_queue_delay_ms: float = 0.0
 
 
-def default_plan(modality: str, provider: str) -> Plan:
+def default_plan(modality: str, provider: str, runtime: str = "onnxruntime") -> Plan:
     """Return the plan for a backbone that was not tuned on this machine.
 
     On a CPU one worker a core, with decode and inference fused: there a batch makes an image slower, not faster (by
@@ -52,12 +55,17 @@ def default_plan(modality: str, provider: str) -> Plan:
         workers, decode_threads = 2, max(1, cores() - 2)
         if modality == "image":
             return Plan(
-                provider=provider, workers=workers, decode_threads=decode_threads, max_batch_size=32, window=128
+                runtime=runtime,
+                provider=provider,
+                workers=workers,
+                decode_threads=decode_threads,
+                max_batch_size=32,
+                window=128,
             )
-        return Plan(provider=provider, workers=workers, max_batch_size=64, window=256, max_padding=0.3)
+        return Plan(runtime=runtime, provider=provider, workers=workers, max_batch_size=64, window=256, max_padding=0.3)
     if modality == "image":
-        return Plan(workers=cores())
-    return Plan(workers=cores(), max_batch_size=16, window=64)
+        return Plan(runtime=runtime, provider=provider, workers=cores())
+    return Plan(runtime=runtime, provider=provider, workers=cores(), max_batch_size=16, window=64)
 
 
 def changed(plan: Plan, **changes: Any) -> Plan:
@@ -78,10 +86,13 @@ def changed(plan: Plan, **changes: Any) -> Plan:
 
 
 def _check(name: str, value: Any) -> None:
+    kind = type(getattr(Plan(), name))
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise ValueError(f"{name} is {value!r}; take a value of type {kind.__name__}")
     if name == "max_padding" and not 0 <= value < 1:
         raise ValueError(f"{name} is {value}; take at least 0 and less than 1")
-    least = 0 if name == "decode_threads" else 1
-    if isinstance(value, int) and value < least:
+    least = 0 if name in ("decode_threads", "max_queue_delay_ms") else 1
+    if name != "max_padding" and isinstance(value, int | float) and value < least:
         raise ValueError(f"{name} is {value}; take at least {least}")
 
 

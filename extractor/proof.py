@@ -48,7 +48,8 @@ class Proof:
             if not within(found, self.expected, tolerance):
                 cosine, difference = differences(found, self.expected)
                 raise BackboneInvalid(
-                    f"backbone {backbone.spec.name!r} on provider {backbone.provider!r} misses its golden embeddings: "
+                    f"backbone {backbone.spec.name!r} on {backbone.plan.runtime}, provider "
+                    f"{backbone.provider!r}, misses its golden embeddings: "
                     f"least cosine {cosine:.6f} (at least {tolerance.min_cosine}), largest difference {difference:.1e} "
                     f"(at most {tolerance.max_difference:.0e}); it is not served; export it again, or use another "
                     "provider"

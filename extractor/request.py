@@ -7,16 +7,22 @@ from threading import Lock
 
 from extractor.errors import Cancelled, ExtractorError, InferenceFailed
 from extractor.flights import Flight
+from extractor.job import Job
 from extractor.outcome import Embedded, Outcome
+from extractor.stages import StageTimes
 
 
 @dataclass(eq=False)
 class Request:
-    """What one caller asked for at once; `future` gives the outcomes, in the order of the items."""
+    """What one caller asked for at once; `future` gives the outcomes, in the order of the items.
+
+    `times` is complete when `future` is.
+    """
 
     outcomes: list[Outcome | None]
     future: "Future[list[Outcome]]" = field(default_factory=Future)
     flights: list[Flight] = field(default_factory=list)
+    times: StageTimes = field(default_factory=StageTimes)
     _pending: int = 1  # one for `submit` itself, so that no early outcome settles the request
     _lock: Lock = field(default_factory=Lock)
 
@@ -28,7 +34,7 @@ class Request:
 
     def follow(self, flight: Flight, positions: Sequence[int]) -> None:
         """Put the outcome of an expected flight into its places once it has landed."""
-        flight.future.add_done_callback(lambda future: self.settle(positions, _outcome(future)))
+        flight.future.add_done_callback(lambda future: self.settle(positions, _outcome(future), flight.job))
 
     def abandon(self) -> list[Flight]:
         """Give up what has not arrived; return the flights to leave, once."""
@@ -37,15 +43,22 @@ class Request:
             flights, self.flights = self.flights, []
         return flights
 
-    def settle(self, positions: Sequence[int] = (), outcome: Outcome | None = None) -> None:
+    def settle(self, positions: Sequence[int] = (), outcome: Outcome | None = None, job: Job | None = None) -> None:
         """Put one outcome into its places; the last one that is awaited settles the request."""
         with self._lock:
+            if job is not None:
+                self._add_times(job)
             for position in positions:
                 self.outcomes[position] = outcome
             self._pending -= 1
             done = self._pending == 0
         if done and self.future.set_running_or_notify_cancel():
             self.future.set_result([one for one in self.outcomes if one is not None])
+
+    def _add_times(self, job: Job) -> None:
+        self.times.queue_ms = max(self.times.queue_ms, 1000 * job.queue_s)
+        self.times.decode_ms += 1000 * job.decode_s
+        self.times.inference_ms += 1000 * job.inference_s
 
 
 def _outcome(future: "Future[Embedded]") -> Outcome:

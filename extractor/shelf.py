@@ -35,5 +35,11 @@ def find_backbone(name_or_folder: str | Path) -> Path:
     names = ", ".join(folder.name for folder in installed()) or "none"
     raise BackboneNotFound(
         f"no backbone {name_or_folder!r} in {backbones_folder()} (there: {names}); "
-        f"make it: headwater export {name_or_folder}"
+        f"make it: headwater export {_arguments(str(name_or_folder))}"
     )
+
+
+def _arguments(name: str) -> str:
+    """`NAME@bf16` -> what `headwater export` takes."""
+    first, _, precision = name.partition("@")
+    return f"{first} --precision {precision}" if precision else name

@@ -9,18 +9,20 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from extractor.errors import BackboneInvalid, BackboneNotFound
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "bf16")
 INTERPOLATIONS = ("bicubic", "bilinear")
 FORMAT = 1  # of spec.json; a newer one is refused
 SPEC_FILE = "spec.json"
 MODEL_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
 TOKENIZER_FILE = "tokenizer.json"
+PLAN_FILE = "plan.json"  # how to run it on each machine; not part of the spec
 
 _UNCHANGING = {GOLDEN_FILE}  # files that check an embedding and take no part in making it
 
@@ -99,7 +101,8 @@ class Spec:
     pooling : str
         How the graph turns the last feature map or token states into one vector.
     precision : str
-        `fp32`; an embedding computed in another precision belongs to another fingerprint.
+        What the network is computed in: `fp32` or `bf16`. The weights in the file are the same; an embedding computed
+        in another precision belongs to another fingerprint.
     input : dict of str to Input
         The graph's inputs by name.
     preprocess : ImagePreprocess or TextPreprocess
@@ -121,7 +124,7 @@ class Spec:
     licence: str
     files: dict[str, str]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """128 bits, in hex, of the SHA-256 over all that may change the embedding of the same bytes."""
         facts = _plain(self)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from extractor.errors import BackboneChanged
 from extractor.items import Item, check_several
 from extractor.outcome import Embedding, Outcome, stack
 from headwater import convert
+from headwater.channel import Access, open_aio_channel
 from headwater.content import Content, content_of
 from headwater.convert import BackboneInfo
 from headwater.core import OPTIONS, ClientCore
@@ -36,8 +38,19 @@ class AsyncClient(ClientCore):
     ...     X = await client.extract(["a text", "another"])
     """
 
-    def __init__(self, target: str, *, backbone: str = "", timeout_s: float = 120.0) -> None:
-        super().__init__(target, backbone=backbone, timeout_s=timeout_s)
+    def __init__(
+        self,
+        target: str,
+        *,
+        backbone: str = "",
+        timeout_s: float = 120.0,
+        key: str | None = None,
+        ca: str | Path | None = None,
+        cert: str | Path | None = None,
+        cert_key: str | Path | None = None,
+    ) -> None:
+        access = Access(key=key, ca=ca, cert=cert, cert_key=cert_key)
+        super().__init__(target, access, backbone=backbone, timeout_s=timeout_s)
         self._channel: grpc.aio.Channel | None = None  # opened in the event loop that it is used in
         self._opened_stub: Any = None
 
@@ -111,7 +124,7 @@ class AsyncClient(ClientCore):
     def _stub(self) -> Any:
         self._check_open()
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.target, OPTIONS)
+            self._channel = open_aio_channel(self.target, self._access, OPTIONS)
             self._opened_stub = extractor_pb2_grpc.ExtractorServiceStub(self._channel)
         return self._opened_stub
 
@@ -119,7 +132,7 @@ class AsyncClient(ClientCore):
         tries = self._first_tries(time.monotonic())
         while True:
             try:
-                return await getattr(self._stub, method)(request, timeout=self.timeout_s)
+                return await getattr(self._stub, method)(request, timeout=self.timeout_s, metadata=self._metadata)
             except grpc.RpcError as error:
                 failure = self._failure(error)
             pause = tries.pause_s(failure, time.monotonic())
@@ -128,7 +141,7 @@ class AsyncClient(ClientCore):
             await asyncio.sleep(pause)
 
     async def _extract(self, request: pb.ExtractRequest, timeout_s: float) -> Any:
-        return await self._stub.Extract(request, timeout=timeout_s)
+        return await self._stub.Extract(request, timeout=timeout_s, metadata=self._metadata)
 
     async def _settle(self, exchange: Exchange, running: "dict[asyncio.Task[Any], Slice]") -> None:
         """Wait for an answer, or until something is due, whatever comes first."""
@@ -145,7 +158,7 @@ class AsyncClient(ClientCore):
                 exchange.refuse(part, self._failure(error))
 
     def _open_stream(self, messages: AsyncIterator[pb.ExtractStreamRequest]) -> Any:
-        return self._stub.ExtractStream(messages)
+        return self._stub.ExtractStream(messages, metadata=self._metadata)
 
     async def __aenter__(self) -> Self:
         return self

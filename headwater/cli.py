@@ -12,7 +12,9 @@ from headwater.commands.backbones import backbones
 from headwater.commands.demo import demo
 from headwater.commands.export import export
 from headwater.commands.extract import extract
+from headwater.commands.keys import keys
 from headwater.commands.serve import serve
+from headwater.commands.tune import tune
 from headwater.console import err
 from headwater.errors import HeadwaterError
 
@@ -24,8 +26,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, serve, extract):
+for command in (demo, export, backbones, tune, serve, extract):
     app.command()(command)
+app.add_typer(keys, name="keys")
 
 
 # Which extra brings a module that a command found missing.

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,7 @@ from extractor.errors import BackboneChanged
 from extractor.items import Item, check_several
 from extractor.outcome import Embedding, Outcome, stack
 from headwater import convert
+from headwater.channel import Access, open_channel
 from headwater.content import content_of
 from headwater.convert import BackboneInfo
 from headwater.core import OPTIONS, ClientCore
@@ -39,6 +41,13 @@ class Client(ClientCore):
     timeout_s : float
         For the answer to one request, with all its repetitions; long lists are split over several. In a stream: how
         long nothing at all may be answered. A server that has never answered is given up after 5 s.
+    key, ca, cert, cert_key : optional
+        API key, authorities, certificate and its private key: see `headwater.channel.Access`.
+
+    Raises
+    ------
+    CredentialsInvalid
+        One of them cannot be used.
 
     Examples
     --------
@@ -46,9 +55,20 @@ class Client(ClientCore):
     ...     X = client.extract(["a text", "another"])
     """
 
-    def __init__(self, target: str, *, backbone: str = "", timeout_s: float = 120.0) -> None:
-        super().__init__(target, backbone=backbone, timeout_s=timeout_s)
-        self._channel = grpc.insecure_channel(target, OPTIONS)
+    def __init__(
+        self,
+        target: str,
+        *,
+        backbone: str = "",
+        timeout_s: float = 120.0,
+        key: str | None = None,
+        ca: str | Path | None = None,
+        cert: str | Path | None = None,
+        cert_key: str | Path | None = None,
+    ) -> None:
+        access = Access(key=key, ca=ca, cert=cert, cert_key=cert_key)
+        super().__init__(target, access, backbone=backbone, timeout_s=timeout_s)
+        self._channel = open_channel(target, access, OPTIONS)
         self._stub = extractor_pb2_grpc.ExtractorServiceStub(self._channel)
 
     def extract(self, items: Iterable[Item], *, backbone: str = "", progress: Progress | None = None) -> Embedding:
@@ -144,7 +164,7 @@ class Client(ClientCore):
         while True:
             self._check_open()
             try:
-                return method(request, timeout=self.timeout_s)
+                return method(request, timeout=self.timeout_s, metadata=self._metadata)
             except grpc.RpcError as error:
                 failure = self._failure(error)
             pause = tries.pause_s(failure, time.monotonic())
@@ -155,7 +175,7 @@ class Client(ClientCore):
     def _send(self, exchange: Exchange, part: Slice, running: dict[Any, Slice], finished: "SimpleQueue[Any]") -> None:
         self._check_open()
         request, timeout_s = exchange.request(part)
-        call = self._stub.Extract.future(request, timeout=timeout_s)
+        call = self._stub.Extract.future(request, timeout=timeout_s, metadata=self._metadata)
         running[call] = part
         call.add_done_callback(finished.put)
 
@@ -176,7 +196,7 @@ class Client(ClientCore):
 
     def _open_stream(self, messages: Iterator[pb.ExtractStreamRequest]) -> Any:
         self._check_open()
-        return self._stub.ExtractStream(messages)
+        return self._stub.ExtractStream(messages, metadata=self._metadata)
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from extractor.errors import BackboneChanged
 from extractor.limits import Limits
 from extractor.outcome import Outcome
 from extractor.spec import Spec
+from extractor.stages import StageTimes
 from headwater import status
 from headwater.v1 import extractor_pb2 as pb
 
@@ -78,9 +79,11 @@ def from_numbered(backbone: str, numbered: Mapping[int, bytes]) -> pb.ExtractStr
     return pb.ExtractStreamRequest(backbone=backbone, ids=numbered.keys(), items=items)
 
 
-def from_outcomes(spec: Spec, outcomes: Sequence[Outcome]) -> pb.ExtractResponse:
+def from_outcomes(spec: Spec, outcomes: Sequence[Outcome], times: StageTimes) -> pb.ExtractResponse:
     """Return the response that carries outcomes, their embeddings packed into one matrix."""
-    response = pb.ExtractResponse(backbone=spec.name, fingerprint=spec.fingerprint, dim=spec.dim)
+    response = pb.ExtractResponse(
+        backbone=spec.name, fingerprint=spec.fingerprint, dim=spec.dim, times=pb.StageTimes(**vars(times))
+    )
     _pack(response, outcomes)
     return response
 

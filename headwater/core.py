@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 
 from headwater import convert, retry
+from headwater.channel import Access
 from headwater.convert import BackboneInfo
 from headwater.errors import ClientClosed
 from headwater.exchange import Exchange, Progress
@@ -27,10 +28,12 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
 class ClientCore:
     """What `Client` and `AsyncClient` share; see there."""
 
-    def __init__(self, target: str, *, backbone: str = "", timeout_s: float = 120.0) -> None:
+    def __init__(self, target: str, access: Access, *, backbone: str, timeout_s: float) -> None:
         self.target = target
         self.backbone = backbone
         self.timeout_s = timeout_s
+        self._access = access
+        self._metadata = access.metadata()
         self._known: dict[str, BackboneInfo] = {}
         self._closed = False
 

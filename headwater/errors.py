@@ -1,10 +1,19 @@
 """The errors of `headwater` itself.
 
 HeadwaterError
-├── ServiceError       a call failed for a reason that no error of `extractor` names
-├── ClientClosed       a client was used after it was closed
-├── OutputNotWritable  a command's result cannot be kept where it was told to
-└── ServerNotStarted   the port is taken, or there is nothing to serve
+├── CallRefused             the door of a server did not let a call in
+│   ├── Unauthenticated     no key, or none that is good here
+│   ├── PermissionDenied    the key is good, and lacks the role
+│   ├── TooManyCalls        as many calls run at once as may
+│   └── RateExceeded        more items a second than the key may
+├── ServiceError            a call failed for a reason that no other error names
+├── ClientClosed            a client was used after it was closed
+├── CredentialsInvalid      a client's key, certificate or authority cannot be used
+├── KeyFileInvalid          a file of keys is not there, or is not understood
+├── KeyNotFound             no key has this name or id
+├── KeyNotMade              a key cannot be as it was asked for
+├── OutputNotWritable       a command's result cannot be kept where it was told to
+└── ServerNotStarted        the port is taken, or there is nothing to serve
 """
 
 import grpc
@@ -12,6 +21,37 @@ import grpc
 
 class HeadwaterError(Exception):
     """Root of every error that `headwater` itself raises on purpose."""
+
+
+class CallRefused(HeadwaterError):
+    """The door of a server did not let a call in.
+
+    Parameters
+    ----------
+    message : str
+    retry_after_ms : int, optional
+        When to try again: milliseconds from now, or -1 for never.
+    """
+
+    def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class Unauthenticated(CallRefused):
+    """The call brings no key, or none that is good here."""
+
+
+class PermissionDenied(CallRefused):
+    """The key is good, and lacks the role that the method needs."""
+
+
+class TooManyCalls(CallRefused):
+    """As many calls run at once as the key, or the server, may have."""
+
+
+class RateExceeded(CallRefused):
+    """The key has used up its items for now, or asks for more at once than it may ever have."""
 
 
 class ServiceError(HeadwaterError):
@@ -31,6 +71,22 @@ class ServiceError(HeadwaterError):
 
 class ClientClosed(HeadwaterError):
     """A client was used after it was closed."""
+
+
+class CredentialsInvalid(HeadwaterError):
+    """A client's key, certificate or authority cannot be used."""
+
+
+class KeyFileInvalid(HeadwaterError):
+    """A file of keys is not there, or is not understood."""
+
+
+class KeyNotFound(HeadwaterError):
+    """No key has this name or id."""
+
+
+class KeyNotMade(HeadwaterError):
+    """A key cannot be as it was asked for."""
 
 
 class OutputNotWritable(HeadwaterError):

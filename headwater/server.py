@@ -10,6 +10,7 @@ import logging
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
@@ -18,13 +19,21 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from extractor.pipeline import Extractor
 from headwater.convert import RequestLimits
 from headwater.errors import ServerNotStarted
+from headwater.exposure import check_exposure, is_loopback
+from headwater.keyring import KeyRing
+from headwater.keys import Role
 from headwater.service.calls import Calls
+from headwater.service.door import EVERY_ROLE, Door
 from headwater.service.extractor import ExtractorService
+from headwater.service.gate import Gate
 from headwater.service.health import EXTRACTOR_SERVICE, Health
+from headwater.service.lenient import Registry
+from headwater.tls import TlsFiles, server_credentials
 from headwater.v1 import extractor_pb2_grpc
 
 log = logging.getLogger(__name__)
 
+SPARE_CALLS = 1024  # for health, reflection and calls that are being refused; gRPC itself refuses what is beyond
 LAST_WORD_S = 5.0  # for the calls that are told UNAVAILABLE to say so
 KEEPALIVE_MS = 60_000  # a caller whose machine is gone without a word is found out, and its streams are left
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"  # the same messages as v1alpha under another name
@@ -37,7 +46,7 @@ class ServerSettings:
     Parameters
     ----------
     host : str
-        Address to listen on; there are neither keys nor TLS yet, so by default this machine only.
+        Address to listen on; one that others reach needs keys or client certificates, or `open_to_all`.
     port : int
         0 takes a free one.
     drain_s : float
@@ -45,6 +54,11 @@ class ServerSettings:
     max_concurrent_calls : int
         More calls at once are refused with RESOURCE_EXHAUSTED.
     limits : RequestLimits
+    keys : Path, optional
+        File of the keys that callers must show.
+    tls : TlsFiles, optional
+    open_to_all : bool
+        Serve whoever reaches an address that others reach, without keys.
     """
 
     host: str = "127.0.0.1"
@@ -52,6 +66,35 @@ class ServerSettings:
     drain_s: float = 10.0
     max_concurrent_calls: int = 1024
     limits: RequestLimits = field(default_factory=RequestLimits)
+    keys: Path | None = None
+    tls: TlsFiles | None = None
+    open_to_all: bool = False
+
+
+def check(settings: ServerSettings) -> str:
+    """Make sure that settings can be served, before the backbones are loaded.
+
+    Returns
+    -------
+    str
+        What the operator should know of who may use the server, "" for nothing.
+
+    Raises
+    ------
+    ServerNotStarted
+        Others would reach a server that asks for nothing, or the certificates cannot be used.
+    KeyFileInvalid
+    """
+    _ring(settings)
+    if settings.tls is not None:
+        server_credentials(settings.tls)
+    return check_exposure(
+        settings.host,
+        keys=settings.keys is not None,
+        tls=settings.tls is not None,
+        client_certificates=settings.tls is not None and settings.tls.client_ca is not None,
+        open_to_all=settings.open_to_all,
+    )
 
 
 async def serve(
@@ -71,12 +114,16 @@ async def serve(
     Raises
     ------
     ServerNotStarted
-        The address cannot be bound.
+        The address cannot be bound, or `check` finds fault.
+    KeyFileInvalid
     """
     try:
-        server = _server(settings)
+        check(settings)
+        ring = _ring(settings)
+        calls = Calls(_door(settings, ring))
+        server = _server(settings, _gates(settings, ring, calls))
         servicer = health.aio.HealthServicer()
-        calls, health_of_backbones = Calls(), Health(servicer, extractors)
+        health_of_backbones = Health(servicer, extractors)
         _register(server, servicer, ExtractorService(extractors, calls, settings.limits))
         await health_of_backbones.start()
         address = _bind(server, settings)
@@ -107,9 +154,28 @@ def run(extractors: Mapping[str, Extractor], settings: ServerSettings, *, ready:
     asyncio.run(until_signalled())
 
 
-def _server(settings: ServerSettings) -> grpc.aio.Server:
+def _ring(settings: ServerSettings) -> KeyRing | None:
+    if settings.keys is None:
+        return None
+    ring = KeyRing(settings.keys)
+    ring.load()
+    return ring
+
+
+def _door(settings: ServerSettings, ring: KeyRing | None) -> Door:
+    open_roles = EVERY_ROLE if is_loopback(settings.host) else EVERY_ROLE - {Role.ADMIN}
+    return Door(ring, max_calls=settings.max_concurrent_calls, open_roles=open_roles)
+
+
+def _gates(settings: ServerSettings, ring: KeyRing | None, calls: Calls) -> list[Gate]:
+    certified = settings.tls is not None and settings.tls.client_ca is not None
+    return [] if ring is None or certified else [Gate(ring, calls)]
+
+
+def _server(settings: ServerSettings, gates: list[Gate]) -> grpc.aio.Server:
     return grpc.aio.server(
-        maximum_concurrent_rpcs=settings.max_concurrent_calls,
+        interceptors=gates,
+        maximum_concurrent_rpcs=settings.max_concurrent_calls + SPARE_CALLS,
         options=[
             ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
             ("grpc.max_send_message_length", settings.limits.max_message_bytes),
@@ -120,26 +186,26 @@ def _server(settings: ServerSettings) -> grpc.aio.Server:
 
 
 def _register(server: grpc.aio.Server, servicer: health.aio.HealthServicer, extract: ExtractorService) -> None:
-    extractor_pb2_grpc.add_ExtractorServiceServicer_to_server(extract, server)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    registry = Registry(server)
+    extractor_pb2_grpc.add_ExtractorServiceServicer_to_server(extract, registry)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, registry)
     names = [EXTRACTOR_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
-    reflection.enable_server_reflection(names, server)
-    server.add_generic_rpc_handlers((_reflection_v1(names),))
+    registry.add_generic_rpc_handlers(tuple(_reflection(name, names) for name in names[-2:]))
 
 
-def _reflection_v1(names: list[str]) -> grpc.GenericRpcHandler:
+def _reflection(service: str, names: list[str]) -> grpc.GenericRpcHandler:
     handler = grpc.stream_stream_rpc_method_handler(
         reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    return grpc.method_handlers_generic_handler(_REFLECTION_V1, {"ServerReflectionInfo": handler})
+    return grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler})
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
     host = f"[{settings.host}]" if ":" in settings.host and "[" not in settings.host else settings.host
     try:
-        port = server.add_insecure_port(f"{host}:{settings.port}")
+        port = _open(server, f"{host}:{settings.port}", settings.tls)
     except RuntimeError:
         port = 0
     if port == 0:
@@ -148,6 +214,12 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
             "choose another with --port (0 takes a free one)"
         )
     return f"{host}:{port}"
+
+
+def _open(server: grpc.aio.Server, address: str, tls: TlsFiles | None) -> int:
+    return (
+        server.add_insecure_port(address) if tls is None else server.add_secure_port(address, server_credentials(tls))
+    )
 
 
 def _close(extractors: Mapping[str, Extractor]) -> None:

@@ -5,19 +5,30 @@ Beside its code an error travels with its class's name (`reason`), so that a cli
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
 from extractor import errors
-from extractor.errors import ExtractorError, QueueFull, RequestTooLarge
-from headwater.errors import ServiceError
+from extractor.errors import ExtractorError, RequestTooLarge
+from headwater.errors import (
+    CallRefused,
+    PermissionDenied,
+    RateExceeded,
+    ServiceError,
+    TooManyCalls,
+    Unauthenticated,
+)
+
+# The trees whose errors travel: what the work raises, and what the door does.
+CallError: TypeAlias = ExtractorError | CallRefused
+ROOTS: tuple[type[CallError], ...] = (ExtractorError, CallRefused)
 
 # Trailing metadata of a call that failed.
 REASON_KEY = "headwater-reason"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
-_CODES: dict[type[ExtractorError], grpc.StatusCode] = {
+_CODES: dict[type[CallError], grpc.StatusCode] = {
     errors.EmptyItem: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnreadableItem: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ItemTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
@@ -31,30 +42,40 @@ _CODES: dict[type[ExtractorError], grpc.StatusCode] = {
     errors.RuntimeMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BackboneError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ExportError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.TuneError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PlanNotStored: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InferenceFailed: grpc.StatusCode.INTERNAL,
     errors.RequestInvalid: grpc.StatusCode.INVALID_ARGUMENT,
     errors.RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineTooShort: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.NotServing: grpc.StatusCode.UNAVAILABLE,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
     errors.Closed: grpc.StatusCode.UNAVAILABLE,
     errors.ExtractorError: grpc.StatusCode.INTERNAL,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    CallRefused: grpc.StatusCode.PERMISSION_DENIED,
 }
 
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def code_of(error: ExtractorError) -> grpc.StatusCode:
+def code_of(error: CallError) -> grpc.StatusCode:
     """Return the status code of an error."""
     return _CODES[type(error)]
 
 
-def code_number(error: ExtractorError) -> int:
+def code_number(error: CallError) -> int:
     """Return the number of an error's status code, as google.rpc.Code has it."""
     number: int = code_of(error).value[0]
     return number
 
 
-def metadata_of(error: ExtractorError) -> tuple[tuple[str, str], ...]:
+def metadata_of(error: CallError) -> tuple[tuple[str, str], ...]:
     """Return the trailing metadata of a call that an error ends: its reason, and when to try again.
 
     gRPC clients that retry honour the pushback: a number of milliseconds, or -1 for never (gRFC A6).
@@ -63,14 +84,12 @@ def metadata_of(error: ExtractorError) -> tuple[tuple[str, str], ...]:
     return ((REASON_KEY, reason_of(error)), *(() if pushback is None else ((PUSHBACK_KEY, str(pushback)),)))
 
 
-def pushback_ms(error: ExtractorError) -> int | None:
+def pushback_ms(error: CallError) -> int | None:
     """Return when to try again after an error, in milliseconds; -1: never; None: nobody knows."""
-    if isinstance(error, QueueFull):
-        return error.retry_after_ms
-    return -1 if isinstance(error, RequestTooLarge) else None
+    return -1 if isinstance(error, RequestTooLarge) else getattr(error, "retry_after_ms", None)
 
 
-def reason_of(error: ExtractorError) -> str:
+def reason_of(error: CallError) -> str:
     """Return the name under which an error's class travels."""
     return type(error).__name__
 
@@ -78,12 +97,12 @@ def reason_of(error: ExtractorError) -> str:
 def error_from(number: int, reason: str, message: str) -> ExtractorError:
     """Return the error of one item that a server reported; of a reason not known here, an ItemError."""
     kind = _BY_REASON.get(reason)
-    if kind is not None:
+    if kind is not None and issubclass(kind, ExtractorError):
         return kind(message)
     return errors.ItemError(f"{_BY_NUMBER.get(number, grpc.StatusCode.UNKNOWN).name}: {message}")
 
 
-def call_error(call: grpc.RpcError) -> ExtractorError | ServiceError:
+def call_error(call: grpc.RpcError) -> CallError | ServiceError:
     """Return what a failed call raises: the server's own error, or a ServiceError with code and message."""
     code, message = call.code(), call.details() or ""
     kind = _BY_REASON.get(_trailing(call).get(REASON_KEY, ""))
@@ -102,11 +121,11 @@ def _trailing(call: grpc.RpcError) -> dict[str, str]:
     return {str(key): str(value) for key, value in pairs}
 
 
-def all_errors(root: type[ExtractorError] = ExtractorError) -> Iterator[type[ExtractorError]]:
-    """Walk the error tree."""
-    yield root
-    for kind in root.__subclasses__():
-        yield from all_errors(kind)
+def all_errors(roots: Iterable[type[CallError]] = ROOTS) -> Iterator[type[CallError]]:
+    """Walk the trees of the errors that travel."""
+    for root in roots:
+        yield root
+        yield from all_errors(root.__subclasses__())
 
 
 _BY_REASON = {kind.__name__: kind for kind in _CODES}

@@ -1,5 +1,6 @@
 """Tiny backbones, written node by node: they load in milliseconds, and what they compute can be said in a line."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from extractor.spec import (
 SIZE = 8  # pixels a side of the tiny image backbone
 MAX_TOKENS = 6
 WORDS = ["[UNK]", "red", "green", "blue", "cat", "dog"]
+WEIGHTS = np.random.default_rng(1).normal(size=(3, 16)).astype(np.float32)
 TABLE = np.random.default_rng(0).normal(size=(len(WORDS), 4)).astype(np.float32)
 
 
@@ -47,23 +49,53 @@ def flat(red: int, green: int = 0, blue: int = 0, size: int = SIZE) -> np.ndarra
 
 
 def write_tiny_image(folder: Path) -> Path:
+    """Write a backbone whose embedding of an image is the mean of each channel (3,)."""
+    embeddings = np.array([[10, 20, 30], [200, 100, 0]], np.float32)
+    return _write_image(folder, [_means("embeddings")], [], embeddings)
+
+
+def write_tiny_dense(folder: Path) -> Path:
+    """Write a backbone that multiplies the channels' means by `WEIGHTS`: what a precision is computed in shows."""
+    embeddings = np.array([[10, 20, 30], [200, 100, 0]], np.float32) / 255 @ WEIGHTS
     nodes = [
-        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["pixels", "axes"], ["embeddings"], keepdims=0),
+        _means("means"),
+        helper.make_node("Div", ["means", "range"], ["share"]),
+        helper.make_node("MatMul", ["share", "weights"], ["embeddings"]),
     ]
-    axes = numpy_helper.from_array(np.array([1, 2], np.int64), "axes")
+    constants = {"weights": WEIGHTS, "range": np.array(255, np.float32)}
+    return _write_image(folder, nodes, [numpy_helper.from_array(*pair[::-1]) for pair in constants.items()], embeddings)
+
+
+def write_batch_dependent(folder: Path) -> Path:
+    """Write a backbone whose embedding of an image (3,) has a share of its batch's mean in it."""
+    nodes = [
+        _means("means"),
+        helper.make_node("ReduceMean", ["means", "batch_axis"], ["mates"], keepdims=1),
+        helper.make_node("Mul", ["mates", "share"], ["some"]),
+        helper.make_node("Add", ["means", "some"], ["embeddings"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array([0], np.int64), "batch_axis"),
+        numpy_helper.from_array(np.array(0.1, np.float32), "share"),
+    ]
+    return _write_image(folder, nodes, constants, 1.1 * np.array([[10, 20, 30], [200, 100, 0]], np.float32))
+
+
+def _means(output: str) -> onnx.NodeProto:
+    return helper.make_node("ReduceMean", ["pixels", "axes"], [output], keepdims=0)
+
+
+def _write_image(folder: Path, nodes: list, constants: list, embeddings: np.ndarray) -> Path:
     shape = ["batch", SIZE, SIZE, 3]
-    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, shape)]
-    items = [png(flat(10, 20, 30)), png(flat(200, 100, 0))]
     return _write(
         folder,
-        nodes,
-        inputs,
-        [axes],
+        [helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT), *nodes],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, shape)],
+        [numpy_helper.from_array(np.array([1, 2], np.int64), "axes"), *constants],
         Spec(
             name=folder.name,
             modality="image",
-            dim=3,
+            dim=embeddings.shape[1],
             pooling="mean",
             precision="fp32",
             input={"image": Input("uint8", tuple(shape))},
@@ -72,7 +104,7 @@ def write_tiny_image(folder: Path) -> Path:
             licence="Apache-2.0",
             files={},
         ),
-        Golden(items, np.array([[10, 20, 30], [200, 100, 0]], np.float32)),
+        Golden([png(flat(10, 20, 30)), png(flat(200, 100, 0))], embeddings),
     )
 
 
@@ -126,7 +158,7 @@ def _write(folder: Path, nodes: list, inputs: list, constants: list, spec: Spec,
     onnx.save(model, folder / MODEL_FILE)
     write_golden(folder / GOLDEN_FILE, golden)
     files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    spec = Spec(**{**spec.__dict__, "files": files})
+    spec = dataclasses.replace(spec, files=files)
     write_spec(folder, spec)
     assert load_prepare(spec, folder)(golden.items[0]).array.size
     return folder

@@ -1,12 +1,16 @@
 """`headwater backbones`: a table of what is installed, or of what a server serves."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
 from headwater.console import out
+
+if TYPE_CHECKING:
+    from extractor.spec import Spec
 
 
 def backbones(
@@ -14,12 +18,16 @@ def backbones(
         str | None,
         typer.Option(help="`host:port` of a running server, to list what it serves.", envvar="HEADWATER_SERVER"),
     ] = None,
+    key: KeyOption = None,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    cert_key: CertKeyOption = None,
 ) -> None:
     """List the installed backbones, or those that a server serves, with the provider in use.
 
     Example: `headwater backbones --server 127.0.0.1:50051`
     """
-    rows = _served(server) if server else _installed()
+    rows = _served(server, key=key, ca=ca, cert=cert, cert_key=cert_key) if server else _installed()
     if not rows:
         out.print("no backbone is installed; make one: [bold]headwater export efficientnet-lite0[/]")
         return
@@ -32,15 +40,10 @@ def backbones(
 
 
 def _installed() -> list[tuple[str, ...]]:
-    from extractor.backbone import default_provider
-    from extractor.errors import BackboneError, RuntimeMissing
+    from extractor.errors import BackboneError
     from extractor.shelf import installed
     from extractor.spec import read_spec
 
-    try:
-        provider = default_provider()
-    except RuntimeMissing:
-        provider = "none installed"
     rows: list[tuple[str, ...]] = []
     for folder in installed():
         try:
@@ -48,15 +51,35 @@ def _installed() -> list[tuple[str, ...]]:
         except BackboneError as error:
             rows.append((folder.name, "", "", "", "", "", f"not served: {error}"))
             continue
-        facts = (spec.name, spec.modality, str(spec.dim), _size(folder), spec.precision, spec.fingerprint, provider)
+        facts = (
+            spec.name,
+            spec.modality,
+            str(spec.dim),
+            _size(folder),
+            spec.precision,
+            spec.fingerprint,
+            _provider(folder, spec),
+        )
         rows.append(facts)
     return rows
 
 
-def _served(target: str) -> list[tuple[str, ...]]:
+def _provider(folder: Path, spec: "Spec") -> str:
+    """Return the runtime and the provider that would serve a backbone here, or why none would."""
+    from extractor.errors import BackboneError
+    from extractor.stored import choose_plan
+
+    try:
+        plan = choose_plan(folder, spec)
+    except BackboneError as error:
+        return f"not served: {error}"
+    return f"{plan.runtime} {plan.provider}"
+
+
+def _served(target: str, **access: Any) -> list[tuple[str, ...]]:
     from headwater.client import Client
 
-    with Client(target) as client:
+    with Client(target, **access) as client:
         return [
             (one.name, one.modality, str(one.dim), "", one.precision, one.fingerprint, one.provider)
             for one in client.backbones()

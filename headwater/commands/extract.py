@@ -3,12 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.progress import track
 
+from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
 from headwater.console import err, out
 from headwater.errors import OutputNotWritable
 
@@ -30,6 +31,10 @@ def extract(
     server: Annotated[
         str | None, typer.Option(help="`host:port` of a running server to ask.", envvar="HEADWATER_SERVER")
     ] = None,
+    key: KeyOption = None,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    cert_key: CertKeyOption = None,
 ) -> None:
     """Embed files, here or by a running server; a bad file is named, and the others are done.
 
@@ -40,7 +45,8 @@ def extract(
     if target:
         _check_writable(target)
     done, rows = [], []
-    outcomes = track(_outcomes(files, backbone, server), "extracting", total=len(files), console=err)
+    access = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
+    outcomes = track(_outcomes(files, backbone, server, access), "extracting", total=len(files), console=err)
     for file, outcome in zip(files, outcomes, strict=True):
         if outcome.embedding is None:
             err.print(f"[bold red]{escape(str(file))}:[/] {escape(str(outcome.error))}", soft_wrap=True)
@@ -61,11 +67,11 @@ def extract(
         raise typer.Exit(1)
 
 
-def _outcomes(files: list[Path], backbone: str, server: str | None) -> "Iterator[Outcome]":
+def _outcomes(files: list[Path], backbone: str, server: str | None, access: dict[str, Any]) -> "Iterator[Outcome]":
     if server:
         from headwater.client import Client
 
-        with Client(server, backbone=backbone) as client:
+        with Client(server, backbone=backbone, **access) as client:
             yield from client.iter_outcomes(files)
     else:
         from extractor.pipeline import Extractor

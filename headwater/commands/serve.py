@@ -1,15 +1,18 @@
 """`headwater serve`: backbones -> a gRPC port, until SIGTERM."""
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from headwater.console import err, out
 from headwater.errors import ServerNotStarted
 
 if TYPE_CHECKING:
     from extractor.pipeline import Extractor
+    from headwater.tls import TlsFiles
 
 MIB = 1 << 20
 
@@ -20,18 +23,47 @@ def serve(
         typer.Argument(metavar="BACKBONE", help="Names or folders; by default all that are installed."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. There are neither keys nor TLS yet.", envvar="HEADWATER_HOST")
+        str,
+        typer.Option(
+            help="Address to listen on; one that others reach needs `--keys` or `--tls-client-ca`.",
+            envvar="HEADWATER_HOST",
+        ),
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", envvar="HEADWATER_PORT")
     ] = 50051,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="`onnxruntime` or `openvino`; by default as tuned here.", envvar="HEADWATER_RUNTIME"),
+    ] = None,
     provider: Annotated[
         str | None,
-        typer.Option(help="`cpu` or `cuda`; by default cuda where onnxruntime has it.", envvar="HEADWATER_PROVIDER"),
+        typer.Option(
+            help="`cpu` or `cuda`; by default as tuned here, else cuda where onnxruntime has it.",
+            envvar="HEADWATER_PROVIDER",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads a backbone; by default one a core.", envvar="HEADWATER_WORKERS"),
+        typer.Option(
+            min=1, help="Forwards at once of a backbone; by default as tuned here.", envvar="HEADWATER_WORKERS"
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads in one forward; by default as tuned here.", envvar="HEADWATER_THREADS"),
+    ] = None,
+    decode_threads: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Threads that decode beside the workers; 0: the workers do. By default as tuned here.",
+            envvar="HEADWATER_DECODE_THREADS",
+        ),
+    ] = None,
+    max_batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Items in one forward; by default as tuned here.", envvar="HEADWATER_MAX_BATCH_SIZE"),
     ] = None,
     cache_mib: Annotated[
         int, typer.Option(min=0, help="Memory for embeddings already computed; 0: none.", envvar="HEADWATER_CACHE_MIB")
@@ -59,6 +91,20 @@ def serve(
     max_queue_size: Annotated[
         int, typer.Option(min=1, help="Items that wait for a backbone.", envvar="HEADWATER_MAX_QUEUE_SIZE")
     ] = 4096,
+    max_queue_delay_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="How long an item may wait for others to fill its batch.", envvar="HEADWATER_MAX_QUEUE_DELAY_MS"
+        ),
+    ] = None,
+    max_forward_s: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="A forward that takes longer hangs: its callers are told, and health says so.",
+            envvar="HEADWATER_MAX_FORWARD_S",
+        ),
+    ] = 60.0,
     max_concurrent_calls: Annotated[
         int, typer.Option(min=1, help="Calls at once.", envvar="HEADWATER_MAX_CONCURRENT_CALLS")
     ] = 1024,
@@ -70,6 +116,36 @@ def serve(
             envvar="HEADWATER_DRAIN_S",
         ),
     ] = 10.0,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the keys that callers must show: see `headwater keys`. It is read again when it changes.",
+            envvar="HEADWATER_KEYS",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="The server's certificate, with its chain, in PEM; read again when it changes.",
+            envvar="HEADWATER_TLS_CERT",
+        ),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, in PEM.", envvar="HEADWATER_TLS_KEY")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="Authorities, in PEM: every client must show a certificate of one of them.",
+            envvar="HEADWATER_TLS_CLIENT_CA",
+        ),
+    ] = None,
+    open_to_all: Annotated[
+        bool,
+        typer.Option(
+            "--open-to-all",
+            help="Serve whoever reaches an address that others reach, without keys or client certificates.",
+            envvar="HEADWATER_OPEN_TO_ALL",
+        ),
+    ] = False,
 ) -> None:
     """Serve backbones over gRPC, with health and reflection on the same port, until SIGTERM or Ctrl-C.
 
@@ -86,6 +162,7 @@ def serve(
         max_text_bytes=max_text_kib * 1024,
         max_pixels=max_megapixels * MIB,
         max_queue_size=max_queue_size,
+        max_forward_s=max_forward_s,
     )
     if max_item_mib > max_message_mib:
         raise ServerNotStarted(f"an item of {max_item_mib} MiB does not fit a message of {max_message_mib} MiB")
@@ -98,21 +175,43 @@ def serve(
         limits=RequestLimits(
             max_items=max_items, max_message_bytes=max_message_mib * MIB, max_stream_items=max_stream_items
         ),
+        keys=keys,
+        tls=_tls_files(tls_cert, tls_key, tls_client_ca),
+        open_to_all=open_to_all,
     )
-    extractors = _load(names or _all_installed(), cache=cache, provider=provider, workers=workers, limits=limits)
-    if host not in ("127.0.0.1", "localhost", "::1", "[::1]"):
-        err.print(
-            f"[bold yellow]warning:[/] there are neither keys nor TLS: whoever reaches {host} may use this server"
-        )
+    if note := server.check(settings):
+        err.print(f"[bold yellow]note:[/] {escape(note)}", soft_wrap=True)
+    extractors = _load(
+        names or _all_installed(),
+        cache=cache,
+        limits=limits,
+        runtime=runtime,
+        provider=provider,
+        workers=workers,
+        threads=threads,
+        decode_threads=decode_threads,
+        max_batch_size=max_batch_size,
+        max_queue_delay_ms=max_queue_delay_ms,
+    )
 
     def ready(address: str) -> None:
         for name, extractor in extractors.items():
-            err.print(f"{name}: {extractor.dim}-d, {extractor.backbone.provider}, fingerprint {extractor.fingerprint}")
+            err.print(f"{name}: {extractor.dim}-d, {extractor.backbone}, fingerprint {extractor.fingerprint}")
         out.print(f"headwater serves {', '.join(extractors)} at {address}", soft_wrap=True)
         out.file.flush()
 
     server.run(extractors, settings, ready=ready)
     err.print("stopped")
+
+
+def _tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> "TlsFiles | None":
+    from headwater.tls import TlsFiles
+
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise ServerNotStarted("TLS needs both the server's certificate and its private key: --tls-cert and --tls-key")
+    return TlsFiles(cert=cert, key=key, client_ca=client_ca)
 
 
 def _all_installed() -> list[str]:

@@ -2,17 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 
 from extractor.errors import BackboneNotFound, BackboneNotNamed, RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.request import Request
+from extractor.stages import StageTimes
 from headwater import convert
 from headwater.convert import RequestLimits
-from headwater.service.calls import Calls, Context
+from headwater.service.calls import Call, Calls, Context
 from headwater.service.stream import Stream
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
+
+AT_ONCE_BYTES = 256 << 10  # 80 µs of hashing; a thread costs as much
 
 
 class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
@@ -32,28 +36,29 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
 
     async def Extract(self, request: pb.ExtractRequest, context: Context) -> pb.ExtractResponse:
         """Embed the items of one request."""
-        async with self._calls.accept(context, "Extract"):
+        async with self._calls.accept(context, "Extract") as call:
             extractor = self._named(request.backbone)
             items = convert.to_items(request)
             self._check_items(len(items))
-            outcomes = await _extract(extractor, items)
-            return convert.from_outcomes(extractor.spec, outcomes)
+            call.charge(len(items))
+            outcomes, times = await _extract(extractor, items, call)
+            return convert.from_outcomes(extractor.spec, outcomes, times)
 
     async def ExtractStream(self, requests: AsyncIterator[pb.ExtractStreamRequest], context: Context) -> None:
         """Embed a stream of items, each answered as it is done."""
         async with self._calls.accept(context, "ExtractStream") as call:
-            await Stream(context, call, self._named, self._limits, self._calls.refusing).run()
+            await Stream(requests, context, call, self._named, self._limits, self._calls.refusing).run()
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""
-        async with self._calls.accept(context, "ListBackbones"):
-            described = [self._described(self._extractors[name]) for name in sorted(self._extractors)]
+        async with self._calls.accept(context, "ListBackbones") as call:
+            described = [self._described(self._extractors[name], call) for name in sorted(self._extractors)]
             return pb.ListBackbonesResponse(backbones=described)
 
     async def GetBackbone(self, request: pb.GetBackboneRequest, context: Context) -> pb.Backbone:
         """Describe one backbone."""
-        async with self._calls.accept(context, "GetBackbone"):
-            return self._described(self._named(request.name))
+        async with self._calls.accept(context, "GetBackbone") as call:
+            return self._described(self._named(request.name), call)
 
     def _named(self, name: str) -> Extractor:
         served = ", ".join(sorted(self._extractors))
@@ -71,22 +76,31 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
                 f"request has {n_items:,} items, the limit is {self._limits.max_items:,}; send them in several"
             )
 
-    def _described(self, extractor: Extractor) -> pb.Backbone:
-        return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, self._limits)
+    def _described(self, extractor: Extractor, call: Call) -> pb.Backbone:
+        limits = call.limits(self._limits)
+        return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, limits)
 
 
-async def _extract(extractor: Extractor, items: list[bytes]) -> list[Outcome]:
+async def _extract(extractor: Extractor, items: list[bytes], call: Call) -> tuple[list[Outcome], StageTimes]:
     """Await the outcomes; a caller that leaves takes what only it waited for out of the queue."""
-    submitting = asyncio.create_task(asyncio.to_thread(extractor.submit, items))  # hashes all: not on the event loop
+    request = await _submit(extractor, items, call)
     try:
-        request = await asyncio.shield(submitting)
-    except asyncio.CancelledError:
-        submitting.add_done_callback(lambda done: _leave(extractor, done))
-        raise
-    try:
-        return await asyncio.wrap_future(request.future)
+        return await asyncio.wrap_future(request.future), request.times
     except asyncio.CancelledError:
         extractor.cancel(request)
+        raise
+
+
+async def _submit(extractor: Extractor, items: list[bytes], call: Call) -> Request:
+    """Submit the items: few bytes at once, many in a thread, because hashing them would hold up the event loop."""
+    submit = partial(extractor.submit, items, caller=call.caller, deadline=call.deadline)
+    if sum(map(len, items)) <= AT_ONCE_BYTES:
+        return submit()
+    submitting = asyncio.create_task(asyncio.to_thread(submit))
+    try:
+        return await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(lambda done: _leave(extractor, done))
         raise
 
 

@@ -6,12 +6,11 @@ thread, for hashing is not for the event loop. The extractor's workers finish th
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from threading import Lock
-from typing import Any
 
 import grpc.aio
 
@@ -36,6 +35,7 @@ class Stream:
 
     Parameters
     ----------
+    requests : asynchronous iterator of ExtractStreamRequest
     context : grpc.aio.ServicerContext
     call : Call
     named : callable
@@ -47,12 +47,14 @@ class Stream:
 
     def __init__(
         self,
+        requests: AsyncIterator[pb.ExtractStreamRequest],
         context: Context,
         call: Call,
         named: Callable[[str], Extractor],
         limits: RequestLimits,
         refusing: asyncio.Event,
     ) -> None:
+        self._requests = requests
         self._context = context
         self._call = call
         self._named = named
@@ -86,6 +88,8 @@ class Stream:
             while not reading.done() or self._submitted:
                 await self._changed.wait()
                 self._changed.clear()
+                if reading.done() and not reading.cancelled() and isinstance(reading.exception(), grpc.aio.AbortError):
+                    break  # the call has ended: a message was none
                 await self._write()
         finally:
             stopping.cancel()
@@ -97,17 +101,18 @@ class Stream:
 
     async def _read(self) -> None:
         """Take messages while there is room, until the sender closes its side."""
-        while (items := self._accepted(await self._context.read())) is not None:
+        async for message in self._requests:
+            items = self._accepted(message)
+            del message  # its items are held one by one, and let go so
+            await self._call.pace(len(items))
             while items:
                 await asyncio.sleep(await asyncio.to_thread(self._submit, items))
             while len(self._submitted) + self._n_writing >= self._limits.max_stream_items:
                 self._room.clear()
                 await self._room.wait()
 
-    def _accepted(self, message: Any) -> deque[Identified] | None:
-        """Check a message and return its items; None at the end of the stream."""
-        if message is grpc.aio.EOF:
-            return None
+    def _accepted(self, message: pb.ExtractStreamRequest) -> deque[Identified]:
+        """Check a message and return its items."""
         if self._extractor is None:
             self._extractor = self._named(message.backbone)
         name = self._extractor.spec.name

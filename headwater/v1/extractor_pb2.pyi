@@ -21,18 +21,32 @@ class ExtractRequest(_message.Message):
     def __init__(self, backbone: _Optional[str] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ...) -> None: ...
 
 class ExtractResponse(_message.Message):
-    __slots__ = ("backbone", "fingerprint", "dim", "embeddings", "outcomes")
+    __slots__ = ("backbone", "fingerprint", "dim", "embeddings", "outcomes", "times")
     BACKBONE_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
     backbone: str
     fingerprint: str
     dim: int
     embeddings: bytes
     outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
-    def __init__(self, backbone: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., embeddings: _Optional[bytes] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ...) -> None: ...
+    times: StageTimes
+    def __init__(self, backbone: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., embeddings: _Optional[bytes] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ...) -> None: ...
+
+class StageTimes(_message.Message):
+    __slots__ = ("queue_ms", "decode_ms", "inference_ms", "cache_ms")
+    QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_MS_FIELD_NUMBER: _ClassVar[int]
+    INFERENCE_MS_FIELD_NUMBER: _ClassVar[int]
+    CACHE_MS_FIELD_NUMBER: _ClassVar[int]
+    queue_ms: float
+    decode_ms: float
+    inference_ms: float
+    cache_ms: float
+    def __init__(self, queue_ms: _Optional[float] = ..., decode_ms: _Optional[float] = ..., inference_ms: _Optional[float] = ..., cache_ms: _Optional[float] = ...) -> None: ...
 
 class ExtractStreamRequest(_message.Message):
     __slots__ = ("backbone", "ids", "items")

@@ -63,8 +63,8 @@ class ExtractorServiceServicer(object):
         """Embeds many items. Answers OK with an outcome for each item, unless the whole request is at fault:
         NOT_FOUND           no such backbone
         INVALID_ARGUMENT    no backbone named, and the server serves several
-        RESOURCE_EXHAUSTED  too many items or bytes, or the queue is full
-        UNAVAILABLE         the server is stopping
+        RESOURCE_EXHAUSTED  too many items or bytes, the queue is full, or the deadline could not be met
+        UNAVAILABLE         the server is stopping, or the backbone's session hangs
         The trailing metadata `headwater-reason` names the error's class; `grpc-retry-pushback-ms` says when a full queue
         should have room, or -1 where trying again is of no use.
         """

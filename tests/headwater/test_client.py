@@ -232,7 +232,7 @@ def test_a_closed_client_says_so(server: ServerProcess) -> None:
 @pytest.fixture
 def held(tiny_image: Path) -> Iterator[tuple[str, Extractor, threading.Event, threading.Event]]:
     """A server whose session waits: its address, its extractor, an event that it sets, and one that lets it go on."""
-    extractor = Extractor.load(tiny_image, workers=1, max_batch_size=1, window=1, limits=Limits(max_queue_size=64))
+    extractor = Extractor.load(tiny_image, workers=1, max_batch_size=1, window=1, limits=Limits(max_queue_size=128))
     forward = extractor.backbone.forward
     entered, go = threading.Event(), threading.Event()
 

@@ -12,7 +12,7 @@ from extractor import Extractor
 from headwater.process import ServerProcess
 from tests.tiny import flat, png
 
-COMMANDS = ("demo", "export", "backbones", "serve", "extract")
+COMMANDS = ("demo", "export", "backbones", "tune", "serve", "extract", "keys add", "keys list", "keys revoke")
 
 
 def headwater(*arguments: object, home: Path | None = None) -> "subprocess.CompletedProcess[str]":
@@ -31,7 +31,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str) -> None:
-    done = headwater(command, "--help")
+    done = headwater(*command.split(), "--help")
     assert done.returncode == 0
     assert f"headwater {command}" in done.stdout.split("Example:")[1]
 
@@ -39,7 +39,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 def test_the_installed_script_is_the_same_command() -> None:
     script = Path(sys.executable).with_name("headwater")
     done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60, check=True)
-    assert all(command in done.stdout for command in COMMANDS)
+    assert all(command.split()[0] in done.stdout for command in COMMANDS)
 
 
 def test_files_become_rows_and_a_list_of_them(files: list[Path], tiny_image: Path, tmp_path: Path) -> None:
@@ -152,3 +152,20 @@ def test_the_demo_ends_well(tmp_path: Path, home: Path, backbones: Path) -> None
     assert "1,797 of 1,797" in done.stdout
     assert np.load(tmp_path / "shown" / "efficientnet-lite0.npy").shape == (1797, 1280)
     assert (tmp_path / "shown" / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_keys_are_added_listed_and_revoked_and_shown_once(tmp_path: Path) -> None:
+    made = headwater("keys", "add", "alice", "--role", "extract", "--items-per-s", "5", home=tmp_path)
+    assert made.returncode == 0, made.stderr
+    secret = made.stdout.strip().split("_", 2)[2]
+    assert secret not in made.stderr
+    listed = headwater("keys", "list", home=tmp_path)
+    assert "alice" in listed.stdout
+    assert "5 items/s, 64 at once" in listed.stdout
+    revoked = headwater("keys", "revoke", "alice", home=tmp_path)
+    assert revoked.returncode == 0, revoked.stderr
+    assert "revoked" in headwater("keys", "list", home=tmp_path).stdout
+    assert all(secret not in done.stdout + done.stderr for done in (listed, revoked))
+    again = headwater("keys", "revoke", "alice", home=tmp_path)
+    assert again.returncode == 1
+    assert "error:" in again.stderr

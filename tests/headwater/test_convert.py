@@ -7,6 +7,7 @@ from extractor.errors import BackboneChanged, EmptyItem
 from extractor.limits import Limits
 from extractor.outcome import Outcome
 from extractor.spec import Spec, read_spec
+from extractor.stages import StageTimes
 from headwater import convert
 from headwater.convert import RequestLimits
 from headwater.v1 import extractor_pb2 as pb
@@ -24,7 +25,10 @@ def test_outcomes_survive_the_wire_bit_for_bit(spec: Spec) -> None:
         Outcome(error=EmptyItem("item has 0 bytes")),
         Outcome(rows[1], truncated=True),
     ]
-    response = pb.ExtractResponse.FromString(convert.from_outcomes(spec, outcomes).SerializeToString())
+    response = pb.ExtractResponse.FromString(
+        convert.from_outcomes(spec, outcomes, StageTimes(1, 2, 3, 4)).SerializeToString()
+    )
+    assert (response.times.queue_ms, response.times.cache_ms) == (1, 4)
     assert (response.fingerprint, response.dim, response.backbone) == (spec.fingerprint, 3, spec.name)
     assert response.embeddings == rows.astype("<f4").tobytes()
     first, failed, last = convert.to_outcomes(response, response.dim)

@@ -8,15 +8,24 @@ import pytest
 import classifiers.errors
 import extractor.errors
 import headwater.errors
-from extractor.errors import ExtractorError, ItemError, ItemTooLarge, QueueFull
+from extractor.errors import ExtractorError, ItemError, ItemTooLarge, QueueFull, RequestTooLarge
 from headwater import status
-from headwater.errors import ServiceError
+from headwater.errors import PermissionDenied, RateExceeded, ServiceError, TooManyCalls
 
 
 @pytest.mark.parametrize("kind", list(status.all_errors()), ids=lambda kind: kind.__name__)
-def test_every_error_has_a_status_and_comes_back_as_itself(kind: type[ExtractorError]) -> None:
+def test_every_error_has_a_status_and_comes_back_as_itself(kind: type[status.CallError]) -> None:
     error = kind("what, the limit, what next")
     assert status.code_of(error) is not grpc.StatusCode.OK
+    metadata = tuple(Metadatum(*pair) for pair in status.metadata_of(error))
+    again = status.call_error(Call(status.code_of(error), str(error), metadata))
+    assert type(again) is kind
+    assert str(again) == str(error)
+
+
+@pytest.mark.parametrize("kind", list(status.all_errors([ExtractorError])), ids=lambda kind: kind.__name__)
+def test_every_error_of_an_item_comes_back_as_itself(kind: type[ExtractorError]) -> None:
+    error = kind("what, the limit, what next")
     again = status.error_from(status.code_number(error), status.reason_of(error), str(error))
     assert type(again) is kind
     assert str(again) == str(error)
@@ -62,6 +71,21 @@ def test_a_failed_call_is_the_servers_own_error_or_a_service_error() -> None:
     other = status.call_error(Call(grpc.StatusCode.UNAVAILABLE, "no route", ()))
     assert isinstance(other, ServiceError)
     assert (other.code, str(other)) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE: no route")
+
+
+@pytest.mark.parametrize(
+    ("error", "pushback"),
+    [
+        (QueueFull("full", 70), "70"),
+        (RateExceeded("slower", 1200), "1200"),
+        (RateExceeded("never", -1), "-1"),
+        (TooManyCalls("full"), None),
+        (RequestTooLarge("large"), "-1"),
+        (PermissionDenied("no"), None),
+    ],
+)
+def test_an_error_tells_when_to_try_again(error: status.CallError, pushback: str | None) -> None:
+    assert dict(status.metadata_of(error)).get("grpc-retry-pushback-ms") == pushback
 
 
 def test_an_items_own_fault_is_an_invalid_argument() -> None:

@@ -23,7 +23,12 @@ TEXTS = (
 
 def photos() -> list[bytes]:
     """Return the photos as PNG, so that golden items do not depend on the JPEG decoder of the machine that serves."""
-    return [_png(path) for path in sorted(Path(__file__).parent.glob("*.jpg"))]
+    return [_png(path) for path in photo_files()]
+
+
+def photo_files() -> list[Path]:
+    """Return the photos' own files, JPEG."""
+    return sorted(Path(__file__).parent.glob("*.jpg"))
 
 
 def _png(path: Path) -> bytes:

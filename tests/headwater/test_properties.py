@@ -1,0 +1,147 @@
+"""Arbitrary bytes and messages at every RPC: never INTERNAL, never a crash."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from extractor import Extractor
+from headwater import Client, v1
+from headwater.v1 import extractor_pb2 as pb
+from tests.inprocess import in_this_process
+from tests.tiny import flat, png
+
+WAIT_S = 20
+FILES = [
+    __import__(f"headwater.v1.{path.stem}", fromlist=["DESCRIPTOR"]).DESCRIPTOR
+    for path in sorted(Path(v1.__path__[0]).glob("*_pb2.py"))
+]
+METHODS: list[MethodDescriptor] = [
+    method
+    for file in (*FILES, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
+    for method in service.methods
+]
+BLAMELESS = {  # whoever sends rubbish hears that it was rubbish, or that there is no such thing
+    grpc.StatusCode.OK,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+GIVEN = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from tests.tiny import write_tiny_image, write_tiny_text
+
+    home = tmp_path_factory.mktemp("properties")
+    extractors = {
+        "tiny-image": Extractor.load(write_tiny_image(home / "tiny-image")),
+        "tiny-text": Extractor.load(write_tiny_text(home / "tiny-text")),
+    }
+    with in_this_process(extractors) as one:
+        yield one.address
+
+
+@pytest.fixture(scope="module")
+def channel(address: str) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(address, [("grpc.enable_retries", 0)]) as channel:
+        yield channel
+
+
+def name(method: MethodDescriptor) -> str:
+    return f"/{method.containing_service.full_name}/{method.name}"
+
+
+def send(channel: grpc.Channel, method: MethodDescriptor, messages: Sequence[bytes]) -> grpc.StatusCode:
+    """Send raw bytes to a method of any kind, read all of its answer, and return the code.
+
+    A watch never ends by itself: after its first answer it is left.
+    """
+    if method.client_streaming:
+        call = channel.stream_stream(name(method))(iter(messages), timeout=WAIT_S)
+    elif method.server_streaming:
+        call = channel.unary_stream(name(method))(messages[0], timeout=WAIT_S)
+    else:
+        return channel.unary_unary(name(method)).with_call(messages[0], timeout=WAIT_S)[1].code()
+    if method.name == "Watch":
+        next(call)
+        call.cancel()
+        return grpc.StatusCode.OK
+    list(call)
+    code: grpc.StatusCode = call.code()
+    return code
+
+
+def code_of(channel: grpc.Channel, method: MethodDescriptor, messages: Sequence[bytes]) -> grpc.StatusCode:
+    try:
+        return send(channel, method, messages)
+    except grpc.RpcError as error:
+        return error.code()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=name)
+def test_bytes_that_are_no_message_are_an_invalid_argument(channel: grpc.Channel, method: MethodDescriptor) -> None:
+    assert code_of(channel, method, [b"\xff\xff\xff\xff"]) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("method", METHODS, ids=name)
+def test_arbitrary_bytes_never_break_the_server(channel: grpc.Channel, method: MethodDescriptor) -> None:
+    @GIVEN
+    @given(st.lists(st.binary(max_size=200), min_size=1, max_size=4))
+    def check(messages: list[bytes]) -> None:
+        assert code_of(channel, method, messages) in BLAMELESS
+
+    check()
+
+
+ITEMS = st.one_of(
+    st.binary(max_size=300),
+    st.sampled_from(
+        [b"", b"red dog", b"\xff", "Ärger".encode(), png(flat(3)), png(flat(4))[:40], b"\x93NUMPY\x01\x00"]
+    ),
+)
+
+
+@GIVEN
+@given(
+    backbone=st.one_of(st.sampled_from(["tiny-image", "tiny-text", ""]), st.text(max_size=300)),
+    items=st.lists(ITEMS, max_size=20),
+)
+def test_arbitrary_items_each_get_an_outcome_of_their_own(
+    channel: grpc.Channel, backbone: str, items: list[bytes]
+) -> None:
+    request = pb.ExtractRequest(backbone=backbone, items=[pb.Item(data=item) for item in items])
+    extract = channel.unary_unary("/headwater.v1.ExtractorService/Extract")
+    if backbone not in ("tiny-image", "tiny-text"):
+        assert code_of(channel, METHODS[0], [request.SerializeToString()]) in BLAMELESS - {grpc.StatusCode.OK}
+        return
+    response = pb.ExtractResponse.FromString(extract(request.SerializeToString(), timeout=WAIT_S))
+    assert len(response.outcomes) == len(items)
+    for outcome in response.outcomes:
+        assert outcome.WhichOneof("result") == "row" or outcome.error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    rows = [outcome.row for outcome in response.outcomes if outcome.WhichOneof("result") == "row"]
+    assert rows == list(range(len(rows)))
+    assert len(response.embeddings) == 4 * response.dim * len(rows)
+
+
+def test_rubbish_from_many_leaves_a_neighbour_unharmed(address: str, channel: grpc.Channel) -> None:
+    def rubbish(i: int) -> grpc.StatusCode:
+        return code_of(channel, METHODS[i % len(METHODS)], [bytes([0xFF, i % 251]) * (1 + i)])
+
+    with ThreadPoolExecutor(8) as pool, Client(address, backbone="tiny-image") as client:
+        running = [pool.submit(rubbish, i) for i in range(200)]
+        for i in range(50):
+            assert client.extract([png(flat(i))]).tolist() == [[i, 0, 0]]
+        assert {one.result(WAIT_S) for one in running} <= BLAMELESS
