@@ -203,6 +203,12 @@ class Batcher:
             waited_s = 0.0 if oldest is None else time.monotonic() - oldest
             return QueueFacts(self._queue.n_items, self._queue.n_bytes, waited_s)
 
+    def longest_forward_s(self) -> float:
+        """Return how long the oldest forward has run that has not returned; 0 without one."""
+        with self._lock:
+            now = time.monotonic()
+            return now - min((one.since for one in self._in_hand), default=now)
+
     def close(self, timeout_s: float | None = None) -> None:
         """Refuse new jobs, fail those that wait with Closed, finish those in hand, and end the threads.
 

@@ -107,7 +107,7 @@ class InferenceFailed(ExtractorError):
 
 
 class RequestInvalid(ExtractorError):
-    """A request says what cannot be: a path for a name, a level that there is not."""
+    """A request says what cannot be: a path for a name, an id twice, a level that there is not."""
 
 
 class RequestTooLarge(ExtractorError):

@@ -227,6 +227,10 @@ class Extractor:
         """Return what waits for the backbone now."""
         return self._batcher.queue()
 
+    def longest_forward_s(self) -> float:
+        """Return how long the oldest forward has run that has not returned; 0 without one."""
+        return self._batcher.longest_forward_s()
+
     def on_batch(self, callback: Callable[[BatchFacts], object] | None) -> None:
         """Have a function called, in a worker's thread, after each forward."""
         self._batcher.on_batch = callback

@@ -47,18 +47,13 @@ class Request:
         """Put one outcome into its places; the last one that is awaited settles the request."""
         with self._lock:
             if job is not None:
-                self._add_times(job)
+                self.times.add(StageTimes(1000 * job.queue_s, 1000 * job.decode_s, 1000 * job.inference_s))
             for position in positions:
                 self.outcomes[position] = outcome
             self._pending -= 1
             done = self._pending == 0
         if done and self.future.set_running_or_notify_cancel():
             self.future.set_result([one for one in self.outcomes if one is not None])
-
-    def _add_times(self, job: Job) -> None:
-        self.times.queue_ms = max(self.times.queue_ms, 1000 * job.queue_s)
-        self.times.decode_ms += 1000 * job.decode_s
-        self.times.inference_ms += 1000 * job.inference_s
 
 
 def _outcome(future: "Future[Embedded]") -> Outcome:

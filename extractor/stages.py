@@ -24,6 +24,13 @@ class StageTimes:
     inference_ms: float = 0.0
     cache_ms: float = 0.0
 
+    def add(self, other: "StageTimes") -> None:
+        """Take in the times of more items."""
+        self.queue_ms = max(self.queue_ms, other.queue_ms)
+        self.decode_ms += other.decode_ms
+        self.inference_ms += other.inference_ms
+        self.cache_ms += other.cache_ms
+
 
 @dataclass(frozen=True)
 class BatchFacts:

@@ -1,71 +1,36 @@
 """`Client`: the same two verbs as `Extractor`, over the wire. Loads neither onnxruntime nor Pillow nor scikit-learn."""
 
-import json
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
-from extractor.errors import BackboneChanged, ItemError
-from extractor.items import Item, as_bytes, check_several
+from extractor.errors import BackboneChanged
+from extractor.items import Item, check_several
 from extractor.outcome import Embedding, Outcome, stack
-from headwater import convert, status
+from headwater import convert
 from headwater.channel import Access, open_channel
-from headwater.convert import BackboneInfo, RequestLimits
+from headwater.content import content_of
+from headwater.convert import BackboneInfo
+from headwater.core import OPTIONS, ClientCore
+from headwater.exchange import Exchange, Progress, Slice
+from headwater.threads import ThreadedFlow
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 
-MAX_ITEMS = 64  # a request; small enough that a first answer comes soon and no server's limit is met
-MAX_BYTES = 4 << 20  # a request; a larger item travels alone
-ENVELOPE_BYTES = 64 << 10  # for what a message holds beside its items' bytes
-REQUESTS_IN_FLIGHT = 4  # so that the server always has the next request at hand
-
-# gRPC retries by itself, with jitter, within the deadline, and not before the time that a full queue's answer names.
-_SERVICE_CONFIG = {
-    "methodConfig": [
-        {
-            "name": [{"service": "headwater.v1.ExtractorService"}],
-            "retryPolicy": {
-                "maxAttempts": 5,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "5s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["RESOURCE_EXHAUSTED", "UNAVAILABLE"],
-            },
-        }
-    ]
-}
-_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.per_rpc_retry_buffer_size", 64 << 20),  # a call that does not fit is not retried
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-)
+_END = object()
 
 
-@dataclass(eq=False)
-class _Slice:
-    """Consecutive items: those that can be sent, and the outcomes of those that cannot."""
-
-    items: list[bytes] = field(default_factory=list)
-    outcomes: list[Outcome | None] = field(default_factory=list)
-    n_bytes: int = 0
-
-    def full(self, more: int, limits: RequestLimits) -> bool:
-        """Tell whether an item of so many bytes must wait for the next slice."""
-        max_bytes = min(MAX_BYTES, limits.max_message_bytes - ENVELOPE_BYTES)
-        max_items = min(MAX_ITEMS, limits.max_items)
-        return bool(self.outcomes) and (len(self.outcomes) >= max_items or self.n_bytes + more > max_bytes)
-
-
-class Client:
+class Client(ClientCore):
     """Asks a Headwater server for embeddings; use it as a context manager.
 
-    A request that meets a full queue or a server that is not there is tried five times in all, by gRPC itself.
+    What meets a full queue, a stopping server or none at all is asked for again, until `timeout_s` is over: when the
+    server said that it should be, or after pauses that grow, both spread by chance. What was answered is never asked
+    for again. `headwater.aio.AsyncClient` is its twin for asyncio.
 
     Parameters
     ----------
@@ -74,7 +39,8 @@ class Client:
     backbone : str, optional
         Whose embeddings are asked for where a call names none; a server of a single backbone needs no name.
     timeout_s : float
-        For the answer to one request; long lists are split over several.
+        For the answer to one request, with all its repetitions; long lists are split over several. In a stream: how
+        long nothing at all may be answered. A server that has never answered is given up after 5 s.
     key, ca, cert, cert_key : optional
         API key, authorities, certificate and its private key: see `headwater.channel.Access`.
 
@@ -100,22 +66,20 @@ class Client:
         cert: str | Path | None = None,
         cert_key: str | Path | None = None,
     ) -> None:
-        self.target = target
-        self.backbone = backbone
-        self.timeout_s = timeout_s
         access = Access(key=key, ca=ca, cert=cert, cert_key=cert_key)
-        self._metadata = access.metadata()
-        self._channel = open_channel(target, access, _OPTIONS)
+        super().__init__(target, access, backbone=backbone, timeout_s=timeout_s)
+        self._channel = open_channel(target, access, OPTIONS)
         self._stub = extractor_pb2_grpc.ExtractorServiceStub(self._channel)
-        self._known: dict[str, BackboneInfo] = {}
 
-    def extract(self, items: Iterable[Item], *, backbone: str = "") -> Embedding:
+    def extract(self, items: Iterable[Item], *, backbone: str = "", progress: Progress | None = None) -> Embedding:
         """Embed items; the first bad one raises.
 
         Parameters
         ----------
         items : iterable of bytes, str, pathlib.Path, ndarray or Pillow image
         backbone : str, optional
+        progress : callable, optional
+            Called, in this thread, with (items done, items in all or None) whenever some are done.
 
         Returns
         -------
@@ -126,78 +90,113 @@ class Client:
         ------
         ExtractorError
             The error of the first item that has one, with the item's position in front; or that of the call, when
-            there is no such backbone, say, or the server's queue is full.
+            there is no such backbone, say, or the server's queue stayed full.
         ServiceError
             Any other failure of a call, with its status code.
+        ClientClosed
+            The client was closed.
         """
-        return stack(self.iter_outcomes(items, backbone=backbone), self.describe(backbone).dim)
+        outcomes = self.iter_outcomes(items, backbone=backbone, progress=progress)
+        return stack(outcomes, self.describe(backbone).dim)
 
-    def extract_each(self, items: Iterable[Item], *, backbone: str = "") -> list[Outcome]:
+    def extract_each(
+        self, items: Iterable[Item], *, backbone: str = "", progress: Progress | None = None
+    ) -> list[Outcome]:
         """Embed items; each gets an embedding or its own error, in the order of the items."""
-        return list(self.iter_outcomes(items, backbone=backbone))
+        return list(self.iter_outcomes(items, backbone=backbone, progress=progress))
 
-    def iter_outcomes(self, items: Iterable[Item], *, backbone: str = "") -> Iterator[Outcome]:
-        """Embed a stream of items of any length, a few requests at a time, and yield the outcomes in order."""
-        info = self.describe(backbone)
-        running: deque[tuple[_Slice, Any]] = deque()
+    def iter_outcomes(
+        self, items: Iterable[Item], *, backbone: str = "", progress: Progress | None = None
+    ) -> Iterator[Outcome]:
+        """Embed items of any number, a few requests at a time, and yield the outcomes in order."""
+        exchange = self._exchange(self.describe(backbone), check_several(items), progress)
+        source = iter(items)
+        finished: SimpleQueue[Any] = SimpleQueue()
+        running: dict[Any, Slice] = {}
         try:
-            for part in _slices(check_several(items), info):
-                request = convert.from_items(info.name, part.items)
-                running.append((part, self._extracting(request) if part.items else None))
-                if len(running) == REQUESTS_IN_FLIGHT:
-                    yield from self._answer(*running.popleft(), info)
-            while running:
-                yield from self._answer(*running.popleft(), info)
+            while not exchange.done:
+                _feed(exchange, source)
+                for part in exchange.due():
+                    self._send(exchange, part, running, finished)
+                yield from exchange.ready()
+                self._settle(exchange, running, finished)
+        except BackboneChanged:
+            self._forget()
+            raise
         finally:
-            for _, call in running:
-                if call is not None:
-                    call.cancel()
+            for call in running:
+                call.cancel()
+
+    def iter_unordered(
+        self, items: Iterable[Item], *, backbone: str = "", progress: Progress | None = None
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Embed a stream of items of any length, and yield each one's position and outcome as it finishes.
+
+        Items are read in a thread of their own, at most 256 ahead of what was yielded. A stream that breaks is taken
+        up with what is unanswered, at another server perhaps; no item is yielded twice.
+        """
+        flow = self._flow(self.describe(backbone), check_several(items), progress)
+        try:
+            yield from ThreadedFlow(flow, self._open_stream, self._failure).outcomes(items)
+        except BackboneChanged:
+            self._forget()
+            raise
 
     def describe(self, backbone: str = "") -> BackboneInfo:
         """Return the facts of a backbone, asked for once; raises BackboneNotFound when the server has none."""
         name = backbone or self.backbone
         if name not in self._known:
-            try:
-                message = self._stub.GetBackbone(
-                    pb.GetBackboneRequest(name=name), timeout=self.timeout_s, metadata=self._metadata
-                )
-            except grpc.RpcError as error:
-                raise status.call_error(error) from None
-            self._known[name] = convert.to_backbone(message)
+            return self._learn(name, self._ask(self._stub.GetBackbone, pb.GetBackboneRequest(name=name)))
         return self._known[name]
 
     def backbones(self) -> list[BackboneInfo]:
         """Return the facts of every backbone that the server serves."""
-        try:
-            response = self._stub.ListBackbones(
-                pb.ListBackbonesRequest(), timeout=self.timeout_s, metadata=self._metadata
-            )
-        except grpc.RpcError as error:
-            raise status.call_error(error) from None
+        response = self._ask(self._stub.ListBackbones, pb.ListBackbonesRequest())
         return [convert.to_backbone(message) for message in response.backbones]
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; calls that run raise ClientClosed."""
+        self._closed = True
         self._channel.close()
 
-    def _extracting(self, request: pb.ExtractRequest) -> Any:
-        return self._stub.Extract.future(request, timeout=self.timeout_s, metadata=self._metadata)
-
-    def _answer(self, part: _Slice, call: Any, info: BackboneInfo) -> Iterator[Outcome]:
-        """Wait for one request's answer, and put its outcomes where they belong."""
-        answered: Iterator[Outcome] = iter(())
-        if call is not None:
+    def _ask(self, method: Callable[..., Any], request: Any) -> Any:
+        tries = self._first_tries(time.monotonic())
+        while True:
+            self._check_open()
             try:
-                response = call.result()
-                convert.check_fingerprint(response, info)
+                return method(request, timeout=self.timeout_s, metadata=self._metadata)
             except grpc.RpcError as error:
-                raise status.call_error(error) from None
-            except BackboneChanged:
-                self._known.clear()  # the caller was told: the next call may begin anew
-                raise
-            answered = convert.to_outcomes(response)
-        for outcome in part.outcomes:
-            yield outcome if outcome is not None else next(answered)
+                failure = self._failure(error)
+            pause = tries.pause_s(failure, time.monotonic())
+            if pause is None:
+                raise failure.error
+            time.sleep(pause)
+
+    def _send(self, exchange: Exchange, part: Slice, running: dict[Any, Slice], finished: "SimpleQueue[Any]") -> None:
+        self._check_open()
+        request, timeout_s = exchange.request(part)
+        call = self._stub.Extract.future(request, timeout=timeout_s, metadata=self._metadata)
+        running[call] = part
+        call.add_done_callback(finished.put)
+
+    def _settle(self, exchange: Exchange, running: dict[Any, Slice], finished: "SimpleQueue[Any]") -> None:
+        """Wait for an answer, or until something is due, whatever comes first."""
+        wait_s = exchange.wait_s()
+        if not running and wait_s is None:
+            return
+        try:
+            call = finished.get(timeout=wait_s)
+        except Empty:
+            return
+        part = running.pop(call)
+        try:
+            exchange.answer(part, call.result())
+        except grpc.RpcError as error:
+            exchange.refuse(part, self._failure(error))
+
+    def _open_stream(self, messages: Iterator[pb.ExtractStreamRequest]) -> Any:
+        self._check_open()
+        return self._stub.ExtractStream(messages, metadata=self._metadata)
 
     def __enter__(self) -> Self:
         return self
@@ -208,24 +207,10 @@ class Client:
         self.close()
 
 
-def _slices(items: Iterable[Item], info: BackboneInfo) -> Iterator[_Slice]:
-    """Cut a stream of items into requests, by count and by bytes; a bad item stays here, with its error."""
-    part = _Slice()
-    for item in items:
-        content, error = _content(item, info.limits.max_item_bytes)
-        if part.full(len(content), info.request_limits):
-            yield part
-            part = _Slice()
-        if error is None:
-            part.items.append(content)
-            part.n_bytes += len(content)
-        part.outcomes.append(error)
-    if part.outcomes:
-        yield part
-
-
-def _content(item: Item, max_bytes: int) -> tuple[bytes, Outcome | None]:
-    try:
-        return as_bytes(item, max_bytes=max_bytes), None
-    except ItemError as error:
-        return b"", Outcome(error=error)
+def _feed(exchange: Exchange, source: Iterator[Item]) -> None:
+    while exchange.wants_items:
+        item = next(source, _END)
+        if item is _END:
+            exchange.end()
+        else:
+            exchange.take(content_of(item, exchange.info))

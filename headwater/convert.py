@@ -1,6 +1,6 @@
 """Messages <-> what `extractor` speaks: items, outcomes, facts of a backbone. Needs no server to be tested."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +26,13 @@ class RequestLimits:
         Items in one request.
     max_message_bytes : int
         Bytes of one message, either way.
+    max_stream_items : int
+        Items of one stream that are unanswered while more are read.
     """
 
     max_items: int = 1024
     max_message_bytes: int = 64 << 20
+    max_stream_items: int = 256
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,38 @@ def from_items(backbone: str, items: Iterable[bytes]) -> pb.ExtractRequest:
     return pb.ExtractRequest(backbone=backbone, items=[pb.Item(data=item) for item in items])
 
 
+def from_numbered(backbone: str, numbered: Mapping[int, bytes]) -> pb.ExtractStreamRequest:
+    """Return the message that carries items of a stream, by their ids."""
+    items = [pb.Item(data=item) for item in numbered.values()]
+    return pb.ExtractStreamRequest(backbone=backbone, ids=numbered.keys(), items=items)
+
+
 def from_outcomes(spec: Spec, outcomes: Sequence[Outcome], times: StageTimes) -> pb.ExtractResponse:
     """Return the response that carries outcomes, their embeddings packed into one matrix."""
     response = pb.ExtractResponse(
         backbone=spec.name, fingerprint=spec.fingerprint, dim=spec.dim, times=pb.StageTimes(**vars(times))
     )
+    _pack(response, outcomes)
+    return response
+
+
+def from_finished(finished: Mapping[int, Outcome], first_of: Spec | None) -> pb.ExtractStreamResponse:
+    """Return the message that carries the outcomes of some items of a stream, by their ids.
+
+    Parameters
+    ----------
+    finished : mapping of int to Outcome
+    first_of : Spec, optional
+        The backbone's, in a stream's first message.
+    """
+    response = pb.ExtractStreamResponse(ids=finished.keys())
+    if first_of is not None:
+        response.backbone, response.fingerprint, response.dim = first_of.name, first_of.fingerprint, first_of.dim
+    _pack(response, finished.values())
+    return response
+
+
+def _pack(response: pb.ExtractResponse | pb.ExtractStreamResponse, outcomes: Iterable[Outcome]) -> None:
     rows: list[memoryview] = []
     for outcome in outcomes:
         message = response.outcomes.add(cached=outcome.cached, truncated=outcome.truncated)
@@ -86,12 +116,11 @@ def from_outcomes(spec: Spec, outcomes: Sequence[Outcome], times: StageTimes) ->
             message.row = len(rows)
             rows.append(outcome.embedding.astype(_WIRE_FLOAT, copy=False).data)
     response.embeddings = b"".join(rows)
-    return response
 
 
-def to_outcomes(response: pb.ExtractResponse) -> Iterator[Outcome]:
+def to_outcomes(response: pb.ExtractResponse | pb.ExtractStreamResponse, dim: int) -> Iterator[Outcome]:
     """Return the outcomes that a response carries; embeddings are read-only views of its matrix."""
-    matrix = np.frombuffer(response.embeddings, _WIRE_FLOAT).reshape(-1, response.dim)
+    matrix = np.frombuffer(response.embeddings, _WIRE_FLOAT).reshape(-1, dim)
     matrix = matrix.astype(np.float32, copy=False)
     for message in response.outcomes:
         if message.HasField("error"):
@@ -101,7 +130,7 @@ def to_outcomes(response: pb.ExtractResponse) -> Iterator[Outcome]:
             yield Outcome(matrix[message.row], cached=message.cached, truncated=message.truncated)
 
 
-def check_fingerprint(response: pb.ExtractResponse, expected: BackboneInfo) -> None:
+def check_fingerprint(response: pb.ExtractResponse | pb.ExtractStreamResponse, expected: BackboneInfo) -> None:
     """Raise BackboneChanged when a response comes from another fingerprint than was expected."""
     if response.fingerprint != expected.fingerprint:
         raise BackboneChanged(
@@ -128,6 +157,7 @@ def from_backbone(spec: Spec, provider: str, limits: Limits, request_limits: Req
             max_pixels=limits.max_pixels,
             max_items=request_limits.max_items,
             max_message_bytes=request_limits.max_message_bytes,
+            max_stream_items=request_limits.max_stream_items,
         ),
     )
 
@@ -150,5 +180,9 @@ def to_backbone(message: pb.Backbone) -> BackboneInfo:
             max_text_bytes=limits.max_text_bytes,
             max_pixels=limits.max_pixels,
         ),
-        request_limits=RequestLimits(max_items=limits.max_items, max_message_bytes=limits.max_message_bytes),
+        request_limits=RequestLimits(
+            max_items=limits.max_items,
+            max_message_bytes=limits.max_message_bytes,
+            max_stream_items=limits.max_stream_items,
+        ),
     )

@@ -7,6 +7,7 @@ HeadwaterError
 │   ├── TooManyCalls        as many calls run at once as may
 │   └── RateExceeded        more items a second than the key may
 ├── ServiceError            a call failed for a reason that no other error names
+├── ClientClosed            a client was used after it was closed
 ├── CredentialsInvalid      a client's key, certificate or authority cannot be used
 ├── KeyFileInvalid          a file of keys is not there, or is not understood
 ├── KeyNotFound             no key has this name or id
@@ -67,6 +68,10 @@ class ServiceError(HeadwaterError):
         super().__init__(f"{code.name}: {message}")
         self.code = code
         self.message = message
+
+
+class ClientClosed(HeadwaterError):
+    """A client was used after it was closed."""
 
 
 class CredentialsInvalid(HeadwaterError):

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 SPARE_CALLS = 1024  # for health, reflection and calls that are being refused; gRPC itself refuses what is beyond
 LAST_WORD_S = 5.0  # for the calls that are told UNAVAILABLE to say so
+KEEPALIVE_MS = 60_000  # a caller whose machine is gone without a word is found out, and its streams are left
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"  # the same messages as v1alpha under another name
 
 
@@ -216,6 +217,7 @@ def _server(settings: ServerSettings, gates: list[Gate]) -> grpc.aio.Server:
         options=[
             ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
             ("grpc.max_send_message_length", settings.limits.max_message_bytes),
+            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
             ("grpc.so_reuseport", 0),  # a second server on the port is an error, not half of the calls
         ],
     )

@@ -4,7 +4,8 @@ Beside its code an error travels with its class's name (`reason`), so that a cli
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from contextlib import suppress
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -81,9 +82,13 @@ def metadata_of(error: CallError) -> tuple[tuple[str, str], ...]:
 
     gRPC clients that retry honour the pushback: a number of milliseconds, or -1 for never (gRFC A6).
     """
-    retry_after_ms = -1 if isinstance(error, RequestTooLarge) else getattr(error, "retry_after_ms", None)
-    pushback = () if retry_after_ms is None else ((PUSHBACK_KEY, str(retry_after_ms)),)
-    return ((REASON_KEY, reason_of(error)), *pushback)
+    pushback = pushback_ms(error)
+    return ((REASON_KEY, reason_of(error)), *(() if pushback is None else ((PUSHBACK_KEY, str(pushback)),)))
+
+
+def pushback_ms(error: CallError) -> int | None:
+    """Return when to try again after an error, in milliseconds; -1: never; None: nobody knows."""
+    return -1 if isinstance(error, RequestTooLarge) else getattr(error, "retry_after_ms", None)
 
 
 def reason_of(error: CallError) -> str:
@@ -102,9 +107,20 @@ def error_from(number: int, reason: str, message: str) -> ExtractorError:
 def call_error(call: grpc.RpcError) -> CallError | ServiceError:
     """Return what a failed call raises: the server's own error, or a ServiceError with code and message."""
     code, message = call.code(), call.details() or ""
-    reasons = [str(one.value) for one in call.trailing_metadata() or () if one.key == REASON_KEY]
-    kind = _BY_REASON.get(reasons[0]) if reasons else None
+    kind = _BY_REASON.get(_trailing(call).get(REASON_KEY, ""))
     return kind(message) if kind is not None else ServiceError(code, message)
+
+
+def pushback_ms_of(call: grpc.RpcError) -> int | None:
+    """Return when to try a failed call again, in milliseconds; negative: never; None: it does not say."""
+    with suppress(KeyError, ValueError):
+        return int(_trailing(call)[PUSHBACK_KEY])
+    return None
+
+
+def _trailing(call: grpc.RpcError) -> dict[str, str]:
+    pairs: Iterable[Any] = call.trailing_metadata() or ()
+    return {str(key): str(value) for key, value in pairs}
 
 
 def all_errors(roots: Iterable[type[CallError]] = ROOTS) -> Iterator[type[CallError]]:

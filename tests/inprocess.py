@@ -15,11 +15,15 @@ WAIT_S = 30
 
 @dataclass(frozen=True)
 class InProcess:
-    """A server in a thread: where it listens, and how it is told to stop."""
+    """A server in a thread: where it listens, how it is told to stop, and how one waits until it has."""
 
     address: str
     stop: Callable[[], object]
     thread: threading.Thread
+
+    def join(self) -> None:
+        """Wait until it has stopped."""
+        self.thread.join(WAIT_S)
 
 
 @contextmanager

@@ -29,8 +29,12 @@ CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"heads", "fewsh
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
     {"status", "keys", "exposure", "tls", "logs", "top"},
-    {"convert", "keyring", "channel"},
-    {"service", "client", "admin_client"},
+    {"convert", "keyring", "channel", "retry"},
+    {"content"},
+    {"exchange"},
+    {"flow"},
+    {"core", "threads", "tasks"},  # `core` is what both clients are, the others drive a flow
+    {"service", "client", "aio", "admin_client"},
     {"server", "process"},
     {"demo"},
     {"commands"},
@@ -134,6 +138,7 @@ def test_the_walk_sees_imports() -> None:
         ("import headwater.client", {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3", "matplotlib"}),
         ("import headwater.admin_client", {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3"}),
         ("import headwater; headwater.Client", {"onnxruntime", "PIL", "sklearn", "torch", "faiss"}),
+        ("import headwater; headwater.AsyncClient", {"onnxruntime", "PIL", "sklearn", "torch", "faiss"}),
         (
             "import headwater.cli",
             {"onnxruntime", "openvino", "PIL", "sklearn", "torch", "faiss", "matplotlib", "pyarrow"},

@@ -84,6 +84,14 @@ def serve(
         int, typer.Option(min=1, max=1024, help="Largest message, either way.", envvar="HEADWATER_MAX_MESSAGE_MIB")
     ] = 64,
     max_items: Annotated[int, typer.Option(min=1, help="Items a request.", envvar="HEADWATER_MAX_ITEMS")] = 1024,
+    max_stream_items: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Items of one stream that are unanswered while more are read.",
+            envvar="HEADWATER_MAX_STREAM_ITEMS",
+        ),
+    ] = 256,
     max_queue_size: Annotated[
         int, typer.Option(min=1, help="Items that wait for a backbone.", envvar="HEADWATER_MAX_QUEUE_SIZE")
     ] = 4096,
@@ -207,7 +215,9 @@ def serve(
         drain_s=drain_s,
         check_timeout_s=check_timeout_s,
         max_concurrent_calls=max_concurrent_calls,
-        limits=RequestLimits(max_items=max_items, max_message_bytes=max_message_mib * MIB),
+        limits=RequestLimits(
+            max_items=max_items, max_message_bytes=max_message_mib * MIB, max_stream_items=max_stream_items
+        ),
         keys=keys,
         tls=_tls_files(tls_cert, tls_key, tls_client_ca),
         open_to_all=open_to_all,

@@ -124,7 +124,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         async with self._calls.accept(context, "GetServerStatus"):
             return pb.GetServerStatusResponse(
                 version=__version__,
-                draining=self._work.refusing,
+                draining=self._work.refusing.is_set(),
                 running_calls=self._work.running,
                 backbones=[self._status(name) for name in self._served.names],
                 changing=sorted(self._changing),

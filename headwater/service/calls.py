@@ -104,7 +104,7 @@ class Calls:
         self.sight = sight or Sight()
         self._running = 0
         self._arrived = 0
-        self._refusing = False
+        self.refusing = asyncio.Event()  # calls that go on for long watch it
 
     @asynccontextmanager
     async def accept(self, context: Context, method: str) -> AsyncIterator[Call]:
@@ -118,7 +118,7 @@ class Calls:
         self.sight.began(call)
         try:
             context.set_trailing_metadata(echo)
-            if self._refusing:
+            if self.refusing.is_set():
                 raise Closed("the server is stopping; ask another one, or this one once it is back")
             with self._door.admit(context, method) as admitted:
                 call.caller, call.admitted = admitted.caller, admitted
@@ -136,18 +136,13 @@ class Calls:
             self.sight.ended(call, code)
 
     def refuse(self) -> None:
-        """Tell every call that comes from now on UNAVAILABLE."""
-        self._refusing = True
+        """Tell every call that comes from now on UNAVAILABLE, and every stream once it has answered what it began."""
+        self.refusing.set()
 
     @property
     def running(self) -> int:
         """How many calls run."""
         return self._running
-
-    @property
-    def refusing(self) -> bool:
-        """Whether new calls are told UNAVAILABLE."""
-        return self._refusing
 
     async def quiet(self, timeout_s: float) -> bool:
         """Wait until no call runs and none has come for a moment; False when the time is over before."""

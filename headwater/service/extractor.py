@@ -1,6 +1,7 @@
 """`ExtractorService`: requests over gRPC -> calls of `Extractor`."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from functools import partial
 
 from extractor.errors import RequestTooLarge
@@ -12,6 +13,7 @@ from headwater import convert
 from headwater.convert import RequestLimits
 from headwater.service.calls import Call, Calls, Context
 from headwater.service.served import Served
+from headwater.service.stream import Stream
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 
@@ -43,6 +45,11 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
                 outcomes, times = await _extract(extractor, items, call)
                 self._calls.sight.extracted(call, extractor.spec.name, outcomes, times)
                 return convert.from_outcomes(extractor.spec, outcomes, times)
+
+    async def ExtractStream(self, requests: AsyncIterator[pb.ExtractStreamRequest], context: Context) -> None:
+        """Embed a stream of items, each answered as it is done."""
+        async with self._calls.accept(context, "ExtractStream") as call:
+            await Stream(requests, context, call, self._served, self._limits, self._calls).run()
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""

@@ -30,7 +30,7 @@ class Health:
     served : Served
     check_timeout_s : float
         A session that does not answer its golden items within this time does not serve; they are put to it after an
-        error, and when a request has run for as long.
+        error, and when a forward has run for as long.
     """
 
     def __init__(self, servicer: health.aio.HealthServicer, served: Served, *, check_timeout_s: float) -> None:
@@ -84,19 +84,19 @@ class Health:
         extractor.on_failure(lambda: loop.call_soon_threadsafe(failed.set))
         try:
             while True:
-                await self._suspicion(name, failed)
+                await self._suspicion(extractor, failed)
                 failed.clear()
                 while not await self._check(name, extractor):
                     await asyncio.sleep(RECHECK_S)
         finally:
             extractor.on_failure(_nothing)  # not None: a worker may just have seen that there is someone to tell
 
-    async def _suspicion(self, name: str, failed: asyncio.Event) -> None:
-        """Wait for an error, or for a request that has run so long that the session may hang: a hang raises nothing."""
+    async def _suspicion(self, extractor: Extractor, failed: asyncio.Event) -> None:
+        """Wait for an error, or for a forward that has run so long that the session may hang: a hang raises nothing."""
         while not failed.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(failed.wait(), self._check_timeout_s)
-            if self._served.named(name).longest_s > self._check_timeout_s:
+            if extractor.longest_forward_s() > self._check_timeout_s:
                 return
 
     async def _check(self, name: str, extractor: Extractor) -> bool:

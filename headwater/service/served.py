@@ -1,5 +1,6 @@
 """What is served: a name -> its extractor, with its users, so that one can come and go without dropping a request."""
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,12 +23,15 @@ class ServedBackbone:
     extractor : Extractor
     loaded_at : float
         Unix time, in seconds.
+    leaving : asyncio.Event
+        Set when it was replaced or removed: streams then go on elsewhere.
     users : dict of object to float
         When each request that runs on it came, on the clock of `time.monotonic`; the oldest first.
     """
 
     extractor: Extractor
     loaded_at: float = field(default_factory=time.time)
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
     users: dict[object, float] = field(default_factory=dict)
 
     @property
@@ -140,6 +144,7 @@ class Served:
 
     def _leave(self, one: ServedBackbone) -> None:
         self._leaving.add(one)
+        one.leaving.set()
         self._close_when_left(one)
 
     def _close_when_left(self, one: ServedBackbone) -> None:

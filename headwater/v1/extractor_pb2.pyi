@@ -48,6 +48,32 @@ class StageTimes(_message.Message):
     cache_ms: float
     def __init__(self, queue_ms: _Optional[float] = ..., decode_ms: _Optional[float] = ..., inference_ms: _Optional[float] = ..., cache_ms: _Optional[float] = ...) -> None: ...
 
+class ExtractStreamRequest(_message.Message):
+    __slots__ = ("backbone", "ids", "items")
+    BACKBONE_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    backbone: str
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    items: _containers.RepeatedCompositeFieldContainer[Item]
+    def __init__(self, backbone: _Optional[str] = ..., ids: _Optional[_Iterable[int]] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ...) -> None: ...
+
+class ExtractStreamResponse(_message.Message):
+    __slots__ = ("ids", "outcomes", "embeddings", "backbone", "fingerprint", "dim")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    BACKBONE_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    embeddings: bytes
+    backbone: str
+    fingerprint: str
+    dim: int
+    def __init__(self, ids: _Optional[_Iterable[int]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., embeddings: _Optional[bytes] = ..., backbone: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ...) -> None: ...
+
 class Outcome(_message.Message):
     __slots__ = ("row", "error", "cached", "truncated")
     ROW_FIELD_NUMBER: _ClassVar[int]
@@ -95,18 +121,20 @@ class Backbone(_message.Message):
     def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., modality: _Optional[str] = ..., dim: _Optional[int] = ..., pooling: _Optional[str] = ..., precision: _Optional[str] = ..., provider: _Optional[str] = ..., source: _Optional[str] = ..., licence: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_item_bytes", "max_text_bytes", "max_pixels", "max_items", "max_message_bytes")
+    __slots__ = ("max_item_bytes", "max_text_bytes", "max_pixels", "max_items", "max_message_bytes", "max_stream_items")
     MAX_ITEM_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_TEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PIXELS_FIELD_NUMBER: _ClassVar[int]
     MAX_ITEMS_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAM_ITEMS_FIELD_NUMBER: _ClassVar[int]
     max_item_bytes: int
     max_text_bytes: int
     max_pixels: int
     max_items: int
     max_message_bytes: int
-    def __init__(self, max_item_bytes: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_pixels: _Optional[int] = ..., max_items: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
+    max_stream_items: int
+    def __init__(self, max_item_bytes: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_pixels: _Optional[int] = ..., max_items: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_stream_items: _Optional[int] = ...) -> None: ...
 
 class ListBackbonesRequest(_message.Message):
     __slots__ = ()

@@ -39,6 +39,11 @@ class ExtractorServiceStub(object):
                 request_serializer=headwater_dot_v1_dot_extractor__pb2.ExtractRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_extractor__pb2.ExtractResponse.FromString,
                 _registered_method=True)
+        self.ExtractStream = channel.stream_stream(
+                '/headwater.v1.ExtractorService/ExtractStream',
+                request_serializer=headwater_dot_v1_dot_extractor__pb2.ExtractStreamRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_extractor__pb2.ExtractStreamResponse.FromString,
+                _registered_method=True)
         self.ListBackbones = channel.unary_unary(
                 '/headwater.v1.ExtractorService/ListBackbones',
                 request_serializer=headwater_dot_v1_dot_extractor__pb2.ListBackbonesRequest.SerializeToString,
@@ -67,6 +72,21 @@ class ExtractorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExtractStream(self, request_iterator, context):
+        """Embeds a stream of items of any length, and answers each as it is done, in no order. Send the first message, then
+        more at any time; close your side when there are no more: what is outstanding is answered, and the stream ends OK.
+        The server reads on only while fewer than `Limits.max_stream_items` items are unanswered, so a sender is slowed down
+        and no memory grows; a full queue is waited for. The stream ends early, after what it had begun is answered, with
+        NOT_FOUND           no such backbone
+        INVALID_ARGUMENT    no backbone named, and the server serves several; another backbone than in the first message;
+        an id that is unanswered; not one id for each item
+        RESOURCE_EXHAUSTED  a message with too many items or bytes
+        UNAVAILABLE         the server is stopping: send what is unanswered in a new stream
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBackbones(self, request, context):
         """Lists the backbones that this server serves, by name.
         """
@@ -88,6 +108,11 @@ def add_ExtractorServiceServicer_to_server(servicer, server):
                     servicer.Extract,
                     request_deserializer=headwater_dot_v1_dot_extractor__pb2.ExtractRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_extractor__pb2.ExtractResponse.SerializeToString,
+            ),
+            'ExtractStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ExtractStream,
+                    request_deserializer=headwater_dot_v1_dot_extractor__pb2.ExtractStreamRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_extractor__pb2.ExtractStreamResponse.SerializeToString,
             ),
             'ListBackbones': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBackbones,
@@ -127,6 +152,33 @@ class ExtractorService(object):
             '/headwater.v1.ExtractorService/Extract',
             headwater_dot_v1_dot_extractor__pb2.ExtractRequest.SerializeToString,
             headwater_dot_v1_dot_extractor__pb2.ExtractResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtractStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/headwater.v1.ExtractorService/ExtractStream',
+            headwater_dot_v1_dot_extractor__pb2.ExtractStreamRequest.SerializeToString,
+            headwater_dot_v1_dot_extractor__pb2.ExtractStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -31,7 +31,7 @@ def test_outcomes_survive_the_wire_bit_for_bit(spec: Spec) -> None:
     assert (response.times.queue_ms, response.times.cache_ms) == (1, 4)
     assert (response.fingerprint, response.dim, response.backbone) == (spec.fingerprint, 3, spec.name)
     assert response.embeddings == rows.astype("<f4").tobytes()
-    first, failed, last = convert.to_outcomes(response)
+    first, failed, last = convert.to_outcomes(response, response.dim)
     assert first.embedding.tobytes() == rows[0].tobytes()
     assert (first.cached, first.truncated) == (True, False)
     assert type(failed.error) is EmptyItem
@@ -51,13 +51,15 @@ def test_items_survive_the_wire() -> None:
 
 def test_facts_survive_the_wire(spec: Spec) -> None:
     limits = Limits(max_item_bytes=1, max_text_bytes=2, max_pixels=3)
-    message = convert.from_backbone(spec, "cpu", limits, RequestLimits(max_items=4, max_message_bytes=5))
+    message = convert.from_backbone(
+        spec, "cpu", limits, RequestLimits(max_items=4, max_message_bytes=5, max_stream_items=6)
+    )
     info = convert.to_backbone(pb.Backbone.FromString(message.SerializeToString()))
     assert (info.name, info.fingerprint, info.dim, info.modality) == (spec.name, spec.fingerprint, 3, "image")
     assert (info.provider, info.limits, info.request_limits) == (
         "cpu",
         limits,
-        RequestLimits(max_items=4, max_message_bytes=5),
+        RequestLimits(max_items=4, max_message_bytes=5, max_stream_items=6),
     )
 
 

@@ -1,5 +1,6 @@
 import re
 from types import ModuleType
+from typing import NamedTuple
 
 import grpc
 import pytest
@@ -57,14 +58,16 @@ class Call(grpc.RpcError):
         self.code, self.details, self.trailing_metadata = (lambda: code), (lambda: details), (lambda: metadata)
 
 
-class Metadatum:
-    def __init__(self, key: str, value: str) -> None:
-        self.key, self.value = key, value
+class Metadatum(NamedTuple):  # as grpc has it; grpc.aio has bare pairs
+    key: str
+    value: str
 
 
 def test_a_failed_call_is_the_servers_own_error_or_a_service_error() -> None:
     known = Call(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", (Metadatum("headwater-reason", "QueueFull"),))
     assert isinstance(status.call_error(known), QueueFull)
+    assert status.pushback_ms_of(known) is None
+    assert status.pushback_ms_of(Call(known.code(), "full", (("grpc-retry-pushback-ms", "30"),))) == 30
     other = status.call_error(Call(grpc.StatusCode.UNAVAILABLE, "no route", ()))
     assert isinstance(other, ServiceError)
     assert (other.code, str(other)) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE: no route")

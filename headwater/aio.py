@@ -1,0 +1,195 @@
+"""`AsyncClient`: what `Client` does, for asyncio. Loads neither onnxruntime nor Pillow nor scikit-learn."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+
+from extractor.errors import BackboneChanged
+from extractor.items import Item, check_several
+from extractor.outcome import Embedding, Outcome, stack
+from headwater import convert
+from headwater.channel import Access, open_aio_channel
+from headwater.content import Content, content_of
+from headwater.convert import BackboneInfo
+from headwater.core import OPTIONS, ClientCore
+from headwater.exchange import Exchange, Progress, Slice
+from headwater.tasks import AsyncFlow
+from headwater.v1 import extractor_pb2 as pb
+from headwater.v1 import extractor_pb2_grpc
+
+Items = Iterable[Item] | AsyncIterable[Item]
+
+
+class AsyncClient(ClientCore):
+    """Asks a Headwater server for embeddings; use it as an asynchronous context manager, in one event loop.
+
+    Its parameters, methods, errors and repetitions are those of `headwater.Client`; items may be an asynchronous
+    iterable too. Files are read, and arrays and images encoded, in threads.
+
+    Examples
+    --------
+    >>> async with AsyncClient("127.0.0.1:50051", backbone="minilm-l6") as client:  # doctest: +SKIP
+    ...     X = await client.extract(["a text", "another"])
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        backbone: str = "",
+        timeout_s: float = 120.0,
+        key: str | None = None,
+        ca: str | Path | None = None,
+        cert: str | Path | None = None,
+        cert_key: str | Path | None = None,
+    ) -> None:
+        access = Access(key=key, ca=ca, cert=cert, cert_key=cert_key)
+        super().__init__(target, access, backbone=backbone, timeout_s=timeout_s)
+        self._channel: grpc.aio.Channel | None = None  # opened in the event loop that it is used in
+        self._opened_stub: Any = None
+
+    async def extract(self, items: Items, *, backbone: str = "", progress: Progress | None = None) -> Embedding:
+        """Embed items; the first bad one raises. See `Client.extract`."""
+        outcomes = await self.extract_each(items, backbone=backbone, progress=progress)
+        return stack(outcomes, (await self.describe(backbone)).dim)
+
+    async def extract_each(
+        self, items: Items, *, backbone: str = "", progress: Progress | None = None
+    ) -> list[Outcome]:
+        """Embed items; each gets an embedding or its own error, in the order of the items."""
+        return [outcome async for outcome in self.iter_outcomes(items, backbone=backbone, progress=progress)]
+
+    async def iter_outcomes(
+        self, items: Items, *, backbone: str = "", progress: Progress | None = None
+    ) -> AsyncIterator[Outcome]:
+        """Embed items of any number, a few requests at a time, and yield the outcomes in order."""
+        exchange = self._exchange(await self.describe(backbone), items, progress)
+        source = _contents(items, exchange.info)
+        running: dict[asyncio.Task[Any], Slice] = {}
+        try:
+            while not exchange.done:
+                await _feed(exchange, source)
+                for part in exchange.due():
+                    running[asyncio.create_task(self._extract(*exchange.request(part)))] = part
+                for outcome in exchange.ready():
+                    yield outcome
+                await self._settle(exchange, running)
+        except BackboneChanged:
+            self._forget()
+            raise
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def iter_unordered(
+        self, items: Items, *, backbone: str = "", progress: Progress | None = None
+    ) -> AsyncIterator[tuple[int, Outcome]]:
+        """Embed a stream of items of any length, and yield each one's position and outcome as it finishes.
+
+        See `Client.iter_unordered`; items are read in a task of their own.
+        """
+        flow = self._flow(await self.describe(backbone), items, progress)
+        try:
+            async for found in AsyncFlow(flow, self._open_stream, self._failure).outcomes(_contents(items, flow.info)):
+                yield found
+        except BackboneChanged:
+            self._forget()
+            raise
+
+    async def describe(self, backbone: str = "") -> BackboneInfo:
+        """Return the facts of a backbone, asked for once; raises BackboneNotFound when the server has none."""
+        name = backbone or self.backbone
+        if name not in self._known:
+            return self._learn(name, await self._ask("GetBackbone", pb.GetBackboneRequest(name=name)))
+        return self._known[name]
+
+    async def backbones(self) -> list[BackboneInfo]:
+        """Return the facts of every backbone that the server serves."""
+        response = await self._ask("ListBackbones", pb.ListBackbonesRequest())
+        return [convert.to_backbone(message) for message in response.backbones]
+
+    async def close(self) -> None:
+        """Close the connection; calls that run raise ClientClosed."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    @property
+    def _stub(self) -> Any:
+        self._check_open()
+        if self._channel is None:
+            self._channel = open_aio_channel(self.target, self._access, OPTIONS)
+            self._opened_stub = extractor_pb2_grpc.ExtractorServiceStub(self._channel)
+        return self._opened_stub
+
+    async def _ask(self, method: str, request: Any) -> Any:
+        tries = self._first_tries(time.monotonic())
+        while True:
+            try:
+                return await getattr(self._stub, method)(request, timeout=self.timeout_s, metadata=self._metadata)
+            except grpc.RpcError as error:
+                failure = self._failure(error)
+            pause = tries.pause_s(failure, time.monotonic())
+            if pause is None:
+                raise failure.error
+            await asyncio.sleep(pause)
+
+    async def _extract(self, request: pb.ExtractRequest, timeout_s: float) -> Any:
+        return await self._stub.Extract(request, timeout=timeout_s, metadata=self._metadata)
+
+    async def _settle(self, exchange: Exchange, running: "dict[asyncio.Task[Any], Slice]") -> None:
+        """Wait for an answer, or until something is due, whatever comes first."""
+        wait_s = exchange.wait_s()
+        if not running:
+            await asyncio.sleep(wait_s or 0.0)
+            return
+        finished, _ = await asyncio.wait(running, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in finished:
+            part = running.pop(task)
+            try:
+                exchange.answer(part, task.result())
+            except grpc.RpcError as error:
+                exchange.refuse(part, self._failure(error))
+
+    def _open_stream(self, messages: AsyncIterator[pb.ExtractStreamRequest]) -> Any:
+        return self._stub.ExtractStream(messages, metadata=self._metadata)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def _feed(exchange: Exchange, source: AsyncIterator[Content]) -> None:
+    while exchange.wants_items:
+        try:
+            exchange.take(await anext(source))
+        except StopAsyncIteration:
+            exchange.end()
+
+
+async def _contents(items: Items, info: BackboneInfo) -> AsyncIterator[Content]:
+    """Yield what is to be sent for each item; what takes files or encoding is done in a thread."""
+    async for item in _each(items):
+        if isinstance(item, bytes | str):
+            yield content_of(item, info)
+        else:
+            yield await asyncio.to_thread(content_of, item, info)
+
+
+async def _each(items: Items) -> AsyncIterator[Item]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in check_several(items):
+            yield item

@@ -1,0 +1,69 @@
+"""What both clients are: whom they ask, what they know of it, and what a failure means to them. Does no I/O."""
+
+from collections.abc import Sized
+from typing import Any
+
+import grpc
+
+from headwater import convert, retry
+from headwater.channel import Access
+from headwater.convert import BackboneInfo
+from headwater.errors import ClientClosed
+from headwater.exchange import Exchange, Progress
+from headwater.flow import Flow
+from headwater.retry import Failure, Tries
+from headwater.v1 import extractor_pb2 as pb
+
+FIRST_ANSWER_S = 5.0  # for a server to come up that has not said anything yet; a mistyped address is told soon
+
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_retries", 0),  # `retry` does, and knows which items are answered
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class ClientCore:
+    """What `Client` and `AsyncClient` share; see there."""
+
+    def __init__(self, target: str, access: Access, *, backbone: str, timeout_s: float) -> None:
+        self.target = target
+        self.backbone = backbone
+        self.timeout_s = timeout_s
+        self._access = access
+        self._metadata = access.metadata()
+        self._known: dict[str, BackboneInfo] = {}
+        self._closed = False
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosed(f"the client of {self.target} is closed; make another one")
+
+    def _failure(self, error: grpc.RpcError) -> Failure:
+        failure = retry.of_call(error)
+        if self._closed:
+            told = ClientClosed(f"the client of {self.target} was closed while it waited for an answer")
+            return Failure(told, grpc.StatusCode.CANCELLED)
+        return failure
+
+    def _learn(self, name: str, message: pb.Backbone) -> BackboneInfo:
+        return self._known.setdefault(name, convert.to_backbone(message))
+
+    def _forget(self) -> None:
+        """Ask anew what is served: a caller has been told that a backbone changed, and its next call may go on."""
+        self._known.clear()
+
+    def _first_tries(self, now: float) -> Tries:
+        return Tries(now + min(self.timeout_s, FIRST_ANSWER_S))
+
+    def _exchange(self, info: BackboneInfo, items: object, progress: Progress | None) -> Exchange:
+        return Exchange(info, timeout_s=self.timeout_s, progress=progress, total=_total(items))
+
+    def _flow(self, info: BackboneInfo, items: object, progress: Progress | None) -> Flow:
+        return Flow(info, timeout_s=self.timeout_s, progress=progress, total=_total(items))
+
+
+def _total(items: object) -> int | None:
+    return len(items) if isinstance(items, Sized) else None
