@@ -1,148 +1,255 @@
-"""How much of what the processor can do reaches a caller? JPEG photos -> EfficientNet-Lite0, interleaved in one run.
+"""How much of what the processor can do reaches a caller, here and in other servers? JPEGs -> EfficientNet-Lite0.
 
-The limit is decode + session in this process, one thread a core, no queue, no server. Beside it the in-process
-`Extractor`, the service with its cache off at several items a request, and the service answering from its cache.
-Run: python benchmarks/bench_server.py [--rounds 3]
+The limit is decode + session in one process, a thread a core: no queue, no server, no client. Before each turn of a
+server the limit has one; a share is a turn's items/s over the mean of the limit's turns before and after it. Servers
+that wait for their turn are stopped (SIGSTOP), so that none spins beside another; the load comes from a process of its
+own on the same cores. All caches are off, and no request is in flight twice at once.
+Run: python benchmarks/bench_server.py [--quick] [--only limit,service] [--backbone NAME@bf16]
 """
 
 import argparse
-import io
+import base64
 import os
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import load
 import numpy as np
+import processes
+import servers
 from backbone import ensure
-from PIL import Image
-from record import write_result
-from sklearn.datasets import load_sample_images
+from environment import ENVIRONMENTS
+from load import Job, Load
+from photos import photos
+from record import markdown, write_result
+from servers import NotStarted, Server
 
-from extractor import Extractor
 from extractor.backbone import Backbone
+from extractor.plan import cores
 from extractor.prepare import load_prepare
 from extractor.shelf import find_backbone
 from extractor.spec import read_spec
-from headwater import Client
-from headwater.process import ServerProcess, serving
 
-BACKBONE = "efficientnet-lite0"
-N_PHOTOS = 512
-CALLERS = 32
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-Measure = Callable[[list[bytes]], float]  # photos -> CPU seconds of the side that computes
+BASE = "efficientnet-lite0"  # what the limit and the peers run, in fp32
+SAME = 1e-4  # largest difference between embeddings of one backbone
+ALIKE = 0.98  # least cosine to fp32 of another precision's
+LIMIT, SERVICE = "limit", "service"
 
 
-def photos() -> list[bytes]:
-    """Return different JPEGs of 500 × 375 pixels, cut from scikit-learn's two photographs."""
-    rng = np.random.default_rng(0)
-    sources = [Image.fromarray(image) for image in load_sample_images().images]
-    made = []
-    for i in range(N_PHOTOS):
-        source = sources[i % 2]
-        left, top = rng.integers(0, source.width - 400), rng.integers(0, source.height - 300)
-        buffer = io.BytesIO()
-        source.crop((left, top, left + 400, top + 300)).resize((500, 375)).save(buffer, "JPEG", quality=88)
-        made.append(buffer.getvalue())
-    return made
+class Shape(NamedTuple):
+    """How a server is asked: callers at once, and items in each request."""
+
+    callers: int
+    items: int
+
+    def __str__(self) -> str:
+        return f"{self.callers} × {self.items}"
 
 
-def limit(cores: int) -> Measure:
-    """Decode and infer in a thread a core, each photo by itself, with nothing between."""
-    folder = find_backbone(BACKBONE)
-    spec = read_spec(folder)
-    prepare, backbone = load_prepare(spec, folder), Backbone.load(folder, spec, provider="cpu")
-
-    def measure(items: list[bytes]) -> float:
-        begun = time.process_time()
-        with ThreadPoolExecutor(cores) as pool:
-            list(pool.map(lambda item: backbone.forward([prepare(item).array]), items))
-        return time.process_time() - begun
-
-    return measure
+SHAPES = (Shape(32, 1), Shape(8, 32), Shape(1, 1))
 
 
-def in_process(extractor: Extractor) -> Measure:
-    """`Extractor.extract` in this process."""
+@dataclass(frozen=True)
+class Turn:
+    """One turn of one server: what the load client saw, and its share of the neighbouring limits."""
 
-    def measure(items: list[bytes]) -> float:
-        begun = time.process_time()
-        extractor.extract(items)
-        return time.process_time() - begun
-
-    return measure
+    load: Load
+    share: float
 
 
-def service(server: ServerProcess, items_per_request: int) -> Measure:
-    """Several callers at once, each sending one request after the other; CPU seconds are the server's."""
+class Reference:
+    """The limit, and the truth: decode + session in this process.
 
-    def measure(items: list[bytes]) -> float:
-        requests = [items[i : i + items_per_request] for i in range(0, len(items), items_per_request)]
-        begun = cpu_seconds(server.process.pid)
-        with Client(server.target) as client, ThreadPoolExecutor(min(CALLERS, len(requests))) as pool:
-            list(pool.map(client.extract, requests))
-        return cpu_seconds(server.process.pid) - begun
+    Parameters
+    ----------
+    items : list of bytes
+    """
 
-    return measure
+    def __init__(self, items: list[bytes]) -> None:
+        folder = find_backbone(BASE)
+        spec = read_spec(folder)
+        self.items, self.dim = items, spec.dim
+        self._prepare, self._backbone = load_prepare(spec, folder), Backbone.load(folder, spec, provider="cpu")
+
+    def embed(self, item: bytes) -> np.ndarray:
+        """Return one embedding (dim,)."""
+        return self._backbone.forward([self._prepare(item).array])[0]
+
+    def measure(self, seconds: float) -> Load:
+        """Embed for some seconds, in a thread a core."""
+        cpu, begun = time.process_time(), time.perf_counter()
+        with ThreadPoolExecutor(cores()) as pool:
+            works = pool.map(lambda i: self._work(i, begun + seconds), range(cores()))
+            latencies = [latency for work in works for latency in work]
+        elapsed, cpu = time.perf_counter() - begun, time.process_time() - cpu
+        n = len(latencies)
+        p50, p99 = (1000 * np.percentile(latencies, (50, 99))).tolist()
+        memory = processes.memory_mb(os.getpid())
+        return Load(items_per_s=n / elapsed, server_cpu_ms=1000 * cpu / n, p50_ms=p50, p99_ms=p99, memory_mb=memory)
+
+    def _work(self, worker: int, until: float) -> list[float]:
+        latencies = []
+        for item in cycle(self.items[worker :: cores()]):
+            begun = time.perf_counter()
+            if begun >= until:
+                break
+            self.embed(item)
+            latencies.append(time.perf_counter() - begun)
+        return latencies
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+@dataclass
+class Arena:
+    """The servers that run, those that did not start, and ready-made requests for each."""
+
+    reference: Reference
+    folder: Path
+    servers: list[Server] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def measure(self, server: Server, shape: Shape, seconds: float) -> Load:
+        """Give a server its turn, and check what it answered."""
+        requests = self._requests(server, shape)
+        job = Job(
+            endpoint=server.endpoint,
+            requests=str(requests),
+            items=shape.items,
+            callers=shape.callers,
+            min_bytes=4 * self.reference.dim * shape.items,
+            seconds=seconds,
+            pid=server.pid,
+        )
+        processes.release(server.pid)
+        try:
+            found = load.run(job)
+        finally:
+            processes.hold(server.pid)
+        self._check(server, shape, found)
+        return found
+
+    def _requests(self, server: Server, shape: Shape) -> Path:
+        path = self.folder / f"{server.name}-{shape.items}"
+        if not path.exists():
+            items, n = self.reference.items, shape.items
+            load.write_requests(path, [server.wire.pack(items[i : i + n]) for i in range(0, len(items), n)])
+        return path
+
+    def _check(self, server: Server, shape: Shape, found: Load) -> None:
+        assert not found.errors, f"{server.name}: {found.errors}"
+        assert found.samples, f"{server.name} answered nothing"
+        for number, answer in found.samples:
+            X = server.wire.unpack(base64.b64decode(answer), self.reference.dim)
+            items = self.reference.items[number * shape.items : (number + 1) * shape.items]
+            _check_rows(server.name, X, np.stack([self.reference.embed(item) for item in items]))
+
+
+def _check_rows(name: str, X: np.ndarray, expected: np.ndarray) -> None:
+    difference = float(np.abs(X - expected).max())
+    norms = np.linalg.norm(X, axis=1) * np.linalg.norm(expected, axis=1)
+    cosine = float(((X * expected).sum(axis=1) / norms).min())
+    right = cosine > ALIKE if "@" in name else difference < SAME
+    assert right, f"{name} embeds otherwise: difference {difference:.2g}, cosine {cosine:.4f}"
 
 
 @contextmanager
-def contenders(cores: int) -> Iterator[dict[str, Measure]]:
-    """Open everything that is compared."""
-    with (
-        Extractor.load(BACKBONE, workers=cores) as extractor,
-        serving(BACKBONE, "--cache-mib", "0") as uncached,
-        serving(BACKBONE) as cached,
-    ):
-        yield {
-            "limit: decode + session": limit(cores),
-            "in process": in_process(extractor),
-            "service, 1 photo a request": service(uncached, 1),
-            "service, 32 photos a request": service(uncached, 32),
-            "service, 32 a request, from the cache": service(cached, 32),
-        }
+def arena(only: set[str], backbone: str, environments: Path) -> Iterator[Arena]:
+    """Start everything that is compared, one after the other, and hold it."""
+    reference = Reference(photos())
+    with ExitStack() as stack:
+        found = Arena(reference, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        stack.callback(lambda: [processes.release(server.pid) for server in found.servers])
+        if SERVICE in only:
+            _enter(stack, found, servers.service(backbone, name=SERVICE + backbone.removeprefix(BASE)))
+        for name in [name for name in servers.PEERS if name in only]:
+            try:
+                peer = servers.peer(name, BASE, reference.items[0], workers=cores(), environments=environments)
+                _enter(stack, found, peer)
+            except NotStarted as error:
+                found.absent[name] = str(error)
+        yield found
+
+
+def _enter(stack: ExitStack, found: Arena, starting: Any) -> None:
+    server = stack.enter_context(starting)
+    stack.callback(processes.release, server.pid)  # it cannot stop while it is held
+    processes.hold(server.pid)
+    found.servers.append(server)
+
+
+def measure(found: Arena, shape: Shape, rounds: int, seconds: float) -> dict[str, list[Turn]]:
+    """Interleave: the limit before and after each server's turn."""
+    turns: dict[str, list[Turn]] = {}
+    before = found.reference.measure(seconds / 2)
+    for _ in range(rounds):
+        for server in found.servers:
+            measured = found.measure(server, shape, seconds)
+            after = found.reference.measure(seconds / 2)
+            limit = (before.items_per_s + after.items_per_s) / 2
+            turns.setdefault(server.name, []).append(Turn(measured, measured.items_per_s / limit))
+            turns.setdefault(LIMIT, []).append(Turn(after, after.items_per_s / limit))
+            before = after
+    return turns
+
+
+def rows_of(shape: Shape, turns: dict[str, list[Turn]]) -> list[dict[str, Any]]:
+    """Return a row a contender, with medians over the rounds."""
+    names = sorted(turns, key=lambda name: name != LIMIT)
+    rows = [_row(shape, name, turns[name]) for name in names]
+    peers = {row["what"]: row["share"] for row in rows if row["what"] in servers.PEERS}
+    for row in rows:
+        row["of best peer"] = round(row["share"] / max(peers.values()), 2) if peers else ""
+    return rows
+
+
+def _row(shape: Shape, name: str, turns: list[Turn]) -> dict[str, Any]:
+    def median(what: str) -> float:
+        return statistics.median(getattr(turn.load, what) for turn in turns)
+
+    return {
+        "callers × items": str(shape),
+        "what": name,
+        "items/s": round(median("items_per_s"), 1),
+        "share": 1.0 if name == LIMIT else round(statistics.median(turn.share for turn in turns), 3),
+        "CPU ms": round(median("server_cpu_ms"), 2),
+        "client CPU ms": round(median("client_cpu_ms"), 2),
+        "p50 ms": round(median("p50_ms"), 1),
+        "p99 ms": round(median("p99_ms"), 1),
+        "p99/p50": round(statistics.median(turn.load.p99_ms / turn.load.p50_ms for turn in turns), 2),
+        "MB": round(median("memory_mb")),
+    }
 
 
 def main() -> None:
-    """Measure in rounds, every contender once a round, and write medians."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure every shape in rounds, and write medians."""
+    everything = [LIMIT, SERVICE, *servers.PEERS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
-    ensure(BACKBONE)
-    items, cores = photos(), os.cpu_count() or 1
-    seconds: dict[str, list[float]] = {}
-    cpu: dict[str, list[float]] = {}
-    with contenders(cores) as measures:
-        for measure in measures.values():
-            measure(items)  # warm up, and fill the cache of the one that has one
-        for _ in range(rounds):
-            for name, measure in measures.items():
-                begun = time.perf_counter()
-                cpu.setdefault(name, []).append(measure(items))
-                seconds.setdefault(name, []).append(time.perf_counter() - begun)
-    top = statistics.median(seconds["limit: decode + session"])
-    rows = [
-        {
-            "what": name,
-            "items_per_s": round(len(items) / statistics.median(seconds[name]), 1),
-            "share_of_limit": round(top / statistics.median(seconds[name]), 3),
-            "cpu_ms_per_item": round(1000 * statistics.median(cpu[name]) / len(items), 3),
-        }
-        for name in measures
-    ]
-    write_result(
-        Path(__file__), rows, note=f"{len(items)} JPEGs of 500x375, {CALLERS} callers, {rounds} rounds, medians"
-    )
+    parser.add_argument("--seconds", type=float, default=8.0, help="of a server's turn")
+    parser.add_argument("--quick", action="store_true", help="one round of 3 s, without the last shape")
+    parser.add_argument("--only", default=",".join(everything), help=f"some of {', '.join(everything)}")
+    parser.add_argument("--backbone", default=BASE, help="what the service runs: another precision, say")
+    parser.add_argument("--envs", type=Path, default=ENVIRONMENTS, help="where the peers' environments are kept")
+    given = parser.parse_args()
+    rounds, seconds, shapes = (1, 3.0, SHAPES[:2]) if given.quick else (given.rounds, given.seconds, SHAPES)
+    ensure(BASE)
+    rows: list[dict[str, Any]] = []
+    with arena(set(given.only.split(",")), given.backbone, given.envs) as found:
+        for shape in shapes:
+            rows += rows_of(shape, measure(found, shape, rounds, seconds))
+        for name, why in found.absent.items():
+            print(f"{name} is not in the table: {why}")
+    note = f"{len(found.reference.items)} JPEGs of 500x375, {rounds} rounds of {seconds:g} s, medians"
+    missing = "".join(f"; {name} did not start: {why}" for name, why in found.absent.items())
+    write_result(Path(__file__), rows, note=note + missing)
+    print(markdown(rows))
 
 
 if __name__ == "__main__":
