@@ -8,29 +8,23 @@ Run: python benchmarks/bench_server.py [--quick] [--only limit,service] [--backb
 """
 
 import argparse
-import base64
-import os
 import statistics
-import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import load
 import numpy as np
-import processes
 import servers
+from arena import Arena, Shape, arena
 from backbone import ensure
 from environment import ENVIRONMENTS
-from load import Job, Load
+from load import Load
 from photos import photos
 from record import markdown, write_result
-from servers import NotStarted, Server
 
 from extractor.backbone import Backbone
 from extractor.plan import cores
@@ -39,19 +33,7 @@ from extractor.shelf import find_backbone
 from extractor.spec import read_spec
 
 BASE = "efficientnet-lite0"  # what the limit and the peers run, in fp32
-SAME = 1e-4  # largest difference between embeddings of one backbone
-ALIKE = 0.98  # least cosine to fp32 of another precision's
 LIMIT, SERVICE = "limit", "service"
-
-
-class Shape(NamedTuple):
-    """How a server is asked: callers at once, and items in each request."""
-
-    callers: int
-    items: int
-
-    def __str__(self) -> str:
-        return f"{self.callers} × {self.items}"
 
 
 SHAPES = (Shape(32, 1), Shape(8, 32), Shape(1, 1))
@@ -65,8 +47,8 @@ class Turn:
     share: float
 
 
-class Reference:
-    """The limit, and the truth: decode + session in this process.
+class Limit:
+    """Decode + session in this process: the most that the machine can do, and what is right.
 
     Parameters
     ----------
@@ -76,8 +58,8 @@ class Reference:
     def __init__(self, items: list[bytes]) -> None:
         folder = find_backbone(BASE)
         spec = read_spec(folder)
-        self.items, self.dim = items, spec.dim
-        self._prepare, self._backbone = load_prepare(spec, folder), Backbone.load(folder, spec, provider="cpu")
+        self.items = items
+        self._prepare, self._backbone = load_prepare(spec, folder), Backbone.load(folder, spec)
 
     def embed(self, item: bytes) -> np.ndarray:
         """Return one embedding (dim,)."""
@@ -92,8 +74,7 @@ class Reference:
         elapsed, cpu = time.perf_counter() - begun, time.process_time() - cpu
         n = len(latencies)
         p50, p99 = (1000 * np.percentile(latencies, (50, 99))).tolist()
-        memory = processes.memory_mb(os.getpid())
-        return Load(items_per_s=n / elapsed, server_cpu_ms=1000 * cpu / n, p50_ms=p50, p99_ms=p99, memory_mb=memory)
+        return Load(items_per_s=n / elapsed, server_cpu_ms=1000 * cpu / n, p50_ms=p50, p99_ms=p99)
 
     def _work(self, worker: int, until: float) -> list[float]:
         latencies = []
@@ -106,95 +87,27 @@ class Reference:
         return latencies
 
 
-@dataclass
-class Arena:
-    """The servers that run, those that did not start, and ready-made requests for each."""
-
-    reference: Reference
-    folder: Path
-    servers: list[Server] = field(default_factory=list)
-    absent: dict[str, str] = field(default_factory=dict)
-
-    def measure(self, server: Server, shape: Shape, seconds: float) -> Load:
-        """Give a server its turn, and check what it answered."""
-        requests = self._requests(server, shape)
-        job = Job(
-            endpoint=server.endpoint,
-            requests=str(requests),
-            items=shape.items,
-            callers=shape.callers,
-            min_bytes=4 * self.reference.dim * shape.items,
-            seconds=seconds,
-            pid=server.pid,
-        )
-        processes.release(server.pid)
-        try:
-            found = load.run(job)
-        finally:
-            processes.hold(server.pid)
-        self._check(server, shape, found)
-        return found
-
-    def _requests(self, server: Server, shape: Shape) -> Path:
-        path = self.folder / f"{server.name}-{shape.items}"
-        if not path.exists():
-            items, n = self.reference.items, shape.items
-            load.write_requests(path, [server.wire.pack(items[i : i + n]) for i in range(0, len(items), n)])
-        return path
-
-    def _check(self, server: Server, shape: Shape, found: Load) -> None:
-        assert not found.errors, f"{server.name}: {found.errors}"
-        assert found.samples, f"{server.name} answered nothing"
-        for number, answer in found.samples:
-            X = server.wire.unpack(base64.b64decode(answer), self.reference.dim)
-            items = self.reference.items[number * shape.items : (number + 1) * shape.items]
-            _check_rows(server.name, X, np.stack([self.reference.embed(item) for item in items]))
+def start(found: Arena, stack: ExitStack, only: set[str], backbone: str, environments: Path) -> None:
+    """Start everything that is compared, one after the other."""
+    if SERVICE in only:
+        name = SERVICE + backbone.removeprefix(BASE)
+        found.enter(stack, name, servers.service(backbone, name=name))
+    for name in [name for name in servers.PEERS if name in only]:
+        peer = servers.peer(name, BASE, found.items[0], workers=cores(), environments=environments)
+        found.enter(stack, name, peer)
 
 
-def _check_rows(name: str, X: np.ndarray, expected: np.ndarray) -> None:
-    difference = float(np.abs(X - expected).max())
-    norms = np.linalg.norm(X, axis=1) * np.linalg.norm(expected, axis=1)
-    cosine = float(((X * expected).sum(axis=1) / norms).min())
-    right = cosine > ALIKE if "@" in name else difference < SAME
-    assert right, f"{name} embeds otherwise: difference {difference:.2g}, cosine {cosine:.4f}"
-
-
-@contextmanager
-def arena(only: set[str], backbone: str, environments: Path) -> Iterator[Arena]:
-    """Start everything that is compared, one after the other, and hold it."""
-    reference = Reference(photos())
-    with ExitStack() as stack:
-        found = Arena(reference, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        stack.callback(lambda: [processes.release(server.pid) for server in found.servers])
-        if SERVICE in only:
-            _enter(stack, found, servers.service(backbone, name=SERVICE + backbone.removeprefix(BASE)))
-        for name in [name for name in servers.PEERS if name in only]:
-            try:
-                peer = servers.peer(name, BASE, reference.items[0], workers=cores(), environments=environments)
-                _enter(stack, found, peer)
-            except NotStarted as error:
-                found.absent[name] = str(error)
-        yield found
-
-
-def _enter(stack: ExitStack, found: Arena, starting: Any) -> None:
-    server = stack.enter_context(starting)
-    stack.callback(processes.release, server.pid)  # it cannot stop while it is held
-    processes.hold(server.pid)
-    found.servers.append(server)
-
-
-def measure(found: Arena, shape: Shape, rounds: int, seconds: float) -> dict[str, list[Turn]]:
+def measure(found: Arena, limit: Limit, shape: Shape, rounds: int, seconds: float) -> dict[str, list[Turn]]:
     """Interleave: the limit before and after each server's turn."""
     turns: dict[str, list[Turn]] = {}
-    before = found.reference.measure(seconds / 2)
+    before = limit.measure(seconds / 2)
     for _ in range(rounds):
         for server in found.servers:
             measured = found.measure(server, shape, seconds)
-            after = found.reference.measure(seconds / 2)
-            limit = (before.items_per_s + after.items_per_s) / 2
-            turns.setdefault(server.name, []).append(Turn(measured, measured.items_per_s / limit))
-            turns.setdefault(LIMIT, []).append(Turn(after, after.items_per_s / limit))
+            after = limit.measure(seconds / 2)
+            most = (before.items_per_s + after.items_per_s) / 2
+            turns.setdefault(server.name, []).append(Turn(measured, measured.items_per_s / most))
+            turns.setdefault(LIMIT, []).append(Turn(after, after.items_per_s / most))
             before = after
     return turns
 
@@ -241,12 +154,12 @@ def main() -> None:
     rounds, seconds, shapes = (1, 3.0, SHAPES[:2]) if given.quick else (given.rounds, given.seconds, SHAPES)
     ensure(BASE)
     rows: list[dict[str, Any]] = []
-    with arena(set(given.only.split(",")), given.backbone, given.envs) as found:
+    limit = Limit(photos())
+    with arena(limit.items, limit.embed) as (found, stack):
+        start(found, stack, set(given.only.split(",")), given.backbone, given.envs)
         for shape in shapes:
-            rows += rows_of(shape, measure(found, shape, rounds, seconds))
-        for name, why in found.absent.items():
-            print(f"{name} is not in the table: {why}")
-    note = f"{len(found.reference.items)} JPEGs of 500x375, {rounds} rounds of {seconds:g} s, medians"
+            rows += rows_of(shape, measure(found, limit, shape, rounds, seconds))
+    note = f"{len(limit.items)} JPEGs of 500x375, {rounds} rounds of {seconds:g} s, medians"
     missing = "".join(f"; {name} did not start: {why}" for name, why in found.absent.items())
     write_result(Path(__file__), rows, note=note + missing)
     print(markdown(rows))

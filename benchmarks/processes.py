@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -41,17 +43,27 @@ def release(root: int) -> None:
     _signal(root, signal.SIGCONT)
 
 
-def end(root: int) -> None:
-    """Kill a process and its descendants."""
-    _signal(root, signal.SIGKILL)
+def end(process: "subprocess.Popen[bytes]", patience_s: float = 15.0) -> None:
+    """Ask a process to end, so that it takes leave of its children; kill what is left of them."""
+    pids = tree(process.pid)
+    process.terminate()
+    try:
+        process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pid in pids:
+        _send(pid, signal.SIGKILL)
 
 
 def _signal(root: int, number: signal.Signals) -> None:
     for pid in tree(root):
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:  # it has just ended
-            continue
+        _send(pid, number)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(pid, number)
 
 
 def _fields(stat: Path) -> list[str] | None:

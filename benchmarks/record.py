@@ -23,7 +23,7 @@ def write_result(script: Path, rows: list[dict[str, Any]], *, note: str) -> None
         table.add_column(column)
     for row in rows:
         table.add_row(*map(str, row.values()))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
     result = {
         "command": f"python benchmarks/{script.name} {' '.join(sys.argv[1:])}".strip(),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),

@@ -3,9 +3,10 @@
 import os
 import socket
 import subprocess
+import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,19 +60,16 @@ class Peer:
     """Another server: its script in `peers/`, how it is spoken to, and what its environment needs."""
 
     wire: Wire
-    environment: Callable[[Path], Mapping[str, str]] = field(default=lambda python: {})
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def _own_library_folder(python: Path) -> Mapping[str, str]:
-    """Let Triton's binary find libpython: it stands beside the interpreter that the environment was made from."""
-    folder = python.resolve().parent.parent / "lib"
-    return {"LD_LIBRARY_PATH": f"{folder}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
-
+# Triton's binary must find the libpython of the interpreter that its environment was made from.
+OWN_LIBRARY = {"LD_LIBRARY_PATH": f"{sysconfig.get_config_var('LIBDIR')}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
 
 PEERS: dict[str, Peer] = {
     "mlserver": Peer(wire=wires.oip(PEER_MODEL)),
     "litserve": Peer(wire=wires.octets("/predict")),
-    "pytriton": Peer(wire=wires.oip(PEER_MODEL), environment=_own_library_folder),
+    "pytriton": Peer(wire=wires.oip(PEER_MODEL), environment=OWN_LIBRARY),
 }
 
 
@@ -108,26 +106,25 @@ def peer(
         python = python_of(name, environments)
     except NotInstalled as error:
         raise NotStarted(str(error)) from None
-    port, known = _free_port(), PEERS[name]
+    port, known = free_port(), PEERS[name]
     given = {"folder": find_backbone(backbone), "port": port, "workers": workers}
     command = [python, PEERS_FOLDER / f"{name}_server.py"]
     command += [part for key, value in given.items() for part in (f"--{key}", str(value))]
     with tempfile.TemporaryDirectory() as cwd, tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=cwd, env={**os.environ, "PYTHONPATH": "", **known.environment(python)}
+            command, stdout=log, stderr=log, cwd=cwd, env={**os.environ, "PYTHONPATH": "", **known.environment}
         )
         server = Server(name=name, pid=process.pid, target=f"127.0.0.1:{port}", wire=known.wire)
         try:
             _wait(server, process, known.wire.pack([probe]))
         except NotStarted as error:
             log.seek(0)
-            processes.end(process.pid)
-            raise NotStarted(f"{error}: {log.read().strip()[-400:]}") from None
+            processes.end(process)
+            raise NotStarted(f"{error}: {last_lines(log.read())}") from None
         try:
             yield server
         finally:
-            processes.end(process.pid)
-            process.wait()
+            processes.end(process)
 
 
 def _wait(server: Server, process: "subprocess.Popen[bytes]", request: bytes) -> None:
@@ -146,7 +143,7 @@ def _wait(server: Server, process: "subprocess.Popen[bytes]", request: bytes) ->
     raise NotStarted(f"{server.name} did not answer within {START_S:g} s: {said[:200]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port whose two successors are free too: some peers insist on several."""
     while True:
         with socket.socket() as first:
@@ -159,3 +156,8 @@ def _free_port() -> int:
 def _is_free(port: int) -> bool:
     with socket.socket() as found:
         return found.connect_ex(("127.0.0.1", port)) != 0
+
+
+def last_lines(text: str) -> str:
+    """Return the end of what a process printed, in one line."""
+    return " ".join(text.strip()[-400:].split())

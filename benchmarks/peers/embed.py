@@ -8,11 +8,10 @@ import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 from PIL import Image
+from session import open_session
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -31,7 +30,7 @@ class Embedder:
         self.dim: int = spec["dim"]
         self._facts = spec["preprocess"]
         (self._input,) = spec["input"]
-        self._session = session(folder)
+        self._session = open_session(folder)
 
     def row(self, jpeg: bytes) -> np.ndarray:
         """Embed one image by itself: on a CPU a batch is slower an image. Returns (dim,) float32."""
@@ -49,13 +48,3 @@ class Embedder:
         size = self._facts["size"]
         box = (left, top, left + side, top + side)
         return np.asarray(image.resize((size, size), FILTERS[self._facts["interpolation"]], box=box))
-
-
-def session(folder: Path, threads: int = 1) -> Any:
-    """Open a session on `model.onnx` with the options that Headwater sets."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
