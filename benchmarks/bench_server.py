@@ -132,11 +132,11 @@ def _row(shape: Shape, name: str, turns: list[Turn]) -> dict[str, Any]:
         "items/s": round(median("items_per_s"), 1),
         "share": 1.0 if name == LIMIT else round(statistics.median(turn.share for turn in turns), 3),
         "CPU ms": round(median("server_cpu_ms"), 2),
-        "client CPU ms": round(median("client_cpu_ms"), 2),
+        "client CPU ms": round(median("client_cpu_ms"), 2) or "",
         "p50 ms": round(median("p50_ms"), 1),
         "p99 ms": round(median("p99_ms"), 1),
         "p99/p50": round(statistics.median(turn.load.p99_ms / turn.load.p50_ms for turn in turns), 2),
-        "MB": round(median("memory_mb")),
+        "MB": round(median("memory_mb")) or "",
     }
 
 
@@ -151,8 +151,11 @@ def main() -> None:
     parser.add_argument("--backbone", default=BASE, help="what the service runs: another precision, say")
     parser.add_argument("--envs", type=Path, default=ENVIRONMENTS, help="where the peers' environments are kept")
     given = parser.parse_args()
+    if set(given.only.split(",")) <= {LIMIT}:
+        parser.error("--only names no server; the limit alone is no comparison")
     rounds, seconds, shapes = (1, 3.0, SHAPES[:2]) if given.quick else (given.rounds, given.seconds, SHAPES)
     ensure(BASE)
+    ensure(given.backbone)
     rows: list[dict[str, Any]] = []
     limit = Limit(photos())
     with arena(limit.items, limit.embed) as (found, stack):
