@@ -1,148 +1,171 @@
-"""How much of what the processor can do reaches a caller? JPEG photos -> EfficientNet-Lite0, interleaved in one run.
+"""How much of what the processor can do reaches a caller, here and in other servers? JPEGs -> EfficientNet-Lite0.
 
-The limit is decode + session in this process, one thread a core, no queue, no server. Beside it the in-process
-`Extractor`, the service with its cache off at several items a request, and the service answering from its cache.
-Run: python benchmarks/bench_server.py [--rounds 3]
+The limit is decode + session in one process, a thread a core: no queue, no server, no client. Before each turn of a
+server the limit has one; a share is a turn's items/s over the mean of the limit's turns before and after it. Servers
+that wait for their turn are stopped (SIGSTOP), so that none spins beside another; the load comes from a process of its
+own on the same cores. All caches are off, and no request is in flight twice at once.
+Run: python benchmarks/bench_server.py [--quick] [--only limit,service] [--backbone NAME@bf16]
 """
 
 import argparse
-import io
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import servers
+from arena import Arena, Shape, arena
 from backbone import ensure
-from PIL import Image
-from record import write_result
-from sklearn.datasets import load_sample_images
+from environment import ENVIRONMENTS
+from load import Load
+from photos import photos
+from record import markdown, write_result
 
-from extractor import Extractor
 from extractor.backbone import Backbone
+from extractor.plan import Plan, cores
 from extractor.prepare import load_prepare
 from extractor.shelf import find_backbone
 from extractor.spec import read_spec
-from headwater import Client
-from headwater.process import ServerProcess, serving
 
-BACKBONE = "efficientnet-lite0"
-N_PHOTOS = 512
-CALLERS = 32
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-Measure = Callable[[list[bytes]], float]  # photos -> CPU seconds of the side that computes
+BASE = "efficientnet-lite0"  # what the limit and the peers run, in fp32
+LIMIT, SERVICE = "limit", "service"
 
 
-def photos() -> list[bytes]:
-    """Return different JPEGs of 500 × 375 pixels, cut from scikit-learn's two photographs."""
-    rng = np.random.default_rng(0)
-    sources = [Image.fromarray(image) for image in load_sample_images().images]
-    made = []
-    for i in range(N_PHOTOS):
-        source = sources[i % 2]
-        left, top = rng.integers(0, source.width - 400), rng.integers(0, source.height - 300)
-        buffer = io.BytesIO()
-        source.crop((left, top, left + 400, top + 300)).resize((500, 375)).save(buffer, "JPEG", quality=88)
-        made.append(buffer.getvalue())
-    return made
+SHAPES = (Shape(32, 1), Shape(8, 32), Shape(1, 1))
 
 
-def limit(cores: int) -> Measure:
-    """Decode and infer in a thread a core, each photo by itself, with nothing between."""
-    folder = find_backbone(BACKBONE)
-    spec = read_spec(folder)
-    prepare, backbone = load_prepare(spec, folder), Backbone.load(folder, spec)
+@dataclass(frozen=True)
+class Turn:
+    """One turn of one server: what the load client saw, and its share of the neighbouring limits."""
 
-    def measure(items: list[bytes]) -> float:
-        begun = time.process_time()
-        with ThreadPoolExecutor(cores) as pool:
-            list(pool.map(lambda item: backbone.forward([prepare(item).array]), items))
-        return time.process_time() - begun
-
-    return measure
+    load: Load
+    share: float
 
 
-def in_process(extractor: Extractor) -> Measure:
-    """`Extractor.extract` in this process."""
+class Limit:
+    """Decode + session in this process: the most that the machine can do, and what is right.
 
-    def measure(items: list[bytes]) -> float:
-        begun = time.process_time()
-        extractor.extract(items)
-        return time.process_time() - begun
+    Parameters
+    ----------
+    items : list of bytes
+    """
 
-    return measure
+    def __init__(self, items: list[bytes]) -> None:
+        folder = find_backbone(BASE)
+        spec = read_spec(folder)
+        self.items = items
+        self._prepare, self._backbone = load_prepare(spec, folder), Backbone.load(folder, spec, Plan())
+
+    def embed(self, item: bytes) -> np.ndarray:
+        """Return one embedding (dim,)."""
+        return self._backbone.forward([self._prepare(item).array])[0]
+
+    def measure(self, seconds: float) -> Load:
+        """Embed for some seconds, in a thread a core."""
+        cpu, begun = time.process_time(), time.perf_counter()
+        with ThreadPoolExecutor(cores()) as pool:
+            works = pool.map(lambda i: self._work(i, begun + seconds), range(cores()))
+            latencies = [latency for work in works for latency in work]
+        elapsed, cpu = time.perf_counter() - begun, time.process_time() - cpu
+        n = len(latencies)
+        p50, p99 = (1000 * np.percentile(latencies, (50, 99))).tolist()
+        return Load(items_per_s=n / elapsed, server_cpu_ms=1000 * cpu / n, p50_ms=p50, p99_ms=p99)
+
+    def _work(self, worker: int, until: float) -> list[float]:
+        latencies = []
+        for item in cycle(self.items[worker :: cores()]):
+            begun = time.perf_counter()
+            if begun >= until:
+                break
+            self.embed(item)
+            latencies.append(time.perf_counter() - begun)
+        return latencies
 
 
-def service(server: ServerProcess, items_per_request: int) -> Measure:
-    """Several callers at once, each sending one request after the other; CPU seconds are the server's."""
-
-    def measure(items: list[bytes]) -> float:
-        requests = [items[i : i + items_per_request] for i in range(0, len(items), items_per_request)]
-        begun = cpu_seconds(server.process.pid)
-        with Client(server.target) as client, ThreadPoolExecutor(min(CALLERS, len(requests))) as pool:
-            list(pool.map(client.extract, requests))
-        return cpu_seconds(server.process.pid) - begun
-
-    return measure
+def start(found: Arena, stack: ExitStack, only: set[str], backbone: str, environments: Path) -> None:
+    """Start everything that is compared, one after the other."""
+    if SERVICE in only:
+        name = SERVICE + backbone.removeprefix(BASE)
+        found.enter(stack, name, servers.service(backbone, name=name))
+    for name in [name for name in servers.PEERS if name in only]:
+        peer = servers.peer(name, BASE, found.items[0], workers=cores(), environments=environments)
+        found.enter(stack, name, peer)
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+def measure(found: Arena, limit: Limit, shape: Shape, rounds: int, seconds: float) -> dict[str, list[Turn]]:
+    """Interleave: the limit before and after each server's turn."""
+    turns: dict[str, list[Turn]] = {}
+    before = limit.measure(seconds / 2)
+    for _ in range(rounds):
+        for server in found.servers:
+            measured = found.measure(server, shape, seconds)
+            after = limit.measure(seconds / 2)
+            most = (before.items_per_s + after.items_per_s) / 2
+            turns.setdefault(server.name, []).append(Turn(measured, measured.items_per_s / most))
+            turns.setdefault(LIMIT, []).append(Turn(after, after.items_per_s / most))
+            before = after
+    return turns
 
 
-@contextmanager
-def contenders(cores: int) -> Iterator[dict[str, Measure]]:
-    """Open everything that is compared."""
-    with (
-        Extractor.load(BACKBONE, workers=cores) as extractor,
-        serving(BACKBONE, "--cache-mib", "0") as uncached,
-        serving(BACKBONE) as cached,
-    ):
-        yield {
-            "limit: decode + session": limit(cores),
-            "in process": in_process(extractor),
-            "service, 1 photo a request": service(uncached, 1),
-            "service, 32 photos a request": service(uncached, 32),
-            "service, 32 a request, from the cache": service(cached, 32),
-        }
+def rows_of(shape: Shape, turns: dict[str, list[Turn]]) -> list[dict[str, Any]]:
+    """Return a row a contender, with medians over the rounds."""
+    names = sorted(turns, key=lambda name: name != LIMIT)
+    rows = [_row(shape, name, turns[name]) for name in names]
+    peers = {row["what"]: row["share"] for row in rows if row["what"] in servers.PEERS}
+    for row in rows:
+        row["of best peer"] = round(row["share"] / max(peers.values()), 2) if peers else ""
+    return rows
+
+
+def _row(shape: Shape, name: str, turns: list[Turn]) -> dict[str, Any]:
+    def median(what: str) -> float:
+        return statistics.median(getattr(turn.load, what) for turn in turns)
+
+    return {
+        "callers × items": str(shape),
+        "what": name,
+        "items/s": round(median("items_per_s"), 1),
+        "share": 1.0 if name == LIMIT else round(statistics.median(turn.share for turn in turns), 3),
+        "CPU ms": round(median("server_cpu_ms"), 2),
+        "client CPU ms": round(median("client_cpu_ms"), 2) or "",
+        "p50 ms": round(median("p50_ms"), 1),
+        "p99 ms": round(median("p99_ms"), 1),
+        "p99/p50": round(statistics.median(turn.load.p99_ms / turn.load.p50_ms for turn in turns), 2),
+        "MB": round(median("memory_mb")) or "",
+    }
 
 
 def main() -> None:
-    """Measure in rounds, every contender once a round, and write medians."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure every shape in rounds, and write medians."""
+    everything = [LIMIT, SERVICE, *servers.PEERS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
-    ensure(BACKBONE)
-    items, cores = photos(), os.cpu_count() or 1
-    seconds: dict[str, list[float]] = {}
-    cpu: dict[str, list[float]] = {}
-    with contenders(cores) as measures:
-        for measure in measures.values():
-            measure(items)  # warm up, and fill the cache of the one that has one
-        for _ in range(rounds):
-            for name, measure in measures.items():
-                begun = time.perf_counter()
-                cpu.setdefault(name, []).append(measure(items))
-                seconds.setdefault(name, []).append(time.perf_counter() - begun)
-    top = statistics.median(seconds["limit: decode + session"])
-    rows = [
-        {
-            "what": name,
-            "items_per_s": round(len(items) / statistics.median(seconds[name]), 1),
-            "share_of_limit": round(top / statistics.median(seconds[name]), 3),
-            "cpu_ms_per_item": round(1000 * statistics.median(cpu[name]) / len(items), 3),
-        }
-        for name in measures
-    ]
-    write_result(
-        Path(__file__), rows, note=f"{len(items)} JPEGs of 500x375, {CALLERS} callers, {rounds} rounds, medians"
-    )
+    parser.add_argument("--seconds", type=float, default=8.0, help="of a server's turn")
+    parser.add_argument("--quick", action="store_true", help="one round of 3 s, without the last shape")
+    parser.add_argument("--only", default=",".join(everything), help=f"some of {', '.join(everything)}")
+    parser.add_argument("--backbone", default=BASE, help="what the service runs: another precision, say")
+    parser.add_argument("--envs", type=Path, default=ENVIRONMENTS, help="where the peers' environments are kept")
+    given = parser.parse_args()
+    if set(given.only.split(",")) <= {LIMIT}:
+        parser.error("--only names no server; the limit alone is no comparison")
+    rounds, seconds, shapes = (1, 3.0, SHAPES[:2]) if given.quick else (given.rounds, given.seconds, SHAPES)
+    ensure(BASE)
+    ensure(given.backbone)
+    rows: list[dict[str, Any]] = []
+    limit = Limit(photos())
+    with arena(limit.items, limit.embed) as (found, stack):
+        start(found, stack, set(given.only.split(",")), given.backbone, given.envs)
+        for shape in shapes:
+            rows += rows_of(shape, measure(found, limit, shape, rounds, seconds))
+    note = f"{len(limit.items)} JPEGs of 500x375, {rounds} rounds of {seconds:g} s, medians"
+    missing = "".join(f"; {name} did not start: {why}" for name, why in found.absent.items())
+    write_result(Path(__file__), rows, note=note + missing)
+    print(markdown(rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Rows of a benchmark -> a table on the terminal and a JSON file in `results/`, with what a reader must know."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -22,18 +23,25 @@ def write_result(script: Path, rows: list[dict[str, Any]], *, note: str) -> None
         table.add_column(column)
     for row in rows:
         table.add_row(*map(str, row.values()))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
     result = {
         "command": f"python benchmarks/{script.name} {' '.join(sys.argv[1:])}".strip(),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {"processor": _processor(), "cores": len(_cores()), "python": platform.python_version()},
         "versions": {name: version(name) for name in PACKAGES},
+        "load_of_machine": os.getloadavg()[0],
         "note": note,
         "rows": rows,
     }
     target = script.parent / "results" / f"{script.stem}.json"
     target.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Return rows as a table for `README.md`."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _git(*arguments: str) -> str:
@@ -47,6 +55,4 @@ def _processor() -> str:
 
 
 def _cores() -> set[int]:
-    import os
-
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
