@@ -22,5 +22,12 @@ class Cache(Protocol):
 
 
 def item_key(fingerprint: str, item: bytes) -> bytes:
-    """Return the key of an item under a backbone: BLAKE3, 256 bits, over the fingerprint and the whole content."""
-    return blake3(b"%s\0" % fingerprint.encode()).update(item).digest()
+    """Return the key of an item under a backbone: BLAKE3, 256 bits, of the whole content, keyed by the fingerprint.
+
+    Parameters
+    ----------
+    fingerprint : str
+        32 hexadecimal digits; as bytes, just the length of a BLAKE3 key.
+    item : bytes
+    """
+    return blake3(item, key=fingerprint.encode()).digest()
