@@ -196,12 +196,20 @@ def _ring(settings: ServerSettings) -> KeyRing | None:
 
 def _door(settings: ServerSettings, ring: KeyRing | None) -> Door:
     open_roles = EVERY_ROLE if is_loopback(settings.host) else EVERY_ROLE - {Role.ADMIN}
-    return Door(ring, max_calls=settings.max_concurrent_calls, open_roles=open_roles)
+    return Door(
+        ring,
+        max_calls=settings.max_concurrent_calls,
+        open_roles=open_roles,
+        certificates=_asks_for_certificates(settings),
+    )
 
 
 def _gates(settings: ServerSettings, ring: KeyRing | None, calls: Calls) -> list[Gate]:
-    certified = settings.tls is not None and settings.tls.client_ca is not None
-    return [] if ring is None or certified else [Gate(ring, calls)]
+    return [] if ring is None or _asks_for_certificates(settings) else [Gate(ring, calls)]
+
+
+def _asks_for_certificates(settings: ServerSettings) -> bool:
+    return settings.tls is not None and settings.tls.client_ca is not None
 
 
 def _watched(load: Callable[[str], Extractor], sight: Sight, name: str) -> Extractor:

@@ -128,6 +128,8 @@ class Door:
         Calls at once, of all callers.
     open_roles : frozenset of Role
         What a caller may do where there are no keys.
+    certificates : bool
+        Whether clients show certificates.
     clock : callable
         Monotonic, in seconds.
     """
@@ -138,11 +140,13 @@ class Door:
         *,
         max_calls: int = 1024,
         open_roles: frozenset[Role] = EVERY_ROLE,
+        certificates: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ring = ring
         self._max_calls = max_calls
         self._open_roles = open_roles
+        self._certificates = certificates
         self._clock = clock
         self._running: Counter[str] = Counter()
         self._buckets: defaultdict[str, Bucket] = defaultdict(Bucket)
@@ -172,7 +176,7 @@ class Door:
             self._running -= Counter({visitor.id: 1})  # drops those that have none left
 
     def _visitor(self, context: Context) -> Visitor:
-        name = _certified_name(context)
+        name = _certified_name(context) if self._certificates else None
         if self._ring is None:
             caller = Caller(name or context.peer())  # a connection, where nobody has a name
             return Visitor(caller.name, caller, self._open_roles)
