@@ -4,7 +4,7 @@ The limit is decode + session in one process, a thread a core: no queue, no serv
 server the limit has one; a share is a turn's items/s over the mean of the limit's turns before and after it. Servers
 that wait for their turn are stopped (SIGSTOP), so that none spins beside another; the load comes from a process of its
 own on the same cores. All caches are off, and no request is in flight twice at once.
-Run: python benchmarks/bench_server.py [--quick] [--only limit,service] [--backbone NAME@bf16]
+Run: python benchmarks/bench_server.py [--quick] [--only limit,service] [--backbones NAME NAME@bf16]
 """
 
 import argparse
@@ -87,9 +87,9 @@ class Limit:
         return latencies
 
 
-def start(found: Arena, stack: ExitStack, only: set[str], backbone: str, environments: Path) -> None:
+def start(found: Arena, stack: ExitStack, only: set[str], backbones: list[str], environments: Path) -> None:
     """Start everything that is compared, one after the other."""
-    if SERVICE in only:
+    for backbone in backbones if SERVICE in only else ():
         name = SERVICE + backbone.removeprefix(BASE)
         found.enter(stack, name, servers.service(backbone, name=name))
     for name in [name for name in servers.PEERS if name in only]:
@@ -148,18 +148,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of a server's turn")
     parser.add_argument("--quick", action="store_true", help="one round of 3 s, without the last shape")
     parser.add_argument("--only", default=",".join(everything), help=f"some of {', '.join(everything)}")
-    parser.add_argument("--backbone", default=BASE, help="what the service runs: another precision, say")
+    parser.add_argument(
+        "--backbones", nargs="+", default=[BASE, f"{BASE}@bf16"], help="what a service each runs (default: %(default)s)"
+    )
     parser.add_argument("--envs", type=Path, default=ENVIRONMENTS, help="where the peers' environments are kept")
     given = parser.parse_args()
     if set(given.only.split(",")) <= {LIMIT}:
         parser.error("--only names no server; the limit alone is no comparison")
     rounds, seconds, shapes = (1, 3.0, SHAPES[:2]) if given.quick else (given.rounds, given.seconds, SHAPES)
     ensure(BASE)
-    ensure(given.backbone)
+    for backbone in given.backbones:
+        ensure(backbone)
     rows: list[dict[str, Any]] = []
     limit = Limit(photos())
     with arena(limit.items, limit.embed) as (found, stack):
-        start(found, stack, set(given.only.split(",")), given.backbone, given.envs)
+        start(found, stack, set(given.only.split(",")), given.backbones, given.envs)
         for shape in shapes:
             rows += rows_of(shape, measure(found, limit, shape, rounds, seconds))
     note = f"{len(limit.items)} JPEGs of 500x375, {rounds} rounds of {seconds:g} s, medians"
