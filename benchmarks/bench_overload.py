@@ -111,7 +111,7 @@ def _note(answers: Answers, error: grpc.aio.AioRpcError, seconds: float) -> None
 @contextmanager
 def sleeping() -> Iterator[str]:
     """Run the sleeping server and yield its `host:port`."""
-    options = {"--cache-mib": 0, "--workers": WORKERS, "--max-queue-size": QUEUE, "--port": 0}
+    options = {"--cache": "off", "--workers": WORKERS, "--max-queue-size": QUEUE, "--port": 0}
     arguments = [str(part) for option in options.items() for part in option]
     command = [sys.executable, SLEEPING, str(DELAY_MS), "serve", ensure(BACKBONE), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

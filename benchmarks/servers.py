@@ -76,7 +76,7 @@ PEERS: dict[str, Peer] = {
 @contextmanager
 def service(backbone: str, *options: str, name: str = "service") -> Iterator[Server]:
     """Run Headwater with its cache off."""
-    with serving(backbone, "--cache-mib", "0", *options) as server:
+    with serving(backbone, "--cache", "off", *options) as server:
         wire = wires.headwater(backbone)
         yield Server(name=name, pid=server.process.pid, target=server.target, wire=wire)
 

@@ -15,6 +15,7 @@ ExtractorError
 │   ├── BackboneChanged    its fingerprint is not the one that came before
 │   ├── ProviderUnavailable
 │   └── RuntimeMissing     a package that is needed is not installed
+├── CacheInvalid           a setting that names no cache, or a store that cannot be read
 ├── ExportError            a network could not be turned into a backbone folder
 ├── TuneError              no plan meets what was asked for
 │   └── PlanNotStored      the backbone's folder cannot be written
@@ -88,6 +89,10 @@ class ProviderUnavailable(BackboneError):
 
 class RuntimeMissing(BackboneError):
     """A package that this step needs is not installed."""
+
+
+class CacheInvalid(ExtractorError):
+    """A setting names no cache, its bound is out of range, or the store there has a newer format."""
 
 
 class ExportError(ExtractorError):

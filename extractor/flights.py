@@ -11,10 +11,11 @@ from extractor.outcome import Embedded
 
 @dataclass(eq=False)
 class Flight:
-    """One item on its way, and how many requests wait for it."""
+    """One item on its way, how many requests wait for it, and whether one of them wants it stored."""
 
     key: bytes
     job: Job
+    store: bool = True
     waiters: int = field(default=1)
 
     @property
@@ -29,8 +30,8 @@ class Flights:
     Parameters
     ----------
     landed : callable
-        Called once with (key, embedded) for each flight that succeeds, while newcomers still find the flight: what
-        `landed` stores is there before the flight is gone.
+        Called once with (key, embedded) for each flight that succeeds and is to be stored, while newcomers still find
+        the flight: what `landed` stores is there before the flight is gone.
     """
 
     def __init__(self, landed: Callable[[bytes, Embedded], None]) -> None:
@@ -38,15 +39,16 @@ class Flights:
         self._aloft: dict[bytes, Flight] = {}
         self._lock = RLock()  # cancelling a future calls `_land` in the same thread
 
-    def board(self, key: bytes, job: Job) -> tuple[Flight, bool]:
+    def board(self, key: bytes, job: Job, *, store: bool = True) -> tuple[Flight, bool]:
         """Join the flight of a key, or open one; the second value tells whether it is new, and so to be submitted."""
         with self._lock:
             flight = self._aloft.get(key)
             if flight is not None:
                 flight.waiters += 1
                 flight.job.deadline = max(flight.job.deadline, job.deadline)
+                flight.store = flight.store or store
                 return flight, False
-            flight = self._aloft[key] = Flight(key, job)
+            flight = self._aloft[key] = Flight(key, job, store)
         flight.future.add_done_callback(lambda _: self._land(flight))
         return flight, True
 
@@ -59,7 +61,7 @@ class Flights:
     def _land(self, flight: Flight) -> None:
         future = flight.future
         try:
-            if not future.cancelled() and future.exception() is None:
+            if flight.store and not future.cancelled() and future.exception() is None:
                 self._landed(flight.key, future.result())
         finally:
             with self._lock:

@@ -11,6 +11,11 @@ def home() -> Path:
     return Path(os.environ.get("HEADWATER_HOME") or platformdirs.user_data_dir("headwater", appauthor=False))
 
 
+def cache_folder() -> Path:
+    """Return the folder where embeddings are kept unless one says otherwise: in the platform's cache folder."""
+    return Path(platformdirs.user_cache_dir("headwater", appauthor=False)) / "embeddings"
+
+
 def backbones_folder() -> Path:
     """Return the folder whose subfolders are the installed backbones."""
     return home() / "backbones"

@@ -18,6 +18,8 @@ from extractor.backbone import Backbone
 from extractor.batcher import Batcher, Bounds, QueueFacts
 from extractor.batches import Budget
 from extractor.cache import Cache, item_key
+from extractor.cache.control import PLAIN, CacheControl
+from extractor.cache.opened import open_cache
 from extractor.caller import ANYONE, Caller
 from extractor.errors import ItemError, QueueFull, RequestTooLarge
 from extractor.flights import Flights
@@ -51,6 +53,8 @@ class Extractor:
     proof : Proof
         What the session has to meet.
     cache : Cache, optional
+    owns_cache : bool
+        The cache is closed with the extractor.
     limits : Limits
 
     Examples
@@ -60,7 +64,14 @@ class Extractor:
     """
 
     def __init__(
-        self, backbone: Backbone, batcher: Batcher, proof: Proof, *, cache: Cache | None, limits: Limits
+        self,
+        backbone: Backbone,
+        batcher: Batcher,
+        proof: Proof,
+        *,
+        cache: Cache | None,
+        owns_cache: bool = False,
+        limits: Limits,
     ) -> None:
         self.backbone = backbone
         self.proof = proof
@@ -69,13 +80,14 @@ class Extractor:
         self.fingerprint = backbone.spec.fingerprint
         self._batcher = batcher
         self._flights = Flights(self._store)
+        self._owns_cache = owns_cache
 
     @classmethod
     def load(
         cls,
         name_or_folder: str | Path,
         *,
-        cache: Cache | None = None,
+        cache: Cache | str | None = None,
         limits: Limits | None = None,
         plan: Plan | None = None,
         **changes: Any,
@@ -86,8 +98,10 @@ class Extractor:
         ----------
         name_or_folder : str or Path
             A name under `HEADWATER_HOME/backbones`, or the path of a backbone folder.
-        cache : Cache, optional
-            Where embeddings are looked up and kept; several extractors may share it.
+        cache : Cache or str, optional
+            Where embeddings are looked up and kept: an open cache, which several extractors may share and whose owner
+            closes it; or `off`, `memory`, a folder, `redis://…`; by default as `HEADWATER_CACHE` says, else the user's
+            cache folder.
         limits : Limits, optional
         plan : Plan, optional
             How to run it; by default as `headwater tune` chose on this machine, else as fits the modality, the
@@ -97,7 +111,7 @@ class Extractor:
 
         Raises
         ------
-        BackboneNotFound, BackboneInvalid, ProviderUnavailable, RuntimeMissing
+        BackboneNotFound, BackboneInvalid, ProviderUnavailable, RuntimeMissing, CacheInvalid
         """
         folder = find_backbone(name_or_folder)
         spec = read_spec(folder)
@@ -118,8 +132,10 @@ class Extractor:
             max_queue_delay_ms=plan.max_queue_delay_ms,
             bounds=Bounds(limits.max_queue_size, limits.max_queue_bytes, limits.max_forward_s),
         )
+        is_named = cache is None or isinstance(cache, str)
+        opened = open_cache(cache) if cache is None or isinstance(cache, str) else cache
         batcher.start(spec.name)
-        return cls(backbone, batcher, proof, cache=cache, limits=limits)
+        return cls(backbone, batcher, proof, cache=opened, owns_cache=is_named, limits=limits)
 
     @property
     def spec(self) -> Spec:
@@ -130,6 +146,11 @@ class Extractor:
     def dim(self) -> int:
         """Length of an embedding."""
         return self.spec.dim
+
+    @property
+    def submit_waits(self) -> bool:
+        """Whether `submit` may wait, for a disk or a network, and is not for an event loop."""
+        return self.cache is not None and self.cache.waits
 
     def extract(self, items: Iterable[Item]) -> Embedding:
         """Embed items; the first bad one raises.
@@ -172,7 +193,14 @@ class Extractor:
             for request in running:
                 self.cancel(request)
 
-    def submit(self, items: Sequence[Item], *, caller: Caller = ANYONE, deadline: float | None = None) -> Request:
+    def submit(
+        self,
+        items: Sequence[Item],
+        *,
+        caller: Caller = ANYONE,
+        deadline: float | None = None,
+        control: CacheControl = PLAIN,
+    ) -> Request:
         """Begin to embed items and return at once; an item that stands several times is computed once.
 
         Parameters
@@ -182,6 +210,8 @@ class Extractor:
             Who asks: callers share the backbone by their weights.
         deadline : float, optional
             When the caller stops waiting, on the clock of `time.monotonic`; what has not begun then is never computed.
+        control : CacheControl, optional
+            Whether the cache is looked into, and whether it keeps what is computed.
 
         Raises
         ------
@@ -207,11 +237,11 @@ class Extractor:
             places.setdefault(key, []).append(position)
             contents[key] = content
         begun = time.monotonic()
-        missing = self._answer_from_cache(request, places)
+        missing = list(places) if control.no_cache else self._answer_from_cache(request, places)
         request.times.cache_ms = 1000 * (time.monotonic() - begun)
         until = math.inf if deadline is None else deadline
         jobs = {key: Job(contents[key], caller, self._guess_cost(contents[key]), until) for key in missing}
-        self._take_off(request, places, jobs)
+        self._take_off(request, places, jobs, control)
         request.settle()
         return request
 
@@ -248,6 +278,8 @@ class Extractor:
             For what is in hand; by default as long as it takes.
         """
         self._batcher.close(timeout_s)
+        if self._owns_cache and self.cache is not None:
+            self.cache.close()
 
     def __enter__(self) -> Self:
         return self
@@ -283,15 +315,20 @@ class Extractor:
                 request.outcomes[position] = Outcome(hit.embedding, cached=True, truncated=hit.truncated)
         return missing
 
-    def _take_off(self, request: Request, places: dict[bytes, list[int]], missing: dict[bytes, Job]) -> None:
+    def _take_off(
+        self, request: Request, places: dict[bytes, list[int]], missing: dict[bytes, Job], control: CacheControl
+    ) -> None:
         """Put what is missing on its way, or join those who did already."""
-        boarded = [self._flights.board(key, job) for key, job in missing.items()]
+        store = not control.no_store
+        boarded = [self._flights.board(key, job, store=store) for key, job in missing.items()]
         request.expect([flight for flight, _ in boarded])
         new = [flight for flight, is_new in boarded if is_new]
         try:
             # Another flight of a key may have landed between the look-up and the boarding: look once more.
-            for flight, hit in zip(new, self._look_up([flight.key for flight in new]), strict=True):
+            again = [] if control.no_cache else new
+            for flight, hit in zip(again, self._look_up([flight.key for flight in again]), strict=True):
                 if hit is not None:
+                    flight.store = False  # it is
                     flight.future.set_result(hit)
             self._batcher.submit([flight.job for flight in new if not flight.future.done()])
         except BaseException as error:

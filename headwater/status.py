@@ -43,6 +43,7 @@ _CODES: dict[type[CallError], grpc.StatusCode] = {
     errors.ProviderUnavailable: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RuntimeMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BackboneError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.CacheInvalid: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ExportError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TuneError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.PlanNotStored: grpc.StatusCode.FAILED_PRECONDITION,

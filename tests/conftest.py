@@ -10,6 +10,8 @@ from tests.tiny import write_tiny_image, write_tiny_text
 
 # No test reaches for a model hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# No test writes to the user's cache, nor finds there what another run has left.
+os.environ["HEADWATER_CACHE"] = "off"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -213,7 +213,7 @@ def _heats(
 def _measure(row: Row, items: Sequence[bytes], goal: Goal, *, seconds: float) -> None:
     """Add a round to a row, through the whole path: decode, preprocess, batch, forward."""
     try:
-        with Extractor.load(row.folder, plan=row.candidate.plan) as extractor:
+        with Extractor.load(row.folder, plan=row.candidate.plan, cache="off") as extractor:
             row.rounds.append(measure_speed(extractor, items, callers=goal.callers, seconds=seconds))
     except (BackboneError, InferenceFailed) as error:
         row.refused = str(error)

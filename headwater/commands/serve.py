@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,9 +70,26 @@ def serve(
         int | None,
         typer.Option(min=1, help="Items in one forward; by default as tuned here.", envvar="HEADWATER_MAX_BATCH_SIZE"),
     ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="Where embeddings are kept: `off`, `memory`, a folder, `redis://HOST:PORT/0`. "
+            "By default the user's cache folder.",
+            envvar="HEADWATER_CACHE",
+        ),
+    ] = None,
     cache_mib: Annotated[
-        int, typer.Option(min=0, help="Memory for embeddings already computed; 0: none.", envvar="HEADWATER_CACHE_MIB")
-    ] = 256,
+        int | None,
+        typer.Option(
+            min=1, help="Its bound in memory (by default 256) or on disk (8192).", envvar="HEADWATER_CACHE_MIB"
+        ),
+    ] = None,
+    cache_min_free_mib: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Store nothing while the disk has less room than that.", envvar="HEADWATER_CACHE_MIN_FREE_MIB"
+        ),
+    ] = 1024,
     max_item_mib: Annotated[int, typer.Option(min=1, help="Largest item.", envvar="HEADWATER_MAX_ITEM_MIB")] = 16,
     max_text_kib: Annotated[int, typer.Option(min=1, help="Longest text.", envvar="HEADWATER_MAX_TEXT_KIB")] = 1024,
     max_megapixels: Annotated[
@@ -191,7 +209,7 @@ def serve(
 
     Example: `headwater serve efficientnet-lite0 minilm-l6 --port 50051`
     """
-    from extractor.cache.memory import MemoryCache
+    from extractor.cache.opened import open_cache
     from extractor.limits import Limits
     from extractor.pipeline import Extractor
     from headwater import server
@@ -208,7 +226,6 @@ def serve(
     )
     if max_item_mib > max_message_mib:
         raise ServerNotStarted(f"an item of {max_item_mib} MiB does not fit a message of {max_message_mib} MiB")
-    cache = MemoryCache(max_bytes=cache_mib * MIB) if cache_mib else None
     settings = server.ServerSettings(
         host=host,
         port=port,
@@ -224,9 +241,10 @@ def serve(
     )
     if note := server.check(settings):
         log.warning("%s", note)
+    store = open_cache(cache, max_mib=cache_mib, min_free_mib=cache_min_free_mib)
     load = partial(
         Extractor.load,
-        cache=cache,
+        cache=store or "off",
         limits=limits,
         runtime=runtime,
         provider=provider,
@@ -248,7 +266,7 @@ def serve(
         out.file.flush()
 
     shown = SightSettings(metrics_host=metrics_host, metrics_port=metrics_port, otlp_endpoint=otlp_endpoint)
-    with Sight.opened(shown) as sight:
+    with closing(store) if store else nullcontext(), Sight.opened(shown) as sight:
         server.run(extractors, settings, ready=ready, load=load, sight=sight)
     log.info("stopped")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import grpc
 
+from extractor.cache.control import PLAIN, CacheControl
 from extractor.caller import Caller
 from extractor.errors import Closed
 from headwater import status
@@ -21,6 +22,7 @@ from headwater.service.sight import Sight
 
 MOMENT_S = 0.1
 REQUEST_ID_KEY = "x-request-id"  # metadata, either way
+CACHE_CONTROL_KEY = "cache-control"  # metadata
 _REQUEST_ID = re.compile(r"[!-~]{1,64}")  # visible ASCII
 
 
@@ -59,6 +61,12 @@ class Call:
     metadata: Mapping[str, str | bytes] = field(default_factory=dict, repr=False)
     begun_s: float = field(default_factory=time.monotonic)
     n_items: int = 0
+
+    @property
+    def cache_control(self) -> CacheControl:
+        """What the call's metadata says of the cache."""
+        sent = self.metadata.get(CACHE_CONTROL_KEY)
+        return CacheControl.parse(sent) if isinstance(sent, str) else PLAIN
 
     def charge(self, n_items: int) -> None:
         """Count a request's items before they are worked on; raises what `Pass.charge` does."""

@@ -175,7 +175,12 @@ class Stream:
         """Submit one item, and return its outcome if that is there at once; otherwise it is told later."""
         assert self._extractor is not None  # noqa: S101  # for mypy: a message was accepted
         try:
-            request = self._extractor.submit([content], caller=self._call.caller, deadline=self._call.deadline)
+            request = self._extractor.submit(
+                [content],
+                caller=self._call.caller,
+                deadline=self._call.deadline,
+                control=self._call.cache_control,
+            )
         except (QueueFull, Closed):
             raise
         except ExtractorError as error:
