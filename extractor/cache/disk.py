@@ -1,4 +1,4 @@
-"""The disk tier: an LMDB environment in one folder, shared by the processes of a machine, least recently used out first.
+"""The disk tier: an LMDB environment in a folder, which processes share, least recently used out first.
 
 LMDB (Chu, "MDB: A Memory-Mapped Database and Backend for OpenLDAP", 2011) lets many processes read while one writes,
 survives a kill at any moment, and reads without a copy or a lock. Four tables: `rows` has the entries, by key; `ages`
@@ -32,7 +32,7 @@ FORMAT = b"1"
 MIN_BYTES = 8 << 20
 MAP_BYTES = 1 << 40  # of address space, no more; the same in every process, so that none outgrows another's map
 MAX_READERS = 1024  # threads that read at once, of all processes
-FULL = 0.85  # of the bound; the rest is for pages that wait for their last reader, and for gaps
+FULL = 0.75  # of the bound; the rest is for pages that wait for their last reader, and for gaps
 GENERATIONS = 32  # to a turnover of the whole store
 TRANSACTIONS = 32  # to a turnover at least, so that what one frees is small beside the bound
 MAX_TRANSACTION_BYTES = 8 << 20
@@ -152,7 +152,7 @@ class DiskStore:
                 stored=self._counts["stored"],
                 dropped=dict(self._dropped),
                 spoilt=self._counts["spoilt"],
-                degraded=f"less than {self.min_free_bytes:,} bytes are free in {self.folder}" if self._lacks_room else None,
+                degraded=self._degraded(),
             )
 
     def close(self) -> None:
@@ -178,7 +178,7 @@ class DiskStore:
                     yield key, entry
 
     def purge(self, fingerprint: str | None = None) -> int:
-        """Drop every entry, or those of one backbone; return how many. The file keeps its size; its pages are reused."""
+        """Drop every entry, or those of one backbone; return how many. The file keeps its size, for what comes."""
         n = 0
         for page in self._pages(fingerprint):
             with self._environment.begin(write=True) as transaction:
@@ -196,6 +196,11 @@ class DiskStore:
                 for key in spoilt:
                     self._delete(transaction, key)
         return Checked(n_rows, n_spoilt)
+
+    def _degraded(self) -> str | None:
+        if not self._lacks_room:
+            return None
+        return f"nothing is stored: less than {self.min_free_bytes:,} bytes are free in {self.folder}"
 
     @property
     def _max_transaction_bytes(self) -> int:
@@ -227,7 +232,7 @@ class DiskStore:
         return _NUMBER.pack(generation)
 
     def _make_young(self, transaction: "lmdb.Transaction", key: bytes, generation: bytes) -> None:
-        old = transaction.get(key, db=self._ages)
+        old = _get(transaction, key, self._ages)
         if old == generation:
             return
         if old is not None:
@@ -246,19 +251,19 @@ class DiskStore:
                 for _ in range(1 + int((used - bound) / mean)):
                     if not oldest.first():
                         break
-                    self._delete(transaction, oldest.key()[_NUMBER.size :])
+                    self._delete(transaction, bytes(oldest.key())[_NUMBER.size :])
                     n_evicted += 1
                 used = self._used_bytes(transaction)
         with self._lock:
             self._counts["evicted"] += n_evicted
 
     def _drop_if_spoilt(self, transaction: "lmdb.Transaction", key: bytes) -> None:
-        raw = transaction.get(key, db=self._rows)
+        raw = _get(transaction, key, self._rows)
         if raw is not None and row.decode(key, raw) is None:
             self._delete(transaction, key)
 
     def _delete(self, transaction: "lmdb.Transaction", key: bytes) -> bool:
-        generation = transaction.get(key, db=self._ages)
+        generation = _get(transaction, key, self._ages)
         if generation is not None:
             transaction.delete(generation + key, db=self._order)
             transaction.delete(key, db=self._ages)
@@ -266,7 +271,7 @@ class DiskStore:
 
     def _used_bytes(self, transaction: "lmdb.Transaction") -> int:
         """Count the bytes of the pages that hold something."""
-        return sum(_table_bytes(transaction.stat(table)) for table in (self._rows, self._ages, self._order))
+        return sum(_table_bytes(transaction, table) for table in (self._rows, self._ages, self._order))
 
     def _has_room(self) -> bool:
         self._lacks_room = shutil.disk_usage(self.folder).free < self.min_free_bytes
@@ -277,7 +282,7 @@ class DiskStore:
         prefix = b"" if fingerprint is None else bytes.fromhex(fingerprint)
         after = prefix
         while True:
-            page = []
+            page: list[tuple[bytes, bytes]] = []
             with self._environment.begin() as transaction, transaction.cursor(self._rows) as cursor:
                 if cursor.set_range(after):
                     for key, raw in cursor:
@@ -326,7 +331,13 @@ def _environment(folder: Path) -> "lmdb.Environment":
     )
 
 
-def _table_bytes(stat: dict[str, Any]) -> int:
+def _get(transaction: "lmdb.Transaction", key: bytes, table: Any) -> bytes | None:
+    found = transaction.get(key, db=table)
+    return None if found is None else bytes(found)  # bytes already; for mypy
+
+
+def _table_bytes(transaction: "lmdb.Transaction", table: Any) -> int:
+    stat = transaction.stat(table)
     return int(stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]))
 
 

@@ -27,7 +27,9 @@ FRONT_MIB = 64  # of memory in front of a shared tier
 MIN_FREE_MIB = 1024
 
 
-def open_cache(where: str | None = None, *, max_mib: int | None = None, min_free_mib: int = MIN_FREE_MIB) -> Cache | None:
+def open_cache(
+    where: str | None = None, *, max_mib: int | None = None, min_free_mib: int = MIN_FREE_MIB
+) -> Cache | None:
     """Open the cache that a setting names.
 
     Parameters
@@ -36,7 +38,8 @@ def open_cache(where: str | None = None, *, max_mib: int | None = None, min_free
         `off`, `memory`, a folder, or `redis://host:port/0`; by default as `HEADWATER_CACHE` says, else the user's
         cache folder.
     max_mib : int, optional
-        Bound of a memory or disk tier; by default 256 and 8,192. A shared one has its own, `maxmemory`.
+        Bound of a memory or disk tier; by default as `HEADWATER_CACHE_MIB` says, else 256 and 8,192. A shared tier has
+        one of its own, `maxmemory`.
     min_free_mib : int
         A disk tier writes nothing while the disk has less room than that.
 
@@ -53,6 +56,7 @@ def open_cache(where: str | None = None, *, max_mib: int | None = None, min_free
     where = where or os.environ.get("HEADWATER_CACHE") or str(cache_folder())
     if where == OFF:
         return None
+    max_mib = _number("HEADWATER_CACHE_MIB") if max_mib is None else max_mib
     if max_mib is not None and max_mib < 1:
         raise CacheInvalid(f"cache of {max_mib} MiB: it needs at least 1; to have none, say --cache off")
     if where == MEMORY:
@@ -129,6 +133,13 @@ def _give_back(name: str) -> None:
     else:
         del _open[name]
         cache.close()
+
+
+def _number(variable: str) -> int | None:
+    given = os.environ.get(variable, "").strip()
+    if given and not given.isdecimal():
+        raise CacheInvalid(f"{variable} is {given!r}; it is a number of MiB")
+    return int(given) if given else None
 
 
 def _disk(folder: Path, max_mib: int, min_free_mib: int) -> Cache:
