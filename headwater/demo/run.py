@@ -79,7 +79,7 @@ def run(folder: Path, *, console: Console, export: Callable[[str], object]) -> N
             export(name)
     sets = {BACKBONES[0]: ("handwritten digits", digits()), BACKBONES[1]: ("support messages", messages())}
     console.print("starting [bold]headwater serve[/] in a process of its own …")
-    with serving(*BACKBONES) as server, Client(server.target) as client:
+    with serving(*BACKBONES, "--cache", "memory") as server, Client(server.target) as client:
         console.print(f"it listens at {server.target}")
         first = {name: _extract(client, name, what, data.items, console) for name, (what, data) in sets.items()}
         again = {

@@ -22,7 +22,9 @@ def test_the_key_covers_the_fingerprint_and_the_whole_content() -> None:
         item_key("a" * 32, b""),
     }
     assert len(keys) == 6
-    assert {len(key) for key in keys} == {32}
+    assert {len(key) for key in keys} == {48}
+    assert {key[:16] for key in keys} == {bytes.fromhex("a" * 32), bytes.fromhex("b" * 32)}
+    assert len({key[16:] for key in keys}) == 6  # by themselves too
     assert item_key("a" * 32, b"x") == item_key("a" * 32, b"x")
 
 

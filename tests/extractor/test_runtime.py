@@ -127,7 +127,7 @@ from extractor import Extractor
 Extractor.load({str(dense)!r}, runtime="openvino").close()
 print("openvino" in sys.modules, "openvino_telemetry" in sys.modules, events)
 """
-    env = {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    env = {"HOME": str(tmp_path), "HEADWATER_CACHE": "off", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False", "[]"]
     assert list(tmp_path.iterdir()) == []

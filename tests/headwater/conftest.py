@@ -8,9 +8,9 @@ from headwater.process import ServerProcess, serving
 
 
 @pytest.fixture(scope="module")
-def server(tiny_image: Path, tiny_text: Path) -> Iterator[ServerProcess]:
-    """A server of the two tiny backbones."""
-    with serving(str(tiny_image), str(tiny_text)) as one:
+def server(tiny_image: Path, tiny_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of the two tiny backbones, with its cache on disk."""
+    with serving(str(tiny_image), str(tiny_text), "--cache", str(tmp_path_factory.mktemp("cache"))) as one:
         yield one
 
 

@@ -20,7 +20,7 @@ def resident_mb(server: ServerProcess) -> float:
 @pytest.mark.stress
 def test_ten_thousand_requests_leave_memory_where_it_was(tiny_image: Path) -> None:
     rng = np.random.default_rng(0)
-    with serving(str(tiny_image), "--cache-mib", "0") as server, Client(server.target) as client:
+    with serving(str(tiny_image), "--cache", "off") as server, Client(server.target) as client:
         for i in range(N_REQUESTS):
             client.extract([rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(2)])
             if i == N_REQUESTS // 10:
