@@ -36,7 +36,7 @@ FULL = 0.75  # of the bound; the rest is for pages that wait for their last read
 GENERATIONS = 32  # to a turnover of the whole store
 TRANSACTIONS = 32  # to a turnover at least, so that what one frees is small beside the bound
 MAX_TRANSACTION_BYTES = 8 << 20
-MAX_TOUCHED = 65_536  # keys that wait to be made young; more are forgotten
+MAX_TOUCHED = 65_536  # keys that wait to be made young, or dropped; more are forgotten
 PAGE_OF_KEYS = 512  # rows read in one transaction when all are gone through, so that pages are never held for long
 _NUMBER = struct.Struct(">Q")
 _SIZES = struct.Struct(">QQ")
@@ -113,7 +113,8 @@ class DiskStore:
         with self._lock:
             if len(self._touched) < MAX_TOUCHED:
                 self._touched.update(hits)
-            self._spoilt.update(spoilt)
+            if len(self._spoilt) < MAX_TOUCHED:
+                self._spoilt.update(spoilt)
             self._counts["spoilt"] += len(spoilt)
         return found
 
@@ -328,6 +329,7 @@ def _environment(folder: Path) -> "lmdb.Environment":
         readahead=False,  # look-ups are random
         metasync=False,  # after a power cut the last commit may be gone; the store is whole
         meminit=False,
+        mode=0o600,  # embeddings tell much of what they were made from
     )
 
 
