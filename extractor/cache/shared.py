@@ -32,6 +32,7 @@ except ImportError:
     ) from None
 
 PREFIX = "headwater:1"
+KEY_BYTES = 48
 TIMEOUT_S = 0.05  # of silence, in a look-up: more than a cache is worth
 BULK_TIMEOUT_S = 1.0  # for the writer and the operator, whom no caller waits for
 PAGE_OF_KEYS = 512  # that the operator's commands ask for at once, so that others are answered in between
@@ -246,7 +247,7 @@ def _key(name: bytes | str) -> bytes | None:
         key = bytes.fromhex(text.removeprefix(PREFIX).replace(":", ""))
     except ValueError:
         return None
-    return key if _name(key) == text else None
+    return key if len(key) == KEY_BYTES else None
 
 
 def _client(url: str, timeout_s: float) -> redis.Redis:

@@ -154,7 +154,7 @@ def test_the_operator_looks_after_one_backbone_among_two(server: RedisServer, st
     mine, others = entries(1500), entries(30, OTHER, dim=8)  # several pages
     store.put_many(mine + others)
     server.client.set("another:program", b"1")
-    server.client.set(f"headwater:1:{ONE}:no-key", b"1")
+    server.client.mset({f"headwater:1:{ONE}:no-key": b"1", f"headwater:1:{ONE}:ab": b"1"})
     server.client.lpush(f"headwater:1:{ONE}:{'0' * 64}", b"no string")
     held = {holding.fingerprint: (holding.n_entries, holding.n_bytes) for holding in store.holdings()}
     assert held == {ONE: (1500, 1500 * (16 + 4 * 320)), OTHER: (30, 30 * (16 + 4 * 8))}
@@ -242,6 +242,28 @@ def test_a_paused_server_costs_those_who_wait_one_time_out_and_others_nothing(
     server.resume()
     assert heals(store)
     assert_same_bits(store.get_many(keys_of(some)), some)
+
+
+def test_after_a_failure_no_old_connection_is_used(server: RedisServer, store: SharedStore) -> None:
+    together = threading.Barrier(8)
+
+    def look_up(_: int) -> None:
+        together.wait(WAIT_S)
+        store.get_many([item_key(ONE, b"x")] * 64)
+
+    def connections() -> set[str]:
+        return {one["id"] for one in server.client.client_list()}
+
+    own = connections()
+    with ThreadPoolExecutor(8) as callers:
+        list(callers.map(look_up, range(8)))
+    old = connections()
+    assert len(old) > 2
+    server.pause()
+    store.get_many([item_key(ONE, b"x")])  # one connection is given up, the others idle
+    server.resume()
+    assert heals(store)
+    assert connections() & old <= own
 
 
 def test_a_full_server_stores_nothing_and_still_answers(server: RedisServer, store: SharedStore) -> None:
