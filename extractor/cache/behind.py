@@ -83,7 +83,7 @@ class WriteBehind:
         facts = self.store.facts()
         with self._changed:
             dropped = dict(Counter(facts.dropped) + self._dropped)
-            trouble = next(iter(self._trouble.values()), None)
+            trouble = self._trouble.get("look-ups") or self._trouble.get("writes")
             return [
                 replace(
                     facts,
@@ -140,17 +140,21 @@ class WriteBehind:
 
     def _store(self, bulk: list[Entry]) -> None:
         try:
-            self.store.put_many(bulk)
+            n_stored = self.store.put_many(bulk)
         except Exception as error:
             with self._changed:
                 self._dropped["error"] += len(bulk)
             self._failed("writes", error)
-        else:
-            self._trouble.pop("writes", None)
+            return
+        self._trouble.pop("writes", None)
+        if n_stored < len(bulk):  # the store has counted them
+            self._warn(self.store.facts().degraded or f"{len(bulk) - n_stored} embeddings were not stored")
 
     def _failed(self, what: str, error: Exception) -> None:
-        reason = f"{what} fail: {error}"
-        self._trouble[what] = reason
+        self._trouble[what] = f"{what} fail: {error}"
+        self._warn(self._trouble[what])
+
+    def _warn(self, reason: str) -> None:
         if time.monotonic() - self._warned_at > QUIET_S:
             self._warned_at = time.monotonic()
             log.warning("the cache is degraded: %s", reason)

@@ -64,7 +64,8 @@ def open_cache(
     if where.startswith(SHARED):
         return _leased(where, lambda: _shared(where, max_mib or FRONT_MIB))
     if "://" in where:
-        raise CacheInvalid(f"cache {where!r}: it may be off, memory, a folder, or {', '.join(SHARED)}…")
+        scheme = where.partition("://")[0]  # and no more of it: a password may follow
+        raise CacheInvalid(f"cache {scheme}://…: it may be off, memory, a folder, or {', '.join(SHARED)}…")
     folder = Path(where).expanduser().resolve()
     return _leased(str(folder), lambda: _disk(folder, max_mib or DISK_MIB, min_free_mib))
 
