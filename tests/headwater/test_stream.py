@@ -247,8 +247,7 @@ def test_a_sender_that_cancels_frees_the_queue(server: InProcess, gate: Gate, ex
     gate.held = {0, 1}
     with talking(server) as talk:
         talk.say(*range(8))
-        assert gate.entered.wait(WAIT_S)
-        wait_for(lambda: queued(extractor) == 6)
+        wait_for(lambda: len(gate.seen) == 2 and queued(extractor) == 6)  # both workers have theirs in hand
         talk.call.cancel()
         wait_for(lambda: extractor._flights._aloft.keys() and len(extractor._flights._aloft) == 2)  # those in hand
         gate.opened.set()
