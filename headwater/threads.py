@@ -100,12 +100,13 @@ class ThreadedFlow:
             self._events.put(self._flow.end)
 
     def _wait_for_room(self) -> bool:
-        while not self._over:
-            self._room.clear()  # before the look, so that no later room is missed
+        while True:
+            self._room.clear()  # before both looks, so that neither a later room nor the end is missed
+            if self._over:
+                return False
             if self._flow.has_room:
                 return True
             self._room.wait()
-        return False
 
     def _receive(self, call: Any) -> None:
         """Receive answers until the stream ends, in a thread of its own."""
