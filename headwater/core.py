@@ -41,12 +41,12 @@ class ClientCore:
         if self._closed:
             raise ClientClosed(f"the client of {self.target} is closed; make another one")
 
-    def _failure(self, error: grpc.RpcError) -> Failure:
-        failure = retry.of_call(error)
-        if self._closed:
+    def _failure(self, error: grpc.RpcError | None) -> Failure:
+        """Return what a call's end means; None: it was cancelled, as grpc.aio does with all calls when it closes."""
+        if self._closed or error is None:
             told = ClientClosed(f"the client of {self.target} was closed while it waited for an answer")
             return Failure(told, grpc.StatusCode.CANCELLED)
-        return failure
+        return retry.of_call(error)
 
     def _learn(self, name: str, message: pb.Backbone) -> BackboneInfo:
         return self._known.setdefault(name, convert.to_backbone(message))
