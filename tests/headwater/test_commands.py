@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from extractor import Extractor
+from headwater import Client
 from headwater.process import ServerProcess, serving
 from tests.certificates import Authority
 from tests.tiny import flat, png, write_tiny_image
@@ -178,6 +179,22 @@ def test_the_demo_ends_well(tmp_path: Path, home: Path, backbones: Path) -> None
     assert "1,797 of 1,797" in done.stdout
     assert np.load(tmp_path / "shown" / "efficientnet-lite0.npy").shape == (1797, 1280)
     assert (tmp_path / "shown" / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_server_of_ones_own_is_not_set_up_by_the_environment(
+    tiny_image: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KEYS", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA", "CA", "CERT", "CERT_KEY", "HOST", "METRICS_PORT"):
+        monkeypatch.setenv(f"HEADWATER_{name}", str(tmp_path / "of-another-server"))
+    with serving(str(tiny_image)) as server, Client(server.target) as client:
+        assert client.extract(files)[:, 0].tolist() == [0, 1, 2]
+
+
+def test_the_demo_says_that_it_cannot_make_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = headwater("demo", "--out", tmp_path / "file", home=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"error: cannot write to {tmp_path / 'file'}: File exists; choose another --out\n"
 
 
 def test_keys_are_added_listed_and_revoked_and_shown_once(tmp_path: Path) -> None:
