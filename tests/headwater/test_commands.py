@@ -1,8 +1,10 @@
 """The commands, run as a user runs them."""
 
+import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +77,43 @@ def test_a_running_server_gives_the_same(files: list[Path], server: ServerProces
 
 def test_where_it_cannot_write_is_said_before_the_work(files: list[Path], tiny_image: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "file" / "X.npy")
+    bad = tmp_path / "gone.png"
+    done = headwater("extract", bad, "--backbone", tiny_image, "--out", tmp_path / "file" / "X.npy")
     assert done.returncode == 1
     assert f"cannot write {tmp_path / 'file' / 'X.npy'}" in done.stderr
-    assert "extracting" not in done.stderr
+    assert str(bad) not in done.stderr
     assert "it is a folder" in headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path).stderr
     done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "new" / "folder" / "X.npy")
     assert done.returncode == 0, done.stderr
+
+
+def test_what_cannot_be_written_after_the_work_is_told_of(files: list[Path], tiny_image: Path, tmp_path: Path) -> None:
+    (tmp_path / "X.npy.txt").mkdir()
+    done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "X.npy")
+    assert done.returncode == 1
+    assert f"error: cannot write {tmp_path / 'X.npy.txt'}: Is a directory" in done.stderr
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_progress_is_shown_on_a_terminal_alone(
+    files: list[Path], server: ServerProcess, tiny_image: Path, here: bool
+) -> None:
+    where = ("--backbone", tiny_image) if here else ("--server", server.target, "--backbone", "tiny-image")
+    assert headwater("extract", *files, *where).stderr == ""
+    master, terminal = os.openpty()
+    command = [sys.executable, "-m", "headwater", "extract", *map(str, (*files, *where))]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with os.fdopen(master, "rb", 0) as screen:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal, env=environment)
+        os.close(terminal)
+        shown = b""
+        with suppress(OSError):  # how a terminal ends
+            while more := screen.read(4096):
+                shown += more
+        assert process.wait(60) == 0
+    assert b"extracting" in shown
+    assert b"100%" in shown
 
 
 def test_without_out_each_file_has_a_line(files: list[Path], tiny_image: Path) -> None:
