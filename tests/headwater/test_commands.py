@@ -241,6 +241,10 @@ def test_keys_are_added_listed_and_revoked_and_shown_once(tmp_path: Path) -> Non
     assert revoked.returncode == 0, revoked.stderr
     assert "revoked" in headwater("keys", "list", home=tmp_path).stdout
     assert all(secret not in done.stdout + done.stderr for done in (listed, revoked))
+    assert headwater("keys", "add", "bob", "--role", "extract", "--expires-days", "0", home=tmp_path).returncode == 2
+    path = tmp_path / "[" / f"b]{'long' * 50}.json"  # neither markup nor broken over lines
+    made = headwater("keys", "add", "bob", "--role", "extract", "--file", path)
+    assert made.stderr.endswith(f"headwater serve --keys {path}\n")
     again = headwater("keys", "revoke", "alice", home=tmp_path)
     assert again.returncode == 1
     assert "error:" in again.stderr
