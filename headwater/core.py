@@ -20,6 +20,7 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_retries", 0),  # `retry` does, and knows which items are answered
+    ("grpc.min_reconnect_backoff_ms", round(1000 * FIRST_ANSWER_S)),  # how long one attempt to connect may take
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )

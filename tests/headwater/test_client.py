@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,8 @@ from extractor import Extractor
 from extractor.errors import EmptyItem, ItemTooLarge, UndecodableItem
 from extractor.limits import Limits
 from headwater import AsyncClient, Client
-from headwater.errors import ClientClosed
+from headwater.core import FIRST_ANSWER_S
+from headwater.errors import ClientClosed, ServiceError
 from headwater.exchange import MAX_ITEMS, REQUESTS_IN_FLIGHT
 from headwater.flow import WINDOW
 from headwater.process import ServerProcess
@@ -260,6 +262,16 @@ def test_a_backbone_that_another_thread_forgets_at_this_moment_is_asked_for_agai
     with Client(server.target, backbone=TEXT) as client:
         client._known = Forgetful({TEXT: client.describe()})
         assert client.describe().name == TEXT
+
+
+def test_what_takes_connections_and_says_nothing_is_given_up_as_soon_as_what_takes_none() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        begun = time.monotonic()
+        with Client(f"127.0.0.1:{silent.getsockname()[1]}") as client, pytest.raises(ServiceError, match="UNAVAILABLE"):
+            client.backbones()
+    assert time.monotonic() - begun < 2 * FIRST_ANSWER_S
 
 
 # What needs a session that is slow on purpose: a server in this process.
