@@ -92,7 +92,7 @@ class AsyncFlow:
                 self._flow.count(one)
                 self._events.put_nowait(partial(self._flow.take, one))
                 await self._wait_for_room()
-        except Exception as error:  # whatever the caller's iterable raises is the caller's
+        except BaseException as error:  # whatever the caller's iterable raises is the caller's, who waits for it
             self._events.put_nowait(partial(self._flow.end, error))
         else:
             self._events.put_nowait(self._flow.end)

@@ -94,7 +94,7 @@ class ThreadedFlow:
                 one = content_of(item, self._flow.info)
                 self._flow.count(one)
                 self._events.put(partial(self._flow.take, one))
-        except Exception as error:  # whatever the caller's iterable raises is the caller's
+        except BaseException as error:  # whatever the caller's iterable raises is the caller's, who waits for it
             self._events.put(partial(self._flow.end, error))
         else:
             self._events.put(self._flow.end)

@@ -142,6 +142,18 @@ def test_what_reading_the_items_raises_comes_after_the_outcomes(server: ServerPr
         face(server, "red")
 
 
+@pytest.mark.parametrize("face", [unordered, async_unordered])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+@pytest.mark.timeout(60)
+def test_what_ends_a_program_ends_a_stream_too(server: ServerProcess, face: Callable, kind: type) -> None:
+    def items() -> Iterator[str]:
+        yield "red"
+        raise kind("enough")
+
+    with pytest.raises(kind):
+        face(server, items())
+
+
 def test_a_live_source_is_answered_item_by_item(server: ServerProcess) -> None:
     heard = threading.Event()
 
