@@ -30,7 +30,7 @@ from extractor.spec import MODEL_FILE, read_spec, write_spec
 from headwater import Client, keys
 from headwater.admin_client import AdminClient
 from headwater.channel import Access
-from headwater.errors import PermissionDenied, ServiceError
+from headwater.errors import ClientClosed, PermissionDenied, ServiceError
 from headwater.keys import Role
 from headwater.server import ServerSettings
 from headwater.v1 import extractor_pb2 as pb
@@ -384,6 +384,13 @@ def test_only_an_administrators_key_opens_the_admins_methods(installed: Path, tm
         with AdminClient(server.address, access=Access(key=root)) as admin:
             assert not admin.status().draining
             assert admin.load(SECOND).serving
+
+
+def test_a_closed_client_says_so() -> None:
+    with AdminClient("127.0.0.1:1") as client:
+        pass
+    with pytest.raises(ClientClosed, match="make another one"):
+        client.status()
 
 
 def test_a_log_level_takes_effect(admin: AdminClient, caplog: pytest.LogCaptureFixture) -> None:
