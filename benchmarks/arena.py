@@ -5,6 +5,7 @@ A server that waits for its turn is stopped (SIGSTOP), so that it cannot spin be
 
 import base64
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from servers import NotStarted, Server
 
 SAME = 1e-4  # largest difference between embeddings of one backbone
 ALIKE = 0.98  # least cosine to fp32 of another precision's
+BREATH_S = 0.5
 
 
 class Shape(NamedTuple):
@@ -75,6 +77,7 @@ class Arena:
             seconds=seconds,
             pid=server.pid,
         )
+        self._breathe()
         processes.release(server.pid)
         try:
             found = load.run(job)
@@ -82,6 +85,14 @@ class Arena:
             processes.hold(server.pid)
         self._check(server, shape, found)
         return found
+
+    def _breathe(self) -> None:
+        """Let every server run for a moment: one that is stopped for a minute takes its own parts for dead."""
+        for server in self.servers:
+            processes.release(server.pid)
+        time.sleep(BREATH_S)
+        for server in self.servers:
+            processes.hold(server.pid)
 
     def check(self, name: str, X: np.ndarray, first: int) -> None:
         """Compare the embeddings of items that follow each other with the truth."""

@@ -24,6 +24,7 @@ import processes
 from backbone import ensure
 from record import markdown, write_result
 
+from headwater.process import environment
 from headwater.v1 import extractor_pb2 as pb
 
 BACKBONE = "minilm-l6"
@@ -114,10 +115,12 @@ def sleeping() -> Iterator[str]:
     options = {"--cache": "off", "--workers": WORKERS, "--max-queue-size": QUEUE, "--port": 0}
     arguments = [str(part) for option in options.items() for part in option]
     command = [sys.executable, SLEEPING, str(DELAY_MS), "serve", ensure(BACKBONE), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
     try:
         assert process.stdout is not None
-        yield process.stdout.readline().split()[-1]  # "headwater serves … at host:port"
+        ready = process.stdout.readline()  # "headwater serves … at host:port"
+        assert ready, "the server did not start, for the reason above"
+        yield ready.split()[-1]
     finally:
         processes.end(process)
 

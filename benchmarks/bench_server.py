@@ -9,6 +9,7 @@ Run: python benchmarks/bench_server.py [--quick] [--only limit,service] [--backb
 
 import argparse
 import statistics
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ import numpy as np
 import servers
 from arena import Arena, Shape, arena
 from backbone import ensure
+from choice import some_of
 from environment import ENVIRONMENTS
 from load import Load
 from photos import photos
@@ -147,13 +149,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="of a server's turn")
     parser.add_argument("--quick", action="store_true", help="one round of 3 s, without the last shape")
-    parser.add_argument("--only", default=",".join(everything), help=f"some of {', '.join(everything)}")
+    parser.add_argument(
+        "--only", type=some_of(everything), default=",".join(everything), help=f"some of {', '.join(everything)}"
+    )
     parser.add_argument(
         "--backbones", nargs="+", default=[BASE, f"{BASE}@bf16"], help="what a service each runs (default: %(default)s)"
     )
     parser.add_argument("--envs", type=Path, default=ENVIRONMENTS, help="where the peers' environments are kept")
     given = parser.parse_args()
-    if set(given.only.split(",")) <= {LIMIT}:
+    if given.only == {LIMIT}:
         parser.error("--only names no server; the limit alone is no comparison")
     rounds, seconds, shapes = (1, 3.0, SHAPES[:2]) if given.quick else (given.rounds, given.seconds, SHAPES)
     ensure(BASE)
@@ -162,7 +166,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     limit = Limit(photos())
     with arena(limit.items, limit.embed) as (found, stack):
-        start(found, stack, set(given.only.split(",")), given.backbones, given.envs)
+        start(found, stack, given.only, given.backbones, given.envs)
+        if not found.servers:
+            sys.exit(f"nothing to compare: {found.absent}")
         for shape in shapes:
             rows += rows_of(shape, measure(found, limit, shape, rounds, seconds))
     note = f"{len(limit.items)} JPEGs of 500x375, {rounds} rounds of {seconds:g} s, medians"

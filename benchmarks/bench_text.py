@@ -8,6 +8,7 @@ Run: python benchmarks/bench_text.py [--quick] [--only service,first-come]
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ import processes
 import servers
 from arena import Arena, Shape, arena
 from backbone import ensure
+from choice import some_of
 from environment import ENVIRONMENTS
 from load import Load
 from record import markdown, write_result
@@ -164,7 +166,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of a turn")
     parser.add_argument("--quick", action="store_true", help="one round of 6 s")
-    parser.add_argument("--only", default=",".join(everything), help=f"some of {', '.join(everything)}")
+    parser.add_argument(
+        "--only", type=some_of(everything), default=",".join(everything), help=f"some of {', '.join(everything)}"
+    )
     parser.add_argument("--envs", type=Path, default=ENVIRONMENTS, help="where the libraries' environments are kept")
     given = parser.parse_args()
     rounds, seconds = (1, 6.0) if given.quick else (given.rounds, given.seconds)
@@ -173,7 +177,9 @@ def main() -> None:
     first_come = FirstCome(items)
     port = servers.free_port() if padding.has_metrics() else 0
     with arena(items, first_come.embed) as (found, stack):
-        running = list(contenders(stack, found, first_come, set(given.only.split(",")), port, given.envs))
+        running = list(contenders(stack, found, first_come, given.only, port, given.envs))
+        if not running:
+            sys.exit(f"nothing to compare: {found.absent}")
         turns: dict[str, list[Load]] = {one.name: [] for one in running}
         for _ in range(rounds):
             for one in running:

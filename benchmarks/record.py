@@ -5,15 +5,16 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ("onnxruntime", "grpcio", "pillow", "numpy", "scikit-learn", "faiss-cpu")
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "grpcio", "pillow", "numpy", "scikit-learn", "faiss-cpu")
 
 
 def write_result(script: Path, rows: list[dict[str, Any]], *, note: str) -> None:
@@ -29,7 +30,7 @@ def write_result(script: Path, rows: list[dict[str, Any]], *, note: str) -> None
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {"processor": _processor(), "cores": len(_cores()), "python": platform.python_version()},
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": _versions(),
         "load_of_machine": os.getloadavg()[0],
         "note": note,
         "rows": rows,
@@ -47,6 +48,14 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
     return done.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # of two that exclude each other, or of an extra
+            found[name] = version(name)
+    return found
 
 
 def _processor() -> str:

@@ -7,6 +7,7 @@ import grpc
 
 from headwater import status
 from headwater.channel import Access, open_channel
+from headwater.errors import ClientClosed
 from headwater.v1 import admin_pb2 as pb
 from headwater.v1 import admin_pb2_grpc
 
@@ -16,7 +17,8 @@ LAST_WORD_S = 30.0  # beyond the time that a drain may take
 class AdminClient:
     """Asks a Headwater server to change; use it as a context manager.
 
-    Every method raises an ExtractorError where the server refuses, and a ServiceError for any other failure of a call.
+    Every method raises an ExtractorError where the server refuses, a ServiceError for any other failure of a call, and
+    ClientClosed once the client is closed.
 
     Parameters
     ----------
@@ -38,6 +40,7 @@ class AdminClient:
         self.timeout_s = timeout_s
         access = access or Access()
         self._metadata = access.metadata()
+        self._closed = False
         self._channel = open_channel(target, access)
         self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)
 
@@ -102,9 +105,12 @@ class AdminClient:
 
     def close(self) -> None:
         """Close the connection."""
+        self._closed = True
         self._channel.close()
 
     def _ask(self, method: str, request: Any, timeout_s: float | None = None) -> Any:
+        if self._closed:
+            raise ClientClosed(f"the client of {self.target} is closed; make another one")
         try:
             return getattr(self._stub, method)(request, timeout=timeout_s or self.timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:

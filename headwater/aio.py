@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -56,8 +57,14 @@ class AsyncClient(ClientCore):
 
     async def extract(self, items: Items, *, backbone: str = "", progress: Progress | None = None) -> Embedding:
         """Embed items; the first bad one raises. See `Client.extract`."""
-        outcomes = await self.extract_each(items, backbone=backbone, progress=progress)
-        return stack(outcomes, (await self.describe(backbone)).dim)
+        dim = (await self.describe(backbone)).dim
+        found: list[Outcome] = []
+        async with aclosing(self.iter_outcomes(items, backbone=backbone, progress=progress)) as outcomes:
+            async for outcome in outcomes:
+                found.append(outcome)
+                if outcome.error is not None:
+                    break  # what comes after it is not asked for
+        return stack(found, dim)
 
     async def extract_each(
         self, items: Items, *, backbone: str = "", progress: Progress | None = None
@@ -67,7 +74,7 @@ class AsyncClient(ClientCore):
 
     async def iter_outcomes(
         self, items: Items, *, backbone: str = "", progress: Progress | None = None
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncGenerator[Outcome, None]:
         """Embed items of any number, a few requests at a time, and yield the outcomes in order."""
         exchange = self._exchange(await self.describe(backbone), items, progress)
         source = _contents(items, exchange.info)
@@ -76,7 +83,7 @@ class AsyncClient(ClientCore):
             while not exchange.done:
                 await _feed(exchange, source)
                 for part in exchange.due():
-                    running[asyncio.create_task(self._extract(*exchange.request(part)))] = part
+                    running[asyncio.create_task(self._call("Extract", *exchange.request(part)))] = part
                 for outcome in exchange.ready():
                     yield outcome
                 await self._settle(exchange, running)
@@ -89,15 +96,17 @@ class AsyncClient(ClientCore):
 
     async def iter_unordered(
         self, items: Items, *, backbone: str = "", progress: Progress | None = None
-    ) -> AsyncIterator[tuple[int, Outcome]]:
+    ) -> AsyncGenerator[tuple[int, Outcome], None]:
         """Embed a stream of items of any length, and yield each one's position and outcome as it finishes.
 
         See `Client.iter_unordered`; items are read in a task of their own.
         """
         flow = self._flow(await self.describe(backbone), items, progress)
         try:
-            async for found in AsyncFlow(flow, self._open_stream, self._failure).outcomes(_contents(items, flow.info)):
-                yield found
+            outcomes = AsyncFlow(flow, self._open_stream, self._failure).outcomes(_contents(items, flow.info))
+            async with aclosing(outcomes):  # with this iterator, and not when the collector comes by
+                async for found in outcomes:
+                    yield found
         except BackboneChanged:
             self._forget()
             raise
@@ -132,7 +141,7 @@ class AsyncClient(ClientCore):
         tries = self._first_tries(time.monotonic())
         while True:
             try:
-                return await getattr(self._stub, method)(request, timeout=self.timeout_s, metadata=self._metadata)
+                return await self._call(method, request, self.timeout_s)
             except grpc.RpcError as error:
                 failure = self._failure(error)
             pause = tries.pause_s(failure, time.monotonic())
@@ -140,8 +149,15 @@ class AsyncClient(ClientCore):
                 raise failure.error
             await asyncio.sleep(pause)
 
-    async def _extract(self, request: pb.ExtractRequest, timeout_s: float) -> Any:
-        return await self._stub.Extract(request, timeout=timeout_s, metadata=self._metadata)
+    async def _call(self, method: str, request: Any, timeout_s: float) -> Any:
+        """Call once; where `close` cancelled the call, and nobody this task, raise ClientClosed."""
+        try:
+            return await getattr(self._stub, method)(request, timeout=timeout_s, metadata=self._metadata)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._closed or task is None or task.cancelling():
+                raise
+        raise self._failure(None).error
 
     async def _settle(self, exchange: Exchange, running: "dict[asyncio.Task[Any], Slice]") -> None:
         """Wait for an answer, or until something is due, whatever comes first."""

@@ -1,7 +1,8 @@
 """`Client`: the same two verbs as `Extractor`, over the wire. Loads neither onnxruntime nor Pillow nor scikit-learn."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -96,8 +97,9 @@ class Client(ClientCore):
         ClientClosed
             The client was closed.
         """
-        outcomes = self.iter_outcomes(items, backbone=backbone, progress=progress)
-        return stack(outcomes, self.describe(backbone).dim)
+        dim = self.describe(backbone).dim
+        with closing(self.iter_outcomes(items, backbone=backbone, progress=progress)) as outcomes:
+            return stack(outcomes, dim)
 
     def extract_each(
         self, items: Iterable[Item], *, backbone: str = "", progress: Progress | None = None
@@ -107,7 +109,7 @@ class Client(ClientCore):
 
     def iter_outcomes(
         self, items: Iterable[Item], *, backbone: str = "", progress: Progress | None = None
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """Embed items of any number, a few requests at a time, and yield the outcomes in order."""
         exchange = self._exchange(self.describe(backbone), check_several(items), progress)
         source = iter(items)
@@ -129,7 +131,7 @@ class Client(ClientCore):
 
     def iter_unordered(
         self, items: Iterable[Item], *, backbone: str = "", progress: Progress | None = None
-    ) -> Iterator[tuple[int, Outcome]]:
+    ) -> Generator[tuple[int, Outcome], None, None]:
         """Embed a stream of items of any length, and yield each one's position and outcome as it finishes.
 
         Items are read in a thread of their own, at most 256 ahead of what was yielded. A stream that breaks is taken
@@ -145,9 +147,8 @@ class Client(ClientCore):
     def describe(self, backbone: str = "") -> BackboneInfo:
         """Return the facts of a backbone, asked for once; raises BackboneNotFound when the server has none."""
         name = backbone or self.backbone
-        if name not in self._known:
-            return self._learn(name, self._ask(self._stub.GetBackbone, pb.GetBackboneRequest(name=name)))
-        return self._known[name]
+        known = self._known.get(name)  # one look: another thread may forget it now
+        return known or self._learn(name, self._ask(self._stub.GetBackbone, pb.GetBackboneRequest(name=name)))
 
     def backbones(self) -> list[BackboneInfo]:
         """Return the facts of every backbone that the server serves."""
@@ -162,9 +163,8 @@ class Client(ClientCore):
     def _ask(self, method: Callable[..., Any], request: Any) -> Any:
         tries = self._first_tries(time.monotonic())
         while True:
-            self._check_open()
             try:
-                return method(request, timeout=self.timeout_s, metadata=self._metadata)
+                return self._call(method, request, timeout=self.timeout_s)
             except grpc.RpcError as error:
                 failure = self._failure(error)
             pause = tries.pause_s(failure, time.monotonic())
@@ -173,9 +173,8 @@ class Client(ClientCore):
             time.sleep(pause)
 
     def _send(self, exchange: Exchange, part: Slice, running: dict[Any, Slice], finished: "SimpleQueue[Any]") -> None:
-        self._check_open()
         request, timeout_s = exchange.request(part)
-        call = self._stub.Extract.future(request, timeout=timeout_s, metadata=self._metadata)
+        call = self._call(self._stub.Extract.future, request, timeout=timeout_s)
         running[call] = part
         call.add_done_callback(finished.put)
 
@@ -195,8 +194,16 @@ class Client(ClientCore):
             exchange.refuse(part, self._failure(error))
 
     def _open_stream(self, messages: Iterator[pb.ExtractStreamRequest]) -> Any:
+        return self._call(self._stub.ExtractStream, messages)
+
+    def _call(self, method: Callable[..., Any], request: Any, **options: Any) -> Any:
+        """Call; raise ClientClosed where the client is closed, or another thread closes it at this moment."""
         self._check_open()
-        return self._stub.ExtractStream(messages, metadata=self._metadata)
+        try:
+            return method(request, metadata=self._metadata, **options)
+        except ValueError:  # what gRPC says of a closed channel
+            self._check_open()
+            raise
 
     def __enter__(self) -> Self:
         return self

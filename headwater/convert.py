@@ -88,16 +88,20 @@ def from_outcomes(spec: Spec, outcomes: Sequence[Outcome], times: StageTimes) ->
     return response
 
 
-def from_finished(finished: Mapping[int, Outcome], first_of: Spec | None) -> pb.ExtractStreamResponse:
+def from_finished(
+    finished: Mapping[int, Outcome], times: StageTimes, first_of: Spec | None
+) -> pb.ExtractStreamResponse:
     """Return the message that carries the outcomes of some items of a stream, by their ids.
 
     Parameters
     ----------
     finished : mapping of int to Outcome
+    times : StageTimes
+        Of these items.
     first_of : Spec, optional
         The backbone's, in a stream's first message.
     """
-    response = pb.ExtractStreamResponse(ids=finished.keys())
+    response = pb.ExtractStreamResponse(ids=finished.keys(), times=pb.StageTimes(**vars(times)))
     if first_of is not None:
         response.backbone, response.fingerprint, response.dim = first_of.name, first_of.fingerprint, first_of.dim
     _pack(response, finished.values())

@@ -20,6 +20,7 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_retries", 0),  # `retry` does, and knows which items are answered
+    ("grpc.min_reconnect_backoff_ms", round(1000 * FIRST_ANSWER_S)),  # how long one attempt to connect may take
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
@@ -41,12 +42,12 @@ class ClientCore:
         if self._closed:
             raise ClientClosed(f"the client of {self.target} is closed; make another one")
 
-    def _failure(self, error: grpc.RpcError) -> Failure:
-        failure = retry.of_call(error)
-        if self._closed:
+    def _failure(self, error: grpc.RpcError | None) -> Failure:
+        """Return what a call's end means; None: it was cancelled, as grpc.aio does with all calls when it closes."""
+        if self._closed or error is None:
             told = ClientClosed(f"the client of {self.target} was closed while it waited for an answer")
             return Failure(told, grpc.StatusCode.CANCELLED)
-        return failure
+        return retry.of_call(error)
 
     def _learn(self, name: str, message: pb.Backbone) -> BackboneInfo:
         return self._known.setdefault(name, convert.to_backbone(message))

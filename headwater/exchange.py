@@ -175,7 +175,9 @@ class Exchange:
             part = self._open.popleft()
             if part.error is not None:
                 raise part.error
+            begun = self._clock()
             yield from (outcome for outcome in part.outcomes if outcome is not None)
+            self._extend(self._clock() - begun)
 
     @property
     def _n_free(self) -> int:
@@ -216,6 +218,12 @@ class Exchange:
         pause = part.tries.pause_s(failure, now) if part.tries is not None else None
         part.due = now + (pause or 0.0)
         return pause is not None
+
+    def _extend(self, seconds: float) -> None:
+        """Give the open slices the time in which the caller was busy with outcomes: nothing is repeated meanwhile."""
+        for part in self._open:
+            if part.tries is not None:
+                part.tries.deadline += seconds
 
     def _report(self) -> None:
         if self._progress is not None:

@@ -69,7 +69,7 @@ class Flow:
         self._item_tries: dict[int, Tries] = {}
         self._found: deque[tuple[int, Outcome]] = deque()
         self._ended = False
-        self._source_error: Exception | None = None  # raised when all before it is given
+        self._source_error: BaseException | None = None  # raised when all before it is given
         self._error: Exception | None = None
         self._streaming = False
         self._open_at = 0.0
@@ -111,7 +111,7 @@ class Flow:
         self._unanswered[position] = one
         self._unsent.append(position)
 
-    def end(self, error: Exception | None = None) -> None:
+    def end(self, error: BaseException | None = None) -> None:
         """Say that there are no more items, or that reading them failed."""
         self._ended, self._source_error = True, error
 
@@ -195,7 +195,7 @@ class Flow:
         ------
         ExtractorError, HeadwaterError
             After them, when the flow was given up.
-        Exception
+        BaseException
             After all others, what reading the items raised.
         """
         while self._found:

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 CHECK_S = 1.0  # between two looks at the file: how long a revoked key may still work
 
-_Stamp = tuple[int, int, int]
+_Stamp = tuple[int, int, int, int]
 
 
 class KeyRing:
@@ -108,5 +108,6 @@ def _stamp(path: Path) -> _Stamp | None:
         return None
     except OSError as error:  # its folder cannot be read, say: no reason to shut everyone out
         log.error("cannot look at the key file %s: %s", path, error.strerror)
-        return (0, 0, 0)
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+        return (0, 0, 0, 0)
+    # The ctime, for a file that could not be read is another one once its mode is mended.
+    return facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino

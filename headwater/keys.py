@@ -14,6 +14,7 @@ import hmac
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -213,6 +214,7 @@ def _write(path: Path, keys: list[Key]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)  # left by a command that was killed: the lock is ours
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        _keep_owner_and_mode(path, file.fileno())
         json.dump({"format": FORMAT, "keys": [_to_json(key) for key in keys]}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
@@ -222,6 +224,16 @@ def _write(path: Path, keys: list[Key]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _keep_owner_and_mode(path: Path, new: int) -> None:
+    """Let a new file be read by whoever reads the one that it replaces: a server of another user, say."""
+    if not path.exists():
+        return
+    old, mine = path.stat(), os.fstat(new)
+    if (old.st_uid, old.st_gid) != (mine.st_uid, mine.st_gid):
+        os.fchown(new, old.st_uid, old.st_gid)
+    os.fchmod(new, stat.S_IMODE(old.st_mode))
 
 
 def _to_json(key: Key) -> dict[str, Any]:
@@ -257,7 +269,7 @@ def _from_json(entry: dict[str, Any]) -> Key:
         raise ValueError(f"the digest of key {key.id} is no SHA-256")
     if any(date.tzinfo is None for date in dates.values()):
         raise ValueError(f"the dates of key {key.id} have no time zone")
-    for bound in (key.weight, key.items_per_s or 1, key.burst or 1, key.max_calls or 1):
-        if not 0 < float(bound) < float("inf"):
-            raise ValueError(f"a bound of key {key.id} is {bound}, and not above 0")
+    for bound in (key.weight, *(one for one in (key.items_per_s, key.burst, key.max_calls) if one is not None)):
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound < float("inf"):
+            raise ValueError(f"a bound of key {key.id} is {bound!r}, and no number above 0")
     return key

@@ -1,5 +1,6 @@
 """A server in a process of its own: arguments of `headwater serve` -> a running server and its address."""
 
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from headwater.errors import ServerNotStarted
 
 STOP_S = 60.0
+KEPT = "HEADWATER_HOME"
 _READY = re.compile(r"headwater serves .* at (\S+)$")
 
 
@@ -39,6 +41,9 @@ class ServerProcess:
 def serving(*arguments: str, python: str = sys.executable, cwd: Path | None = None) -> Iterator[ServerProcess]:
     """Run `headwater serve ARGUMENTS --port 0`; the server is stopped when the block ends.
 
+    Of the settings in the environment it has HEADWATER_HOME alone: those of another server, its keys, certificates or
+    metrics port, are not for this one.
+
     Parameters
     ----------
     arguments : str
@@ -54,7 +59,9 @@ def serving(*arguments: str, python: str = sys.executable, cwd: Path | None = No
     """
     command = [python, "-m", "headwater", "serve", *arguments, "--port", "0"]
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=cwd)  # noqa: S603  # ours
+        process = subprocess.Popen(  # noqa: S603  # ours
+            command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=cwd, env=environment()
+        )
         try:
             assert process.stdout is not None  # noqa: S101  # for mypy: it was asked for
             ready = _READY.match(process.stdout.readline().strip())
@@ -68,3 +75,8 @@ def serving(*arguments: str, python: str = sys.executable, cwd: Path | None = No
         finally:
             process.kill()
             process.communicate()
+
+
+def environment() -> dict[str, str]:
+    """Return the environment without what would set up a server."""
+    return {name: value for name, value in os.environ.items() if name == KEPT or not name.startswith("HEADWATER_")}

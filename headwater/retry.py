@@ -14,6 +14,7 @@ RETRYABLE = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVA
 
 BACKOFF_S = 0.1  # at most, before the second try; twice that before the third, and so on
 MAX_BACKOFF_S = 5.0
+MAX_DOUBLINGS = 6  # beyond them the bound is MAX_BACKOFF_S; a power of a count that grows for hours would overflow
 JITTER = 0.5  # of a pushback: callers that were refused together come back spread out, and never early
 
 
@@ -71,7 +72,7 @@ class Tries:
         """
         if not failure.retryable:
             return None
-        bound = min(MAX_BACKOFF_S, BACKOFF_S * 2.0**self._n)
+        bound = min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** min(self._n, MAX_DOUBLINGS))
         self._n += 1
         share = random.random()  # noqa: S311  # spreads load, guards nothing
         pause = share * bound if failure.pushback_ms is None else failure.pushback_ms / 1000 * (1 + JITTER * share)

@@ -5,7 +5,7 @@ one queue, and the caller's task does it, as in `threads`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -32,14 +32,14 @@ class AsyncFlow:
     open_stream : callable
         An asynchronous iterator of messages to send -> a call that iterates over the answers.
     failure : callable
-        What gRPC raised -> Failure.
+        What gRPC raised, None for a call that was cancelled -> Failure.
     """
 
     def __init__(
         self,
         flow: Flow,
         open_stream: Callable[[AsyncIterator[pb.ExtractStreamRequest]], Any],
-        failure: Callable[[grpc.RpcError], Failure],
+        failure: Callable[[grpc.RpcError | None], Failure],
     ) -> None:
         self._flow = flow
         self._open_stream = open_stream
@@ -50,7 +50,7 @@ class AsyncFlow:
         self._call: Any = None
         self._receiver: asyncio.Task[None] | None = None
 
-    async def outcomes(self, contents: AsyncIterator[Content]) -> AsyncIterator[tuple[int, Outcome]]:
+    async def outcomes(self, contents: AsyncIterator[Content]) -> AsyncGenerator[tuple[int, Outcome], None]:
         """Yield positions and outcomes until all are given; raises what ends the flow early."""
         reader = asyncio.create_task(self._read(contents))
         try:
@@ -92,7 +92,7 @@ class AsyncFlow:
                 self._flow.count(one)
                 self._events.put_nowait(partial(self._flow.take, one))
                 await self._wait_for_room()
-        except Exception as error:  # whatever the caller's iterable raises is the caller's
+        except BaseException as error:  # whatever the caller's iterable raises is the caller's, who waits for it
             self._events.put_nowait(partial(self._flow.end, error))
         else:
             self._events.put_nowait(self._flow.end)
@@ -110,6 +110,9 @@ class AsyncFlow:
         except grpc.RpcError as error:
             cut = error.details() == CUT_OFF
             self._events.put_nowait(partial(self._broke, None if cut else self._failure(error)))
+        except asyncio.CancelledError:  # the client was closed; or nobody listens any more, and this is not heard
+            self._events.put_nowait(partial(self._broke, self._failure(None)))
+            raise
         else:
             self._events.put_nowait(partial(self._broke, None))
 

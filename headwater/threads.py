@@ -94,18 +94,19 @@ class ThreadedFlow:
                 one = content_of(item, self._flow.info)
                 self._flow.count(one)
                 self._events.put(partial(self._flow.take, one))
-        except Exception as error:  # whatever the caller's iterable raises is the caller's
+        except BaseException as error:  # whatever the caller's iterable raises is the caller's, who waits for it
             self._events.put(partial(self._flow.end, error))
         else:
             self._events.put(self._flow.end)
 
     def _wait_for_room(self) -> bool:
-        while not self._over:
-            self._room.clear()  # before the look, so that no later room is missed
+        while True:
+            self._room.clear()  # before both looks, so that neither a later room nor the end is missed
+            if self._over:
+                return False
             if self._flow.has_room:
                 return True
             self._room.wait()
-        return False
 
     def _receive(self, call: Any) -> None:
         """Receive answers until the stream ends, in a thread of its own."""

@@ -15,7 +15,7 @@ from headwater.errors import ServerNotStarted
 
 log = logging.getLogger(__name__)
 
-_Stamp = tuple[tuple[int, int, int], ...]
+_Stamp = tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,8 @@ class Certificates:
 
     def _look(self) -> _Stamp:
         facts = [path.stat() for path in self._files.paths]
-        return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in facts)
+        # The ctime, for a file that could not be read is another one once its mode is mended.
+        return tuple((one.st_mtime_ns, one.st_ctime_ns, one.st_size, one.st_ino) for one in facts)
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:

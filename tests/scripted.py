@@ -13,6 +13,7 @@ import numpy as np
 from extractor.errors import ExtractorError
 from extractor.limits import Limits
 from extractor.outcome import Outcome
+from extractor.stages import StageTimes
 from headwater import convert
 from headwater.convert import RequestLimits
 from headwater.v1 import extractor_pb2 as pb
@@ -96,7 +97,7 @@ class Scripted(extractor_pb2_grpc.ExtractorServiceServicer):
                 outcomes = self._answers([item.data for item in request.items], context)
             except Enough:
                 return
-            response = convert.from_finished(dict(zip(request.ids, outcomes, strict=False)), None)
+            response = convert.from_finished(dict(zip(request.ids, outcomes, strict=False)), StageTimes(), None)
             response.fingerprint = self.fingerprint
             yield response
 

@@ -1,6 +1,7 @@
 """The arrows of the design: who may import whom, and what an import may load."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,6 +126,16 @@ def test_only_the_export_imports_torch() -> None:
         if module.split(".")[0] in EXPORT_ONLY
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_architecture_draws_the_same_rows() -> None:
+    drawing = next(one for one in (ROOT / "ARCHITECTURE.md").read_text().split("```") if "extractor/ " in one)
+    rooms = dict(re.findall(r"^(\w+)/ .*\n((?:  .*\n)+)", drawing, re.MULTILINE))
+    drawn = {
+        package: [{name.rstrip("/") for name in row.split()} for row in rows.split("|")]
+        for package, rows in rooms.items()
+    }
+    assert drawn == {"extractor": EXTRACTOR_ROWS, "classifiers": CLASSIFIERS_ROWS, "headwater": HEADWATER_ROWS}
 
 
 def test_the_walk_sees_imports() -> None:

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from headwater.cli import app
 from headwater.process import serving
 from tests.test_layers import ROOT
 
@@ -18,6 +21,12 @@ ADDRESS = "127.0.0.1:50051"
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+SHELL = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("headwater ")
+]
 (SERVE,) = [line for line in COMMANDS if line.startswith("headwater serve ")]
 CONSOLE = [line for line in COMMANDS if line != SERVE]
 
@@ -64,6 +73,15 @@ def test_console_examples_run(line: str, here: Path, address: str) -> None:
     assert done.returncode == 0, done.stderr
     if "--out" in arguments:
         assert Path(arguments[arguments.index("--out") + 1]).exists()
+
+
+@pytest.mark.parametrize("line", SHELL)
+def test_commands_that_are_only_shown_have_these_options(line: str) -> None:
+    command: Any = typer.main.get_command(app)
+    arguments = shlex.split(line.partition(" > ")[0])[1:]
+    while hasattr(command, "commands"):
+        command = command.commands[arguments.pop(0)]
+    command.make_context(line, arguments)  # fails on an option that is not there
 
 
 def test_links_lead_somewhere() -> None:

@@ -110,7 +110,7 @@ def log_level(
     context: typer.Context,
     level: Annotated[str, typer.Argument(metavar="LEVEL", help="debug, info, warning or error.")],
     server: Server = LOCAL,
-    logger: Annotated[str, typer.Option(help="`extractor.batcher`, say; by default the root of all.")] = "",
+    logger: Annotated[str, typer.Option(help="`extractor.batcher`, say; by default all of Headwater's.")] = "",
 ) -> None:
     """Set the level of a server's log, until it ends.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import track
+from rich.progress import Progress as Bar
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
 from headwater.console import err, out
@@ -15,6 +15,7 @@ from headwater.errors import OutputNotWritable
 
 if TYPE_CHECKING:
     from extractor.outcome import Embedding, Outcome
+    from headwater.exchange import Progress
 
 
 def extract(
@@ -46,15 +47,17 @@ def extract(
         _check_writable(target)
     done, rows = [], []
     access = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
-    outcomes = track(_outcomes(files, backbone, server, access), "extracting", total=len(files), console=err)
-    for file, outcome in zip(files, outcomes, strict=True):
-        if outcome.embedding is None:
-            err.print(f"[bold red]{escape(str(file))}:[/] {escape(str(outcome.error))}", soft_wrap=True)
-            continue
-        if outcome.truncated:
-            err.print(f"[yellow]{escape(str(file))}:[/] longer than the backbone reads; its end was left out")
-        done.append(file)
-        rows.append(outcome.embedding)
+    with Bar(console=err, disable=not err.is_terminal) as bar:
+        task = bar.add_task("extracting", total=len(files))
+        outcomes = _outcomes(files, backbone, server, access, lambda n, _: bar.update(task, completed=n))
+        for file, outcome in zip(files, outcomes, strict=True):
+            if outcome.embedding is None:
+                err.print(f"[bold red]{escape(str(file))}:[/] {escape(str(outcome.error))}", soft_wrap=True)
+                continue
+            if outcome.truncated:
+                err.print(f"[yellow]{escape(str(file))}:[/] longer than the backbone reads; its end was left out")
+            done.append(file)
+            rows.append(outcome.embedding)
     if rows and target:
         _write(target, np.stack(rows), done)
     for file, row in zip(done, rows, strict=True) if not target else ():
@@ -67,17 +70,21 @@ def extract(
         raise typer.Exit(1)
 
 
-def _outcomes(files: list[Path], backbone: str, server: str | None, access: dict[str, Any]) -> "Iterator[Outcome]":
+def _outcomes(
+    files: list[Path], backbone: str, server: str | None, access: dict[str, Any], progress: "Progress"
+) -> "Iterator[Outcome]":
     if server:
         from headwater.client import Client
 
         with Client(server, backbone=backbone, **access) as client:
-            yield from client.iter_outcomes(files)
+            yield from client.iter_outcomes(files, progress=progress)
     else:
         from extractor.pipeline import Extractor
 
         with Extractor.load(backbone or _only_installed()) as extractor:
-            yield from extractor.iter_outcomes(files)
+            for n, outcome in enumerate(extractor.iter_outcomes(files), 1):
+                progress(n, len(files))
+                yield outcome
 
 
 def _only_installed() -> str:
@@ -120,7 +127,11 @@ def _write(target: Path, embeddings: "Embedding", files: list[Path]) -> None:
         ),
     ):
         temporary = _temporary(path)
-        with temporary.open("wb") as file:
-            write(file)
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+            temporary.replace(path)
+        except OSError as error:  # the disk is full, say
+            temporary.unlink(missing_ok=True)
+            raise OutputNotWritable(f"cannot write {path}: {error.strerror}; choose another --out") from None
     out.print(f"{len(files)} rows of {embeddings.shape[1]} in {target}", soft_wrap=True, markup=False)

@@ -32,7 +32,7 @@ def add(
         int | None, typer.Option(help="Items at once after a rest; by default one second's, at least 64.")
     ] = None,
     max_calls: Annotated[int | None, typer.Option(help="Calls at once; by default any.")] = None,
-    expires_days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Days until it is refused.")] = None,
+    expires_days: Annotated[float | None, typer.Option(min=0.001, max=36_500, help="Days until it is refused.")] = None,
     file: File = None,
 ) -> None:
     """Make a key and print it: this once, for only its hash is kept.
@@ -53,7 +53,11 @@ def add(
         max_calls=max_calls,
     )
     out.print(key, soft_wrap=True, markup=False)
-    err.print(f"key of {escape(name)} in {path}; it is shown this once\nserve with it: headwater serve --keys {path}")
+    err.print(
+        f"key of {name} in {path}; it is shown this once\nserve with it: headwater serve --keys {path}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 @keys.command("list")

@@ -113,6 +113,9 @@ def serve(
     max_queue_size: Annotated[
         int, typer.Option(min=1, help="Items that wait for a backbone.", envvar="HEADWATER_MAX_QUEUE_SIZE")
     ] = 4096,
+    max_queue_mib: Annotated[
+        int, typer.Option(min=1, help="Bytes that wait, a backbone.", envvar="HEADWATER_MAX_QUEUE_MIB")
+    ] = 512,
     max_queue_delay_ms: Annotated[
         float | None,
         typer.Option(
@@ -222,6 +225,7 @@ def serve(
         max_text_bytes=max_text_kib * 1024,
         max_pixels=max_megapixels * MIB,
         max_queue_size=max_queue_size,
+        max_queue_bytes=max_queue_mib * MIB,
         max_forward_s=max_forward_s,
     )
     if max_item_mib > max_message_mib:

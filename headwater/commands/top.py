@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from http.client import HTTPException
 from typing import Annotated
-from urllib.request import urlopen
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, build_opener
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from headwater.console import out
 from headwater.errors import MetricsUnreachable
+from headwater.exposure import is_loopback
 from headwater.top import Scrape, backbone_rows, method_rows, parse, server_facts
 
 PORT = 9464
@@ -74,7 +76,9 @@ def _url(target: str) -> str:
 
 def _scrape(url: str) -> Scrape:
     try:
-        with urlopen(url, timeout=TIMEOUT_S) as reply:  # noqa: S310  # `_url` allows http and https alone
+        here = is_loopback(urlsplit(url).hostname or "")  # no proxy stands between this machine and itself
+        opener = build_opener(*([ProxyHandler({})] if here else []))
+        with opener.open(url, timeout=TIMEOUT_S) as reply:
             scrape = parse(reply.read(MAX_BYTES).decode(), time.monotonic())
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error

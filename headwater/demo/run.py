@@ -20,6 +20,7 @@ from extractor.shelf import installed
 from headwater.client import Client
 from headwater.demo.items import Labelled, digits, messages
 from headwater.demo.picture import save_picture
+from headwater.errors import OutputNotWritable
 from headwater.process import serving
 
 BACKBONES = ("efficientnet-lite0", "minilm-l6")
@@ -71,8 +72,16 @@ def run(folder: Path, *, console: Console, export: Callable[[str], object]) -> N
         Where the table goes.
     export : callable
         Makes the backbone of a name that is not installed yet.
+
+    Raises
+    ------
+    OutputNotWritable
+        The folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputNotWritable(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
     there = {path.name for path in installed()}
     for name in BACKBONES:
         if name not in there:

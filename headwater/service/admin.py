@@ -15,7 +15,7 @@ from extractor.errors import (
     RequestInvalid,
 )
 from extractor.pipeline import Extractor
-from headwater import __version__
+from headwater import __version__, logs
 from headwater.service.aside import aside
 from headwater.service.calls import Calls, Context
 from headwater.service.health import Health
@@ -114,9 +114,12 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             logger = _logger(request.logger)
             if request.level.lower() not in LEVELS:
                 raise RequestInvalid(f"there is no log level {shown(request.level)}; there are: {', '.join(LEVELS)}")
-            old = logging.getLevelName(logger.getEffectiveLevel()).lower()
-            log.info("log level of %s: %s -> %s", logger.name, old, request.level.lower())
-            logger.setLevel(request.level.upper())
+            old = logging.getLevelName((logger if request.logger else log).getEffectiveLevel()).lower()
+            log.info("log level of %s: %s -> %s", request.logger or "all", old, request.level.lower())
+            if request.logger:
+                logger.setLevel(request.level.upper())
+            else:
+                logs.set_level(logs.Level(request.level.lower()))
             return pb.SetLogLevelResponse(old_level=old)
 
     async def GetServerStatus(self, request: pb.GetServerStatusRequest, context: Context) -> pb.GetServerStatusResponse:

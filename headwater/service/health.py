@@ -18,6 +18,7 @@ from headwater.v1 import extractor_pb2
 log = logging.getLogger(__name__)
 
 RECHECK_S = 1.0  # between two forwards while a backbone does not serve
+LOOKS = 8  # at how long a forward runs, within the time that one may take
 EXTRACTOR_SERVICE: str = extractor_pb2.DESCRIPTOR.services_by_name["ExtractorService"].full_name
 
 
@@ -30,7 +31,7 @@ class Health:
     served : Served
     check_timeout_s : float
         A session that does not answer its golden items within this time does not serve; they are put to it after an
-        error, and when a forward has run for as long.
+        error, and when a forward has run for half as long, so that one which hangs is told of in that time.
     """
 
     def __init__(self, servicer: health.aio.HealthServicer, served: Served, *, check_timeout_s: float) -> None:
@@ -84,28 +85,33 @@ class Health:
         extractor.on_failure(lambda: loop.call_soon_threadsafe(failed.set))
         try:
             while True:
-                await self._suspicion(extractor, failed)
+                patience_s = await self._suspicion(extractor, failed)
                 failed.clear()
-                while not await self._check(name, extractor):
+                while not await self._check(name, extractor, patience_s):
                     await asyncio.sleep(RECHECK_S)
+                    patience_s = self._check_timeout_s
         finally:
             extractor.on_failure(_nothing)  # not None: a worker may just have seen that there is someone to tell
 
-    async def _suspicion(self, extractor: Extractor, failed: asyncio.Event) -> None:
-        """Wait for an error, or for a forward that has run so long that the session may hang: a hang raises nothing."""
-        while not failed.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(failed.wait(), self._check_timeout_s)
-            if extractor.longest_forward_s() > self._check_timeout_s:
-                return
+    async def _suspicion(self, extractor: Extractor, failed: asyncio.Event) -> float:
+        """Wait for an error, or for a forward so long that the session may hang, which raises nothing.
 
-    async def _check(self, name: str, extractor: Extractor) -> bool:
+        Returns the seconds that the session then has to answer.
+        """
+        while not failed.is_set():
+            if extractor.longest_forward_s() > self._check_timeout_s / 2:
+                return self._check_timeout_s / 2
+            with suppress(TimeoutError):
+                await asyncio.wait_for(failed.wait(), self._check_timeout_s / LOOKS)
+        return self._check_timeout_s
+
+    async def _check(self, name: str, extractor: Extractor, patience_s: float) -> bool:
         """Let a real forward decide; one that hangs is waited for, so that never two of them run."""
         check = aside(extractor.check)
         try:
-            await asyncio.wait({check}, timeout=self._check_timeout_s)
+            await asyncio.wait({check}, timeout=patience_s)
             if not check.done():
-                log.error("backbone %r does not serve: no answer within %g s", name, self._check_timeout_s)
+                log.error("backbone %r does not serve: no answer within %g s", name, patience_s)
                 await self._say(name, False)
             await check
         except Exception:  # whatever a session raises, it does not serve

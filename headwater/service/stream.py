@@ -221,26 +221,23 @@ class Stream:
         while self._finished:
             some = dict(self._finished.popleft() for _ in range(min(MAX_OUTCOMES, len(self._finished))))
             requests = [self._submitted.pop(one) for one in some]  # now: an id may come again as soon as it is read
-            self._show(list(some.values()), [one.times for one in requests if one is not None])
+            times = _together([one.times for one in requests if one is not None])
+            self._show(list(some.values()), times)
             self._n_writing = len(some)
             try:
-                await self._context.write(self._message(some))
+                await self._context.write(self._message(some, times))
             except grpc.aio.InternalError:  # the receiver is gone, and gRPC is about to cancel this call
                 raise asyncio.CancelledError from None
             self._n_writing = 0
             self._room.set()
 
-    def _show(self, outcomes: list[Outcome], each: list[StageTimes]) -> None:
-        if self._extractor is None:
-            return
-        times = StageTimes()
-        for one in each:
-            times.add(one)
-        self._calls.sight.extracted(self._call, self._extractor.spec.name, outcomes, times)
+    def _show(self, outcomes: list[Outcome], times: StageTimes) -> None:
+        if self._extractor is not None:
+            self._calls.sight.extracted(self._call, self._extractor.spec.name, outcomes, times)
 
-    def _message(self, some: dict[int, Outcome]) -> pb.ExtractStreamResponse:
+    def _message(self, some: dict[int, Outcome], times: StageTimes) -> pb.ExtractStreamResponse:
         first, self._has_written = not self._has_written, True
-        return convert.from_finished(some, self._extractor.spec if first and self._extractor else None)
+        return convert.from_finished(some, times, self._extractor.spec if first and self._extractor else None)
 
     def _leave(self) -> None:
         """Leave everything that is unanswered: a caller that is gone is not worked for."""
@@ -250,3 +247,10 @@ class Stream:
         for request in requests:
             assert self._extractor is not None  # noqa: S101  # for mypy: it was submitted
             self._extractor.cancel(request)
+
+
+def _together(each: Sequence[StageTimes]) -> StageTimes:
+    times = StageTimes()
+    for one in each:
+        times.add(one)
+    return times

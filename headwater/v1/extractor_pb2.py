@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheadwater/v1/extractor.proto\x12\x0cheadwater.v1\"!\n\x04Item\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"E\n\x0e\x45xtractRequest\x12\x10\n\x08\x62\x61\x63kbone\x18\x01 \x01(\t\x12!\n\x05items\x18\x02 \x03(\x0b\x32\x12.headwater.v1.Item\"\xab\x01\n\x0f\x45xtractResponse\x12\x10\n\x08\x62\x61\x63kbone\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12\x12\n\nembeddings\x18\x04 \x01(\x0c\x12\'\n\x08outcomes\x18\x05 \x03(\x0b\x32\x15.headwater.v1.Outcome\x12\'\n\x05times\x18\x06 \x01(\x0b\x32\x18.headwater.v1.StageTimes\"Y\n\nStageTimes\x12\x10\n\x08queue_ms\x18\x01 \x01(\x02\x12\x11\n\tdecode_ms\x18\x02 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x03 \x01(\x02\x12\x10\n\x08\x63\x61\x63he_ms\x18\x04 \x01(\x02\"X\n\x14\x45xtractStreamRequest\x12\x10\n\x08\x62\x61\x63kbone\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x04\x12!\n\x05items\x18\x03 \x03(\x0b\x32\x12.headwater.v1.Item\"\x95\x01\n\x15\x45xtractStreamResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x04\x12\'\n\x08outcomes\x18\x02 \x03(\x0b\x32\x15.headwater.v1.Outcome\x12\x12\n\nembeddings\x18\x03 \x01(\x0c\x12\x10\n\x08\x62\x61\x63kbone\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x0b\n\x03\x64im\x18\x06 \x01(\r\"p\n\x07Outcome\x12\r\n\x03row\x18\x01 \x01(\rH\x00\x12)\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x18.headwater.v1.ItemStatusH\x00\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x42\x08\n\x06result\";\n\nItemStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xc9\x01\n\x08\x42\x61\x63kbone\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x10\n\x08modality\x18\x03 \x01(\t\x12\x0b\n\x03\x64im\x18\x04 \x01(\r\x12\x0f\n\x07pooling\x18\x05 \x01(\t\x12\x11\n\tprecision\x18\x06 \x01(\t\x12\x10\n\x08provider\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x0f\n\x07licence\x18\t \x01(\t\x12$\n\x06limits\x18\n \x01(\x0b\x32\x14.headwater.v1.Limits\"\x94\x01\n\x06Limits\x12\x16\n\x0emax_item_bytes\x18\x01 \x01(\x04\x12\x16\n\x0emax_text_bytes\x18\x02 \x01(\x04\x12\x12\n\nmax_pixels\x18\x03 \x01(\x04\x12\x11\n\tmax_items\x18\x04 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\x12\x18\n\x10max_stream_items\x18\x06 \x01(\r\"\x16\n\x14ListBackbonesRequest\"B\n\x15ListBackbonesResponse\x12)\n\tbackbones\x18\x01 \x03(\x0b\x32\x16.headwater.v1.Backbone\"\"\n\x12GetBackboneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xdb\x02\n\x10\x45xtractorService\x12\x46\n\x07\x45xtract\x12\x1c.headwater.v1.ExtractRequest\x1a\x1d.headwater.v1.ExtractResponse\x12\\\n\rExtractStream\x12\".headwater.v1.ExtractStreamRequest\x1a#.headwater.v1.ExtractStreamResponse(\x01\x30\x01\x12X\n\rListBackbones\x12\".headwater.v1.ListBackbonesRequest\x1a#.headwater.v1.ListBackbonesResponse\x12G\n\x0bGetBackbone\x12 .headwater.v1.GetBackboneRequest\x1a\x16.headwater.v1.Backboneb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheadwater/v1/extractor.proto\x12\x0cheadwater.v1\"!\n\x04Item\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"E\n\x0e\x45xtractRequest\x12\x10\n\x08\x62\x61\x63kbone\x18\x01 \x01(\t\x12!\n\x05items\x18\x02 \x03(\x0b\x32\x12.headwater.v1.Item\"\xab\x01\n\x0f\x45xtractResponse\x12\x10\n\x08\x62\x61\x63kbone\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12\x12\n\nembeddings\x18\x04 \x01(\x0c\x12\'\n\x08outcomes\x18\x05 \x03(\x0b\x32\x15.headwater.v1.Outcome\x12\'\n\x05times\x18\x06 \x01(\x0b\x32\x18.headwater.v1.StageTimes\"Y\n\nStageTimes\x12\x10\n\x08queue_ms\x18\x01 \x01(\x02\x12\x11\n\tdecode_ms\x18\x02 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x03 \x01(\x02\x12\x10\n\x08\x63\x61\x63he_ms\x18\x04 \x01(\x02\"X\n\x14\x45xtractStreamRequest\x12\x10\n\x08\x62\x61\x63kbone\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x04\x12!\n\x05items\x18\x03 \x03(\x0b\x32\x12.headwater.v1.Item\"\xbe\x01\n\x15\x45xtractStreamResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x04\x12\'\n\x08outcomes\x18\x02 \x03(\x0b\x32\x15.headwater.v1.Outcome\x12\x12\n\nembeddings\x18\x03 \x01(\x0c\x12\x10\n\x08\x62\x61\x63kbone\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x0b\n\x03\x64im\x18\x06 \x01(\r\x12\'\n\x05times\x18\x07 \x01(\x0b\x32\x18.headwater.v1.StageTimes\"p\n\x07Outcome\x12\r\n\x03row\x18\x01 \x01(\rH\x00\x12)\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x18.headwater.v1.ItemStatusH\x00\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x42\x08\n\x06result\";\n\nItemStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xc9\x01\n\x08\x42\x61\x63kbone\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x10\n\x08modality\x18\x03 \x01(\t\x12\x0b\n\x03\x64im\x18\x04 \x01(\r\x12\x0f\n\x07pooling\x18\x05 \x01(\t\x12\x11\n\tprecision\x18\x06 \x01(\t\x12\x10\n\x08provider\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x0f\n\x07licence\x18\t \x01(\t\x12$\n\x06limits\x18\n \x01(\x0b\x32\x14.headwater.v1.Limits\"\x94\x01\n\x06Limits\x12\x16\n\x0emax_item_bytes\x18\x01 \x01(\x04\x12\x16\n\x0emax_text_bytes\x18\x02 \x01(\x04\x12\x12\n\nmax_pixels\x18\x03 \x01(\x04\x12\x11\n\tmax_items\x18\x04 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\x12\x18\n\x10max_stream_items\x18\x06 \x01(\r\"\x16\n\x14ListBackbonesRequest\"B\n\x15ListBackbonesResponse\x12)\n\tbackbones\x18\x01 \x03(\x0b\x32\x16.headwater.v1.Backbone\"\"\n\x12GetBackboneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xdb\x02\n\x10\x45xtractorService\x12\x46\n\x07\x45xtract\x12\x1c.headwater.v1.ExtractRequest\x1a\x1d.headwater.v1.ExtractResponse\x12\\\n\rExtractStream\x12\".headwater.v1.ExtractStreamRequest\x1a#.headwater.v1.ExtractStreamResponse(\x01\x30\x01\x12X\n\rListBackbones\x12\".headwater.v1.ListBackbonesRequest\x1a#.headwater.v1.ListBackbonesResponse\x12G\n\x0bGetBackbone\x12 .headwater.v1.GetBackboneRequest\x1a\x16.headwater.v1.Backboneb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,21 +42,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTRACTSTREAMREQUEST']._serialized_start=417
   _globals['_EXTRACTSTREAMREQUEST']._serialized_end=505
   _globals['_EXTRACTSTREAMRESPONSE']._serialized_start=508
-  _globals['_EXTRACTSTREAMRESPONSE']._serialized_end=657
-  _globals['_OUTCOME']._serialized_start=659
-  _globals['_OUTCOME']._serialized_end=771
-  _globals['_ITEMSTATUS']._serialized_start=773
-  _globals['_ITEMSTATUS']._serialized_end=832
-  _globals['_BACKBONE']._serialized_start=835
-  _globals['_BACKBONE']._serialized_end=1036
-  _globals['_LIMITS']._serialized_start=1039
-  _globals['_LIMITS']._serialized_end=1187
-  _globals['_LISTBACKBONESREQUEST']._serialized_start=1189
-  _globals['_LISTBACKBONESREQUEST']._serialized_end=1211
-  _globals['_LISTBACKBONESRESPONSE']._serialized_start=1213
-  _globals['_LISTBACKBONESRESPONSE']._serialized_end=1279
-  _globals['_GETBACKBONEREQUEST']._serialized_start=1281
-  _globals['_GETBACKBONEREQUEST']._serialized_end=1315
-  _globals['_EXTRACTORSERVICE']._serialized_start=1318
-  _globals['_EXTRACTORSERVICE']._serialized_end=1665
+  _globals['_EXTRACTSTREAMRESPONSE']._serialized_end=698
+  _globals['_OUTCOME']._serialized_start=700
+  _globals['_OUTCOME']._serialized_end=812
+  _globals['_ITEMSTATUS']._serialized_start=814
+  _globals['_ITEMSTATUS']._serialized_end=873
+  _globals['_BACKBONE']._serialized_start=876
+  _globals['_BACKBONE']._serialized_end=1077
+  _globals['_LIMITS']._serialized_start=1080
+  _globals['_LIMITS']._serialized_end=1228
+  _globals['_LISTBACKBONESREQUEST']._serialized_start=1230
+  _globals['_LISTBACKBONESREQUEST']._serialized_end=1252
+  _globals['_LISTBACKBONESRESPONSE']._serialized_start=1254
+  _globals['_LISTBACKBONESRESPONSE']._serialized_end=1320
+  _globals['_GETBACKBONEREQUEST']._serialized_start=1322
+  _globals['_GETBACKBONEREQUEST']._serialized_end=1356
+  _globals['_EXTRACTORSERVICE']._serialized_start=1359
+  _globals['_EXTRACTORSERVICE']._serialized_end=1706
 # @@protoc_insertion_point(module_scope)

@@ -59,20 +59,22 @@ class ExtractStreamRequest(_message.Message):
     def __init__(self, backbone: _Optional[str] = ..., ids: _Optional[_Iterable[int]] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ...) -> None: ...
 
 class ExtractStreamResponse(_message.Message):
-    __slots__ = ("ids", "outcomes", "embeddings", "backbone", "fingerprint", "dim")
+    __slots__ = ("ids", "outcomes", "embeddings", "backbone", "fingerprint", "dim", "times")
     IDS_FIELD_NUMBER: _ClassVar[int]
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     BACKBONE_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
     ids: _containers.RepeatedScalarFieldContainer[int]
     outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
     embeddings: bytes
     backbone: str
     fingerprint: str
     dim: int
-    def __init__(self, ids: _Optional[_Iterable[int]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., embeddings: _Optional[bytes] = ..., backbone: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ...) -> None: ...
+    times: StageTimes
+    def __init__(self, ids: _Optional[_Iterable[int]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., embeddings: _Optional[bytes] = ..., backbone: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ...) -> None: ...
 
 class Outcome(_message.Message):
     __slots__ = ("row", "error", "cached", "truncated")

@@ -81,7 +81,8 @@ class ExtractorServiceServicer(object):
         INVALID_ARGUMENT    no backbone named, and the server serves several; another backbone than in the first message;
         an id that is unanswered; not one id for each item
         RESOURCE_EXHAUSTED  a message with too many items or bytes
-        UNAVAILABLE         the server is stopping: send what is unanswered in a new stream
+        UNAVAILABLE         the server is stopping, or the backbone was replaced or unloaded: send what is unanswered in
+        a new stream
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,8 @@ from extractor import Extractor
 from extractor.errors import EmptyItem, ItemTooLarge, UndecodableItem
 from extractor.limits import Limits
 from headwater import AsyncClient, Client
-from headwater.errors import ClientClosed
+from headwater.core import FIRST_ANSWER_S
+from headwater.errors import ClientClosed, ServiceError
 from headwater.exchange import MAX_ITEMS, REQUESTS_IN_FLIGHT
 from headwater.flow import WINDOW
 from headwater.process import ServerProcess
@@ -140,6 +142,18 @@ def test_what_reading_the_items_raises_comes_after_the_outcomes(server: ServerPr
         face(server, "red")
 
 
+@pytest.mark.parametrize("face", [unordered, async_unordered])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+@pytest.mark.timeout(60)
+def test_what_ends_a_program_ends_a_stream_too(server: ServerProcess, face: Callable, kind: type) -> None:
+    def items() -> Iterator[str]:
+        yield "red"
+        raise kind("enough")
+
+    with pytest.raises(kind):
+        face(server, items())
+
+
 def test_a_live_source_is_answered_item_by_item(server: ServerProcess) -> None:
     heard = threading.Event()
 
@@ -226,6 +240,52 @@ def test_a_closed_client_says_so(server: ServerProcess) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.backbones(),
+        lambda client: client.extract(["red"]),
+        lambda client: list(client.iter_unordered(["red"])),
+    ],
+)
+def test_a_client_that_another_thread_closes_at_this_moment_says_so(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch, call: Callable[[Client], object]
+) -> None:
+    client = Client(server.target, backbone=TEXT)
+    client.describe()
+    check = client._check_open
+
+    def check_and_close() -> None:
+        check()
+        client.close()
+
+    monkeypatch.setattr(client, "_check_open", check_and_close)
+    with pytest.raises(ClientClosed):
+        call(client)
+
+
+def test_a_backbone_that_another_thread_forgets_at_this_moment_is_asked_for_again(server: ServerProcess) -> None:
+    class Forgetful(dict[str, Any]):
+        def __contains__(self, key: object) -> bool:
+            found = super().__contains__(key)
+            self.clear()
+            return found
+
+    with Client(server.target, backbone=TEXT) as client:
+        client._known = Forgetful({TEXT: client.describe()})
+        assert client.describe().name == TEXT
+
+
+def test_what_takes_connections_and_says_nothing_is_given_up_as_soon_as_what_takes_none() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        begun = time.monotonic()
+        with Client(f"127.0.0.1:{silent.getsockname()[1]}") as client, pytest.raises(ServiceError, match="UNAVAILABLE"):
+            client.backbones()
+    assert time.monotonic() - begun < 2 * FIRST_ANSWER_S
+
+
 # What needs a session that is slow on purpose: a server in this process.
 
 
@@ -279,6 +339,96 @@ def test_closing_a_client_ends_the_calls_that_run(held: Any, streaming: bool) ->
     thread.join(WAIT_S)
     assert [type(one) for one in caught] == [ClientClosed]
     wait_for(lambda: aloft(extractor) == 1)  # the one in hand
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_closing_an_async_client_ends_the_calls_that_run(held: Any, streaming: bool) -> None:
+    address, extractor, entered, _ = held
+
+    async def main() -> None:
+        client = AsyncClient(address)
+        items = [png(flat(i)) for i in range(5)]
+        call = asyncio.create_task(
+            listed(client.iter_unordered(items) if streaming else client.iter_outcomes(items)),
+        )
+        await asyncio.to_thread(entered.wait, WAIT_S)
+        await client.close()
+        with pytest.raises(ClientClosed):
+            await call
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
+    wait_for(lambda: aloft(extractor) == 1)  # the one in hand
+
+
+def test_closing_an_async_client_ends_a_stream_that_waits_for_items(server: ServerProcess) -> None:
+    async def items() -> AsyncIterator[str]:
+        yield "red"
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        client = AsyncClient(server.target, backbone=TEXT)
+        stream = client.iter_unordered(items())
+        await anext(stream)
+        rest = asyncio.create_task(listed(stream))
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(ClientClosed):
+            await rest
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
+
+
+def test_a_task_that_is_cancelled_as_its_client_closes_is_cancelled(held: Any) -> None:
+    address, _, entered, _ = held
+
+    async def main() -> None:
+        client = AsyncClient(address)
+        call = asyncio.create_task(client.extract([png(flat(1))]))
+        await asyncio.to_thread(entered.wait, WAIT_S)
+        call.cancel()
+        await client.close()
+        await asyncio.wait([call])
+        assert call.cancelled()
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
+
+
+def test_an_async_stream_that_is_left_half_way_ends_at_once(held: Any) -> None:
+    address, extractor, _, go = held
+
+    async def main() -> None:
+        async with AsyncClient(address) as client:
+            stream = client.iter_unordered([b""] + [png(flat(i)) for i in range(40)])
+            assert (await anext(stream))[0] == 0
+            while aloft(extractor) < 40:
+                await asyncio.sleep(0.01)
+            inner = stream.ag_frame.f_locals["outcomes"]
+            await stream.aclose()
+            assert inner.ag_frame is None  # it has ended, and with it the call
+            while aloft(extractor) > 1:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
+    go.set()
+
+
+def test_what_comes_after_a_bad_item_is_not_asked_for(held: Any) -> None:
+    address, extractor, _, go = held
+    items = [b"", *(png(flat(i % 256, i // 256)) for i in range(REQUESTS_IN_FLIGHT * MAX_ITEMS * 3))]
+    items[1:MAX_ITEMS] = [b""] * (MAX_ITEMS - 1)  # the first request needs no server
+
+    async def main() -> None:
+        async with AsyncClient(address) as client:
+            with pytest.raises(EmptyItem, match="item 0"):
+                await client.extract(items)
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
+    with Client(address) as client:
+        with pytest.raises(EmptyItem, match="item 0") as caught:
+            client.extract(items)
+        wait_for(lambda: aloft(extractor) <= 1)
+    assert caught.traceback  # which holds the frames of the call; its requests have ended all the same
+    go.set()
 
 
 def test_a_cancelled_task_frees_the_queue(held: Any) -> None:

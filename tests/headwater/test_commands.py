@@ -1,8 +1,10 @@
 """The commands, run as a user runs them."""
 
+import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import trustme
 
 from extractor import Extractor
+from headwater import Client
 from headwater.process import ServerProcess, serving
 from tests.certificates import Authority
 from tests.tiny import flat, png, write_tiny_image
@@ -74,13 +77,43 @@ def test_a_running_server_gives_the_same(files: list[Path], server: ServerProces
 
 def test_where_it_cannot_write_is_said_before_the_work(files: list[Path], tiny_image: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "file" / "X.npy")
+    bad = tmp_path / "gone.png"
+    done = headwater("extract", bad, "--backbone", tiny_image, "--out", tmp_path / "file" / "X.npy")
     assert done.returncode == 1
     assert f"cannot write {tmp_path / 'file' / 'X.npy'}" in done.stderr
-    assert "extracting" not in done.stderr
+    assert str(bad) not in done.stderr
     assert "it is a folder" in headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path).stderr
     done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "new" / "folder" / "X.npy")
     assert done.returncode == 0, done.stderr
+
+
+def test_what_cannot_be_written_after_the_work_is_told_of(files: list[Path], tiny_image: Path, tmp_path: Path) -> None:
+    (tmp_path / "X.npy.txt").mkdir()
+    done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "X.npy")
+    assert done.returncode == 1
+    assert f"error: cannot write {tmp_path / 'X.npy.txt'}: Is a directory" in done.stderr
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_progress_is_shown_on_a_terminal_alone(
+    files: list[Path], server: ServerProcess, tiny_image: Path, here: bool
+) -> None:
+    where = ("--backbone", tiny_image) if here else ("--server", server.target, "--backbone", "tiny-image")
+    assert headwater("extract", *files, *where).stderr == ""
+    master, terminal = os.openpty()
+    command = [sys.executable, "-m", "headwater", "extract", *map(str, (*files, *where))]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with os.fdopen(master, "rb", 0) as screen:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal, env=environment)
+        os.close(terminal)
+        shown = b""
+        with suppress(OSError):  # how a terminal ends
+            while more := screen.read(4096):
+                shown += more
+        assert process.wait(60) == 0
+    assert b"extracting" in shown
+    assert b"100%" in shown
 
 
 def test_without_out_each_file_has_a_line(files: list[Path], tiny_image: Path) -> None:
@@ -180,6 +213,22 @@ def test_the_demo_ends_well(tmp_path: Path, home: Path, backbones: Path) -> None
     assert (tmp_path / "shown" / "demo.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_server_of_ones_own_is_not_set_up_by_the_environment(
+    tiny_image: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KEYS", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA", "CA", "CERT", "CERT_KEY", "HOST", "METRICS_PORT"):
+        monkeypatch.setenv(f"HEADWATER_{name}", str(tmp_path / "of-another-server"))
+    with serving(str(tiny_image)) as server, Client(server.target) as client:
+        assert client.extract(files)[:, 0].tolist() == [0, 1, 2]
+
+
+def test_the_demo_says_that_it_cannot_make_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = headwater("demo", "--out", tmp_path / "file", home=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"error: cannot write to {tmp_path / 'file'}: File exists; choose another --out\n"
+
+
 def test_keys_are_added_listed_and_revoked_and_shown_once(tmp_path: Path) -> None:
     made = headwater("keys", "add", "alice", "--role", "extract", "--items-per-s", "5", home=tmp_path)
     assert made.returncode == 0, made.stderr
@@ -192,6 +241,10 @@ def test_keys_are_added_listed_and_revoked_and_shown_once(tmp_path: Path) -> Non
     assert revoked.returncode == 0, revoked.stderr
     assert "revoked" in headwater("keys", "list", home=tmp_path).stdout
     assert all(secret not in done.stdout + done.stderr for done in (listed, revoked))
+    assert headwater("keys", "add", "bob", "--role", "extract", "--expires-days", "0", home=tmp_path).returncode == 2
+    path = tmp_path / "[" / f"b]{'long' * 50}.json"  # neither markup nor broken over lines
+    made = headwater("keys", "add", "bob", "--role", "extract", "--file", path)
+    assert made.stderr.endswith(f"headwater serve --keys {path}\n")
     again = headwater("keys", "revoke", "alice", home=tmp_path)
     assert again.returncode == 1
     assert "error:" in again.stderr

@@ -105,6 +105,19 @@ def test_a_refused_slice_waits_while_the_others_go_on(exchange: Exchange, clock:
     assert exchange.request(first)[1] == pytest.approx(8.5)
 
 
+def test_time_that_the_caller_takes_with_an_outcome_is_not_the_servers(exchange: Exchange, clock: Clock) -> None:
+    feed(exchange)
+    first, second, *_ = exchange.due()
+    answer(exchange, first)
+    for _ in exchange.ready():
+        clock.now += 60  # while the second is refused
+    exchange.refuse(second, Failure(QueueFull("full"), grpc.StatusCode.RESOURCE_EXHAUSTED, 1000))
+    assert second.error is None
+    clock.now += 1.5
+    assert exchange.due() == [second]
+    assert exchange.request(second)[1] == pytest.approx(8.5)
+
+
 def test_items_with_an_error_of_their_own_need_no_request(exchange: Exchange) -> None:
     for _ in range(3):
         exchange.take(Outcome(error=EmptyItem("empty")))

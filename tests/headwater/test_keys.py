@@ -72,6 +72,18 @@ def test_only_a_hash_is_kept_in_a_file_for_its_owner_alone(path: Path) -> None:
     assert {one.name for one in path.parent.iterdir()} == {"keys.json", ".keys.json.lock"}
 
 
+def test_whoever_could_read_the_file_still_can(path: Path) -> None:
+    add(path, "alice", EXTRACT)
+    path.chmod(0o640)
+    owner = (os.geteuid(), os.getegid())
+    if os.geteuid() == 0:  # as who adds keys for a server of another user
+        owner = (54321, 54321)
+        os.chown(path, *owner)
+    revoke(path, "alice")
+    facts = path.stat()
+    assert (stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid) == (0o640, *owner)
+
+
 @pytest.mark.parametrize(
     "spoil", ["", "hw", "hw_", "hw__", "nothing", "sk_{id}_{secret}", "hw_{id}_", "hw_00_{secret}"]
 )
@@ -124,6 +136,25 @@ def test_a_broken_file_leaves_the_former_keys_in_force(
     path.write_bytes(good.replace(b"alice", b"alicia"))
     clock.pass_one_check()
     assert one.find(text).name == "alicia"
+
+
+def test_a_file_that_could_not_be_read_is_read_once_its_mode_is_mended(
+    path: Path, ring: Callable[[], KeyRing], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(path: Path) -> None:
+        raise KeyFileInvalid(f"cannot read {path}")
+
+    text = add(path, "alice", EXTRACT)
+    one = ring()
+    revoke(path, "alice")
+    with monkeypatch.context() as patch:  # as for root, who runs the tests, no mode makes it so
+        patch.setattr(keyring, "read_keys", unreadable)
+        clock.pass_one_check()
+        assert one.find(text).name == "alice"
+    path.chmod(0o644)
+    clock.pass_one_check()
+    with pytest.raises(Unauthenticated, match="revoked"):
+        one.find(text)
 
 
 def test_a_file_that_is_gone_refuses_all_until_it_is_back(
@@ -197,6 +228,9 @@ ENTRY = {"id": "0a", "name": "a", "digest": "0" * 64, "roles": ["extract"], "cre
         (json.dumps({"format": 1, "keys": [{**ENTRY, "roles": ["king"]}]}), "king"),
         (json.dumps({"format": 1, "keys": [{**ENTRY, "weight": 0}]}), "above 0"),
         (json.dumps({"format": 1, "keys": [{**ENTRY, "weight": "much"}]}), "no file of keys"),
+        (json.dumps({"format": 1, "keys": [{**ENTRY, "weight": "2"}]}), "no number above 0"),
+        (json.dumps({"format": 1, "keys": [{**ENTRY, "items_per_s": 0}]}), "no number above 0"),
+        (json.dumps({"format": 1, "keys": [{**ENTRY, "max_calls": True}]}), "no number above 0"),
         (json.dumps({"format": 1, "keys": [{**ENTRY, "name": 3}]}), "texts"),
         (json.dumps({"format": 1, "keys": [{**ENTRY, "created": "2026-01-01"}]}), "time zone"),
         (json.dumps({"format": 1, "keys": [{**ENTRY, "colour": "red"}]}), "colour"),

@@ -41,6 +41,12 @@ def test_no_try_begins_after_the_deadline() -> None:
     assert Tries(10.0).pause_s(FULL, 10.0) is None
 
 
+@pytest.mark.parametrize("failure", [FULL, pushed(50)])
+def test_thousands_of_tries_are_no_error(failure: Failure) -> None:
+    tries = Tries(1e9)
+    assert all(tries.pause_s(failure, 0.0) is not None for _ in range(3000))
+
+
 @pytest.mark.parametrize(
     ("failure", "retryable"),
     [

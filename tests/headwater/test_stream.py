@@ -243,6 +243,14 @@ def test_a_full_queue_is_waited_for(server: InProcess, gate: Gate, extractor: Ex
     assert len(others.future.result(WAIT_S)) == 16
 
 
+def test_each_message_says_where_the_time_of_its_items_went(server: InProcess) -> None:
+    with talking(server) as talk:
+        talk.say(1, 2, 3)
+        talk.close()
+        assert len(talk.hear()) == 3
+        assert all(response.times.decode_ms > 0 and response.times.inference_ms > 0 for response in talk.responses)
+
+
 def test_a_sender_that_cancels_frees_the_queue(server: InProcess, gate: Gate, extractor: Extractor) -> None:
     gate.held = {0, 1}
     with talking(server) as talk:

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from extractor import Extractor
-from headwater import Client, keyring
+from headwater import Client, keyring, tls
 from headwater.channel import Access, open_aio_channel, open_channel, options_for
 from headwater.errors import CredentialsInvalid, PermissionDenied, ServerNotStarted
 from headwater.keys import Role, add, revoke
@@ -94,6 +94,24 @@ def test_a_broken_or_mismatched_new_certificate_is_not_taken(
     errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) >= 4
     assert all("former certificate" in error for error in errors)
+
+
+def test_a_key_that_could_not_be_read_is_read_once_its_mode_is_mended(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(files: TlsFiles) -> None:
+        raise PermissionError(13, "Permission denied", str(files.key))
+
+    files = authority.server()
+    certificates = tls.Certificates(files)
+    certificates.load()
+    files.key.touch()
+    with monkeypatch.context() as patch:  # as for root, who runs the tests, no mode makes it so
+        patch.setattr(tls, "_read", unreadable)
+        assert certificates.renewed() is None
+    assert certificates.renewed() is None  # not at each handshake
+    files.key.chmod(0o640)
+    assert certificates.renewed() is not None
 
 
 def test_with_client_authorities_every_client_needs_a_certificate_and_no_key(

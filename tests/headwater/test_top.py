@@ -139,6 +139,16 @@ def test_once_prints_one_view_and_ends(tiny_image: Path) -> None:
         assert "Traceback" not in failed.stderr
 
 
+def test_no_proxy_stands_between_this_machine_and_itself(tiny_image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with (
+        Sight.opened(SightSettings(metrics_port=0)) as sight,
+        in_this_process({"tiny-image": Extractor.load(tiny_image)}, sight=sight),
+    ):
+        assert "measuring" in shown(next(views(sight.metrics_url)))
+
+
 def run(target: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "headwater", "top", target, "--once", "--interval-s", "0.1"]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
