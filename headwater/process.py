@@ -13,7 +13,7 @@ from pathlib import Path
 from headwater.errors import ServerNotStarted
 
 STOP_S = 60.0
-KEPT = "HEADWATER_HOME"
+KEPT = {"HEADWATER_HOME", "HEADWATER_CACHE"}
 _READY = re.compile(r"headwater serves .* at (\S+)$")
 
 
@@ -41,8 +41,8 @@ class ServerProcess:
 def serving(*arguments: str, python: str = sys.executable, cwd: Path | None = None) -> Iterator[ServerProcess]:
     """Run `headwater serve ARGUMENTS --port 0`; the server is stopped when the block ends.
 
-    Of the settings in the environment it has HEADWATER_HOME alone: those of another server, its keys, certificates or
-    metrics port, are not for this one.
+    Of the settings in the environment it has HEADWATER_HOME and HEADWATER_CACHE alone: those of another server, its
+    keys, certificates or metrics port, are not for this one.
 
     Parameters
     ----------
@@ -79,4 +79,4 @@ def serving(*arguments: str, python: str = sys.executable, cwd: Path | None = No
 
 def environment() -> dict[str, str]:
     """Return the environment without what would set up a server."""
-    return {name: value for name, value in os.environ.items() if name == KEPT or not name.startswith("HEADWATER_")}
+    return {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith("HEADWATER_")}

@@ -85,9 +85,7 @@ async def _extract(extractor: Extractor, items: list[bytes], call: Call) -> tupl
 
 async def _submit(extractor: Extractor, items: list[bytes], call: Call) -> Request:
     """Submit the items: few bytes at once, many in a thread; hashing them, or a disk, would hold up the event loop."""
-    submit = partial(
-        extractor.submit, items, caller=call.caller, deadline=call.deadline, control=call.cache_control
-    )
+    submit = partial(extractor.submit, items, caller=call.caller, deadline=call.deadline, control=call.cache_control)
     if not extractor.submit_waits and sum(map(len, items)) <= AT_ONCE_BYTES:
         return submit()
     submitting = asyncio.create_task(asyncio.to_thread(submit))
