@@ -1,15 +1,16 @@
 """Headwater: transfer learning as a service.
 
-`Client` and `AsyncClient` are loaded on first use; they load neither onnxruntime nor Pillow nor scikit-learn.
+The clients are loaded on first use, and load neither onnxruntime nor Pillow nor scikit-learn.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headwater.admin_client import AdminClient
     from headwater.aio import AsyncClient
     from headwater.client import Client
 
-__all__ = ["AsyncClient", "Client"]
+__all__ = ["AdminClient", "AsyncClient", "Client"]
 __version__ = "0.1.0"
 
 
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from headwater.aio import AsyncClient
 
         return AsyncClient
+    if name == "AdminClient":
+        from headwater.admin_client import AdminClient
+
+        return AdminClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

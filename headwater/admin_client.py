@@ -1,5 +1,6 @@
 """`AdminClient`: changes what a running server serves. Loads neither onnxruntime nor Pillow nor scikit-learn."""
 
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,8 +27,8 @@ class AdminClient:
         `host:port`.
     timeout_s : float
         For the answer to a call; a server carries a change through also when its caller waits no longer.
-    access : Access, optional
-        The key, with the role `admin`, and certificates.
+    key, ca, cert, cert_key : optional
+        API key, with the role `admin`, authorities, certificate and its private key: see `headwater.channel.Access`.
 
     Examples
     --------
@@ -35,10 +36,19 @@ class AdminClient:
     ...     admin.load("minilm-l6")
     """
 
-    def __init__(self, target: str, *, timeout_s: float = 300.0, access: Access | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = 300.0,
+        key: str | None = None,
+        ca: str | Path | None = None,
+        cert: str | Path | None = None,
+        cert_key: str | Path | None = None,
+    ) -> None:
         self.target = target
         self.timeout_s = timeout_s
-        access = access or Access()
+        access = Access(key=key, ca=ca, cert=cert, cert_key=cert_key)
         self._metadata = access.metadata()
         self._closed = False
         self._channel = open_channel(target, access)

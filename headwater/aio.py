@@ -49,9 +49,10 @@ class AsyncClient(ClientCore):
         ca: str | Path | None = None,
         cert: str | Path | None = None,
         cert_key: str | Path | None = None,
+        cache_control: str = "",
     ) -> None:
         access = Access(key=key, ca=ca, cert=cert, cert_key=cert_key)
-        super().__init__(target, access, backbone=backbone, timeout_s=timeout_s)
+        super().__init__(target, access, backbone=backbone, timeout_s=timeout_s, cache_control=cache_control)
         self._channel: grpc.aio.Channel | None = None  # opened in the event loop that it is used in
         self._opened_stub: Any = None
 

@@ -44,6 +44,9 @@ class Client(ClientCore):
         long nothing at all may be answered. A server that has never answered is given up after 5 s.
     key, ca, cert, cert_key : optional
         API key, authorities, certificate and its private key: see `headwater.channel.Access`.
+    cache_control : str
+        `no-cache`: have the server compute anew what it has stored; `no-store`: have it store nothing of ours; or both,
+        with a comma between. Neither changes an embedding.
 
     Raises
     ------
@@ -66,9 +69,10 @@ class Client(ClientCore):
         ca: str | Path | None = None,
         cert: str | Path | None = None,
         cert_key: str | Path | None = None,
+        cache_control: str = "",
     ) -> None:
         access = Access(key=key, ca=ca, cert=cert, cert_key=cert_key)
-        super().__init__(target, access, backbone=backbone, timeout_s=timeout_s)
+        super().__init__(target, access, backbone=backbone, timeout_s=timeout_s, cache_control=cache_control)
         self._channel = open_channel(target, access, OPTIONS)
         self._stub = extractor_pb2_grpc.ExtractorServiceStub(self._channel)
 

@@ -29,12 +29,12 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
 class ClientCore:
     """What `Client` and `AsyncClient` share; see there."""
 
-    def __init__(self, target: str, access: Access, *, backbone: str, timeout_s: float) -> None:
+    def __init__(self, target: str, access: Access, *, backbone: str, timeout_s: float, cache_control: str) -> None:
         self.target = target
         self.backbone = backbone
         self.timeout_s = timeout_s
         self._access = access
-        self._metadata = access.metadata()
+        self._metadata = access.metadata() + ((("cache-control", cache_control),) if cache_control else ())
         self._known: dict[str, BackboneInfo] = {}
         self._closed = False
 

@@ -7,7 +7,6 @@ import typer
 from rich.table import Table
 
 from headwater.admin_client import AdminClient
-from headwater.channel import Access
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
 from headwater.console import err, out
 
@@ -30,7 +29,7 @@ def access(
 
     Example: `headwater admin load minilm-l6 --server 127.0.0.1:50051`
     """
-    context.obj = Access(key=key, ca=ca, cert=cert, cert_key=cert_key)
+    context.obj = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
 
 
 @admin.command()
@@ -39,7 +38,7 @@ def load(context: typer.Context, name: Name, server: Server = LOCAL) -> None:
 
     Example: `headwater admin load minilm-l6`
     """
-    with AdminClient(server, access=context.obj) as client:
+    with AdminClient(server, **context.obj) as client:
         backbone = client.load(name)
     _say(f"{server} now serves {name}: {backbone.provider}, fingerprint {backbone.fingerprint}")
 
@@ -50,7 +49,7 @@ def unload(context: typer.Context, name: Name, server: Server = LOCAL) -> None:
 
     Example: `headwater admin unload minilm-l6`
     """
-    with AdminClient(server, access=context.obj) as client:
+    with AdminClient(server, **context.obj) as client:
         users = client.unload(name)
     _say(f"{server} no longer serves {name}; requests that still run on it: {users}")
 
@@ -71,7 +70,7 @@ def replace(
 
     Example: `headwater admin replace minilm-l6`
     """
-    with AdminClient(server, access=context.obj) as client:
+    with AdminClient(server, **context.obj) as client:
         done = client.replace(
             name, expected_fingerprint=expected_fingerprint, allow_new_fingerprint=allow_new_fingerprint
         )
@@ -95,7 +94,7 @@ def drain(
 
     Example: `headwater admin drain --stop`
     """
-    with AdminClient(server, access=context.obj) as client:
+    with AdminClient(server, **context.obj) as client:
         done = client.drain(timeout_s=timeout_s, stop=stop)
     end = "and stops" if stop else "and stays up; it takes no more work until it is started again"
     if done.quiet:
@@ -116,7 +115,7 @@ def log_level(
 
     Example: `headwater admin log-level debug --logger headwater`
     """
-    with AdminClient(server, access=context.obj) as client:
+    with AdminClient(server, **context.obj) as client:
         old = client.set_log_level(level, logger=logger)
     _say(f"{server} logs {logger or 'everything'} at {level.lower()}, before at {old}")
 
@@ -127,7 +126,7 @@ def status(context: typer.Context, server: Server = LOCAL) -> None:
 
     Example: `headwater admin status`
     """
-    with AdminClient(server, access=context.obj) as client:
+    with AdminClient(server, **context.obj) as client:
         found = client.status()
     table = Table()
     for title in ("name", "state", "provider", "fingerprint", "loaded", "requests", "queued", "longest"):

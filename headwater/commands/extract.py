@@ -32,6 +32,14 @@ def extract(
     server: Annotated[
         str | None, typer.Option(help="`host:port` of a running server to ask.", envvar="HEADWATER_SERVER")
     ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="Where embeddings made here are kept: `off`, `memory`, a folder, `redis://HOST:PORT/0`. "
+            "By default the user's cache folder.",
+            envvar="HEADWATER_CACHE",
+        ),
+    ] = None,
     key: KeyOption = None,
     ca: CaOption = None,
     cert: CertOption = None,
@@ -49,7 +57,7 @@ def extract(
     access = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     with Bar(console=err, disable=not err.is_terminal) as bar:
         task = bar.add_task("extracting", total=len(files))
-        outcomes = _outcomes(files, backbone, server, access, lambda n, _: bar.update(task, completed=n))
+        outcomes = _outcomes(files, backbone, server, access, cache, lambda n, _: bar.update(task, completed=n))
         for file, outcome in zip(files, outcomes, strict=True):
             if outcome.embedding is None:
                 err.print(f"[bold red]{escape(str(file))}:[/] {escape(str(outcome.error))}", soft_wrap=True)
@@ -71,7 +79,12 @@ def extract(
 
 
 def _outcomes(
-    files: list[Path], backbone: str, server: str | None, access: dict[str, Any], progress: "Progress"
+    files: list[Path],
+    backbone: str,
+    server: str | None,
+    access: dict[str, Any],
+    cache: str | None,
+    progress: "Progress",
 ) -> "Iterator[Outcome]":
     if server:
         from headwater.client import Client
@@ -81,7 +94,7 @@ def _outcomes(
     else:
         from extractor.pipeline import Extractor
 
-        with Extractor.load(backbone or _only_installed()) as extractor:
+        with Extractor.load(backbone or _only_installed(), cache=cache) as extractor:
             for n, outcome in enumerate(extractor.iter_outcomes(files), 1):
                 progress(n, len(files))
                 yield outcome

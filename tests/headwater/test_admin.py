@@ -29,7 +29,6 @@ from extractor.home import backbones_folder
 from extractor.spec import MODEL_FILE, read_spec, write_spec
 from headwater import Client, keys
 from headwater.admin_client import AdminClient
-from headwater.channel import Access
 from headwater.errors import ClientClosed, PermissionDenied, ServiceError
 from headwater.keys import Role
 from headwater.server import ServerSettings
@@ -377,11 +376,11 @@ def test_only_an_administrators_key_opens_the_admins_methods(installed: Path, tm
     file = tmp_path / "keys.json"
     extract, root = keys.add(file, "alice", [Role.EXTRACT]), keys.add(file, "root", [Role.ADMIN])
     with in_this_process({FIRST: load(FIRST)}, ServerSettings(port=0, keys=file), load=load) as server:
-        with AdminClient(server.address, access=Access(key=extract)) as alice:
+        with AdminClient(server.address, key=extract) as alice:
             for ask in (alice.status, alice.drain, lambda: alice.load(SECOND)):
                 with pytest.raises(PermissionDenied, match="admin"):
                     ask()
-        with AdminClient(server.address, access=Access(key=root)) as admin:
+        with AdminClient(server.address, key=root) as admin:
             assert not admin.status().draining
             assert admin.load(SECOND).serving
 

@@ -57,6 +57,21 @@ def test_files_become_rows_and_a_list_of_them(files: list[Path], tiny_image: Pat
     assert (tmp_path / "X.npy.txt").read_text().splitlines() == [str(path) for path in files]
 
 
+def test_what_was_extracted_is_there_for_a_script_and_a_server(
+    files: list[Path], tiny_image: Path, tmp_path: Path
+) -> None:
+    cache = str(tmp_path / "cache")
+    done = headwater("extract", *files, "--backbone", tiny_image, "--out", tmp_path / "X.npy", "--cache", cache)
+    assert done.returncode == 0, done.stderr
+    with Extractor.load(tiny_image, cache=cache) as extractor:
+        here = extractor.extract_each(files)
+    with serving(str(tiny_image), "--cache", cache) as server, Client(server.target) as client:
+        there = client.extract_each(files)
+    for outcomes in (here, there):
+        assert all(one.cached for one in outcomes)
+        np.testing.assert_array_equal([one.embedding for one in outcomes], np.load(tmp_path / "X.npy"))
+
+
 def test_a_bad_file_is_named_and_the_others_are_done(files: list[Path], tiny_image: Path, tmp_path: Path) -> None:
     files[1].write_bytes(b"no image")
     done = headwater("extract", *files, tmp_path / "gone.png", "--backbone", tiny_image, "--out", tmp_path / "X.npy")

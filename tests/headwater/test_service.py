@@ -58,6 +58,20 @@ def test_client_and_process_give_the_same_embeddings(client: Client, tiny_image:
     assert client.describe().fingerprint == fingerprint
 
 
+def test_a_client_may_have_all_computed_anew_or_nothing_stored(server: ServerProcess, client: Client) -> None:
+    items = [png(noise(2000 + seed)) for seed in range(4)]
+    with Client(server.target, backbone="tiny-image", cache_control="no-store") as forgetful:
+        unstored = forgetful.extract_each(items)
+    first = client.extract_each(items)
+    with Client(server.target, backbone="tiny-image", cache_control="no-cache") as distrustful:
+        anew = distrustful.extract_each(items)
+        streamed = dict(distrustful.iter_unordered(items))
+    assert client.extract_each(items)[0].cached
+    for outcomes in (unstored, first, anew, [streamed[i] for i in range(4)]):
+        assert [one.cached for one in outcomes] == [False] * 4
+        np.testing.assert_allclose([one.embedding for one in outcomes], [one.embedding for one in first], atol=1e-6)
+
+
 def test_what_is_stored_comes_back_bit_for_bit_and_says_so(client: Client) -> None:
     items = [png(noise(1000 + seed)) for seed in range(10)]
     first, second = client.extract_each(items), client.extract_each(items)
