@@ -11,9 +11,9 @@ import logging
 import random
 import time
 from bisect import insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import InvalidStateError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Condition, Lock, Thread
 from typing import Any, NamedTuple
@@ -423,9 +423,12 @@ class Batcher:
             self._in_hand.add(in_hand)
         try:
             rows = self._forward([one.array for one in batch])
+            if len(rows) != len(batch):
+                raise ValueError(f"the session gave {len(rows)} rows for {len(batch)} items")
         except Exception:
             self._return(in_hand)
-            self._failed_on(batch)
+            if not in_hand.given_up:  # else its callers were told already
+                self._failed_on(batch)
             return
         seconds = self._return(in_hand)
         for one, row in zip(batch, rows, strict=True):
@@ -433,7 +436,8 @@ class Batcher:
             _deliver(one, row)
         if (tell := self.on_batch) is not None:
             cost, padded = sum(one.cost for one in batch), len(batch) * max(one.cost for one in batch)
-            tell(BatchFacts(len(batch), cost, padded, seconds))
+            with _logged("the callback of a batch"):
+                tell(BatchFacts(len(batch), cost, padded, seconds))
 
     def _return(self, in_hand: _InHand) -> float:
         with self._lock:
@@ -452,7 +456,8 @@ class Batcher:
 
     def _failed(self) -> None:
         if (tell := self.on_failure) is not None:  # it may be set anew meanwhile
-            tell()
+            with _logged("the callback of a failure"):
+                tell()
 
     # -- forwards that hang; the lock is held
 
@@ -470,6 +475,15 @@ class Batcher:
         return NotServing(
             f"the session has not returned for {self.bounds.max_forward_s:g} s; ask another server, or this one later"
         )
+
+
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Let no error end a worker's thread."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s failed", what)
 
 
 def _late() -> DeadlinePassed:

@@ -28,7 +28,7 @@ from headwater.service.calls import Calls
 from headwater.service.door import EVERY_ROLE, Door
 from headwater.service.extractor import ExtractorService
 from headwater.service.gate import Gate
-from headwater.service.health import EXTRACTOR_SERVICE, Health
+from headwater.service.health import EXTRACTOR_SERVICE, Health, Servicer
 from headwater.service.lenient import Registry
 from headwater.service.served import Served
 from headwater.service.sight import Sight
@@ -37,6 +37,7 @@ from headwater.v1 import admin_pb2_grpc, extractor_pb2_grpc
 
 log = logging.getLogger(__name__)
 
+ADMIN_CALLS = 16  # at once, beside the others: a server that is full of work can still be administered
 SPARE_CALLS = 1024  # for health, reflection and calls that are being refused; gRPC itself refuses what is beyond
 LAST_WORD_S = 5.0  # for the calls that are told UNAVAILABLE to say so
 KEEPALIVE_MS = 60_000  # a caller whose machine is gone without a word is found out, and its streams are left
@@ -138,11 +139,10 @@ async def serve(
     try:
         check(settings)
         ring = _ring(settings)
-        door = _door(settings, ring)
-        calls = Calls(door, sight)
+        calls = Calls(_door(settings, ring, settings.max_concurrent_calls), sight)
         server = _server(settings, _gates(settings, ring, calls))
-        servicer = health.aio.HealthServicer()
-        admin_calls = Calls(door, sight)  # answered while the others drain
+        servicer = Servicer()
+        admin_calls = Calls(_door(settings, ring, ADMIN_CALLS), sight)  # answered while the others drain
         health_of_backbones = Health(servicer, served, check_timeout_s=settings.check_timeout_s)
         calls.sight.watch_server(served.extractors, health_of_backbones.serves, lambda: calls.running)
         load = partial(_watched, load, calls.sight)
@@ -194,11 +194,11 @@ def _ring(settings: ServerSettings) -> KeyRing | None:
     return ring
 
 
-def _door(settings: ServerSettings, ring: KeyRing | None) -> Door:
+def _door(settings: ServerSettings, ring: KeyRing | None, max_calls: int) -> Door:
     open_roles = EVERY_ROLE if is_loopback(settings.host) else EVERY_ROLE - {Role.ADMIN}
     return Door(
         ring,
-        max_calls=settings.max_concurrent_calls,
+        max_calls=max_calls,
         open_roles=open_roles,
         certificates=_asks_for_certificates(settings),
     )

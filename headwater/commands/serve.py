@@ -258,7 +258,6 @@ def serve(
         max_batch_size=max_batch_size,
         max_queue_delay_ms=max_queue_delay_ms,
     )
-    extractors = _load(names or _all_installed(), load)
 
     def ready(address: str) -> None:
         for name, extractor in extractors.items():
@@ -270,7 +269,9 @@ def serve(
         out.file.flush()
 
     shown = SightSettings(metrics_host=metrics_host, metrics_port=metrics_port, otlp_endpoint=otlp_endpoint)
-    with closing(store) if store else nullcontext(), Sight.opened(shown) as sight:
+    # Both before the backbones are loaded: a port that is taken, or a setting that is none, is told at once.
+    with Sight.opened(shown) as sight, closing(store) if store else nullcontext():
+        extractors = _load(names or _all_installed(), load)
         server.run(extractors, settings, ready=ready, load=load, sight=sight)
     log.info("stopped")
 
@@ -304,11 +305,19 @@ def _export_command() -> str:
 
 
 def _load(names: list[str], load: "Callable[[str], Extractor]") -> "dict[str, Extractor]":
-    """Load every backbone, or none."""
+    """Load every backbone, or none; an installed one under its own name, as the admin's calls find it."""
+    from extractor.home import backbones_folder
+    from extractor.shelf import find_backbone
+
     extractors: dict[str, Extractor] = {}
     try:
         for name in names:
             extractor = load(name)
+            if name != extractor.spec.name and find_backbone(name).parent == backbones_folder():
+                extractor.close()
+                raise ServerNotStarted(
+                    f"the backbone in the folder {name!r} calls itself {extractor.spec.name!r}; rename the folder"
+                )
             if extractor.spec.name in extractors:
                 extractor.close()
                 raise ServerNotStarted(f"two backbones are named {extractor.spec.name!r}; name each once")

@@ -173,7 +173,12 @@ class Door:
             raise
         finally:
             self._call_s += MEMORY * (self._clock() - begun - self._call_s)
-            self._running -= Counter({visitor.id: 1})  # drops those that have none left
+            self._leave(visitor)
+
+    def _leave(self, visitor: Visitor) -> None:
+        self._running[visitor.id] -= 1
+        if not self._running[visitor.id]:
+            del self._running[visitor.id]
 
     def _visitor(self, context: Context) -> Visitor:
         name = _certified_name(context) if self._certificates else None

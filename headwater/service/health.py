@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2
 
 from extractor.pipeline import Extractor
 from headwater.service.aside import aside
+from headwater.service.door import Context
 from headwater.service.served import Served
 from headwater.v1 import extractor_pb2
 
@@ -20,6 +21,33 @@ log = logging.getLogger(__name__)
 RECHECK_S = 1.0  # between two forwards while a backbone does not serve
 LOOKS = 8  # at how long a forward runs, within the time that one may take
 EXTRACTOR_SERVICE: str = extractor_pb2.DESCRIPTOR.services_by_name["ExtractorService"].full_name
+
+
+class Servicer(health.aio.HealthServicer):  # type: ignore[misc]  # grpc_health has no types
+    """gRPC's own, but for its watchers, who share a lock there.
+
+    One that leaves takes the others' news with it, and one that does not read holds up whoever has news to tell.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._news = asyncio.Event()
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
+        """Write the status of a service, and each that it has later."""
+        last = None
+        while True:
+            news = self._news  # before the look, so that what comes after it wakes
+            status = self._server_status.get(request.service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != last:
+                await context.write(health_pb2.HealthCheckResponse(status=status))
+                last = status
+            await news.wait()
+
+    async def _set(self, service: str, status: "health_pb2.HealthCheckResponse.ServingStatus") -> None:
+        self._server_status[service] = status
+        self._news.set()
+        self._news = asyncio.Event()
 
 
 class Health:

@@ -146,6 +146,29 @@ def test_a_failed_batch_is_halved_until_only_the_culprit_fails(start: Callable[.
     assert all(isinstance(error, InferenceFailed) for error in failed if error)
 
 
+def test_a_session_that_gives_a_row_too_few_fails_and_the_loop_lives(
+    start: Callable[..., Batcher], session: Session
+) -> None:
+    batcher = start()
+    batcher._forward = lambda arrays: session(arrays)[1:]
+    many = jobs(b"a", b"b", b"c")
+    batcher.submit(many)
+    assert all(isinstance(job.future.exception(WAIT_S), InferenceFailed) for job in many)
+    batcher._forward = session
+    (again,) = jobs(b"d")
+    batcher.submit([again])
+    assert again.future.result(WAIT_S).embedding[1] == ord("d")
+
+
+def test_a_callback_that_raises_harms_nobody(start: Callable[..., Batcher]) -> None:
+    batcher = start()
+    batcher.on_batch = batcher.on_failure = lambda *_: 1 / 0
+    for name in (b"a", b"poison", b"b", b"poison", b"c"):
+        (job,) = jobs(name)
+        batcher.submit([job])
+        assert (job.future.exception(WAIT_S) is None) == (name != b"poison")
+
+
 def test_a_bad_item_fails_alone_and_the_loop_lives(start: Callable[..., Batcher]) -> None:
     many = jobs(b"bad", b"a", b"bug", b"b")
     batcher = start()

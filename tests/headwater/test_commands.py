@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -197,6 +198,20 @@ def test_a_port_that_is_none_is_refused(tiny_image: Path) -> None:
     done = headwater("serve", tiny_image, "--port", 70_000)
     assert done.returncode == 2
     assert "65535" in done.stderr
+
+
+def test_a_metrics_port_that_is_taken_is_told_before_a_backbone_is_loaded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = headwater("serve", "missing", "--port", 0, "--metrics-port", taken.getsockname()[1], home=tmp_path)
+    assert done.returncode != 0
+    assert "cannot listen for metrics" in done.stderr
+
+
+def test_an_installed_backbone_that_names_itself_otherwise_is_refused(tmp_path: Path) -> None:
+    write_tiny_image(tmp_path / "backbones" / "tiny-image").rename(tmp_path / "backbones" / "other")
+    done = headwater("serve", "other", "--port", 0, home=tmp_path)
+    assert done.returncode != 0
+    assert "'other' calls itself 'tiny-image'" in done.stderr
 
 
 def test_a_backbone_is_served_once(tiny_image: Path) -> None:

@@ -14,6 +14,7 @@ from extractor import Extractor
 from extractor.errors import InferenceFailed, NotServing
 from extractor.limits import Limits
 from headwater import Client
+from headwater.server import ServerSettings
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
 from tests.headwater.test_health import NOT_SERVING, SERVING, becomes, health
@@ -57,7 +58,8 @@ def session(tiny_image: Path, request: pytest.FixtureRequest) -> Session:
 
 @pytest.fixture
 def address(session: Session) -> Iterator[str]:
-    with in_this_process({"tiny-image": session.extractor}) as one:
+    settings = ServerSettings(port=0, check_timeout_s=min(10, session.extractor.limits.max_forward_s))
+    with in_this_process({"tiny-image": session.extractor}, settings) as one:
         yield one.address
         session.go.set()
 

@@ -88,3 +88,16 @@ def test_a_poisoned_item_does_not_make_a_backbone_ill(address: str, session: Ses
             assert isinstance(poisoned.error, InferenceFailed)
             assert good.embedding.tolist() == [2, 0, 0]
             assert health(address, "tiny-image") == SERVING
+
+
+def test_a_watcher_that_leaves_does_not_silence_another(address: str, session: Session) -> None:
+    request = health_pb2.HealthCheckRequest(service="tiny-image")
+    with grpc.insecure_channel(address) as channel:
+        watchers = [health_pb2_grpc.HealthStub(channel).Watch(request, timeout=WAIT_S) for _ in range(2)]
+        assert [next(one).status for one in watchers] == [SERVING] * 2
+        watchers[0].cancel()
+        assert health(address, "tiny-image") == SERVING  # by now the server knows that one has left
+        session.broken = True
+        with Client(address, backbone="tiny-image") as client:
+            client.extract_each([png(flat(1))])
+        assert next(watchers[1]).status == NOT_SERVING
