@@ -32,10 +32,10 @@ CONSOLE = [line for line in COMMANDS if line != SERVE]
 
 
 @pytest.fixture(scope="module")
-def address(backbones: Path) -> Iterator[str]:
+def address(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the README's own `headwater serve` listens, on a free port instead of the one it names."""
     arguments = SERVE.replace(f"--port {ADDRESS.rpartition(':')[2]}", "").split()[2:]
-    with serving(*arguments) as server:
+    with serving(*arguments, "--cache", str(tmp_path_factory.mktemp("cache"))) as server:
         yield server.target
 
 

@@ -21,7 +21,6 @@ from extractor import Extractor
 from extractor.limits import Limits
 from headwater import Client, keyring
 from headwater.admin_client import AdminClient
-from headwater.channel import Access
 from headwater.errors import HeadwaterError, PermissionDenied, RateExceeded, TooManyCalls, Unauthenticated
 from headwater.keyring import KeyRing
 from headwater.keys import Role, add, revoke
@@ -247,7 +246,7 @@ def test_calls_at_once_are_bound_and_one_key_leaves_room_for_another(
         assert (listed is None) is (max_calls != 4)
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
         assert health.status == health_pb2.HealthCheckResponse.SERVING
-        with AdminClient(server.address, access=Access(key=admin)) as administrator:  # also where the server is full
+        with AdminClient(server.address, key=admin) as administrator:  # also where the server is full
             assert administrator.status().running_calls == 5 - n_refused
         assert sum(call.done() for call in running) == n_refused
 
