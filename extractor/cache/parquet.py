@@ -30,6 +30,7 @@ FORMAT_KEY = b"headwater.cache.format"
 GROUP_BYTES = 16 << 20
 GROUP_ROWS = 16_384
 BATCH_ROWS = 1024  # read, and stored, at once
+_DAMAGED = (OSError, ValueError, pa.ArrowException)  # ValueError: a text in it that is not UTF-8
 _PREFIX_BYTES, _KEY_BYTES = 16, 32
 _NAMES = ("fingerprint", "key", "truncated", "checksum", "embedding")
 _TYPES = (
@@ -164,7 +165,7 @@ def _table(entries: Sequence[Entry]) -> pa.Table:
 def _opened(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except _DAMAGED as error:
         raise CacheInvalid(f"cannot read {path}: {error}; name a file that `headwater cache export` wrote") from None
     try:
         _check(path, file.schema_arrow)
@@ -185,14 +186,15 @@ def _check(path: Path, schema: pa.Schema) -> None:
 def _batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
     """Yield what can be read; of a row group that is damaged, nothing more."""
     for group in range(file.num_row_groups):
-        with suppress(OSError, pa.ArrowException):
-            yield from file.iter_batches(BATCH_ROWS, row_groups=[group])
+        with suppress(*_DAMAGED):
+            for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
+                batch.validate(full=True)
+                yield batch
 
 
 def _entries(batch: pa.RecordBatch) -> Iterator[Entry | None]:
     """Yield each row that is what was written, None for one that is not."""
-    fingerprints = batch.column("fingerprint").dictionary_decode().cast(pa.binary()).to_pylist()
-    keys, truncated, checksums = (batch.column(name).to_pylist() for name in _NAMES[1:-1])
+    fingerprints, keys, truncated, checksums = (batch.column(name).to_pylist() for name in _NAMES[:-1])
     column = batch.column("embedding")
     offsets, values = column.offsets.to_pylist(), column.values.to_numpy(zero_copy_only=False)
     for i, (fingerprint, key, mark, checksum) in enumerate(zip(fingerprints, keys, truncated, checksums, strict=True)):
@@ -214,9 +216,9 @@ def _checksum(entry: Entry) -> bytes:
     return row.encode(*entry)[: row.CHECKSUM_BYTES]
 
 
-def _prefix(fingerprint: bytes | None) -> bytes | None:
+def _prefix(fingerprint: str | None) -> bytes | None:
     """Return what a key begins with; None where the column holds no fingerprint."""
     with suppress(ValueError):
-        prefix = bytes.fromhex((fingerprint or b"").decode("ascii"))
+        prefix = bytes.fromhex(fingerprint or "")
         return prefix if len(prefix) == _PREFIX_BYTES else None
     return None

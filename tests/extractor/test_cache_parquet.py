@@ -115,9 +115,7 @@ def test_a_row_with_a_true_checksum_and_a_value_that_is_not_finite_is_malformed(
     assert parquet.read(empty, tmp_path / "bad.parquet").n_malformed == 1
 
 
-def test_a_dimension_that_is_not_the_backbones_is_malformed(
-    store: DiskStore, empty: DiskStore, tmp_path: Path
-) -> None:
+def test_a_dimension_that_is_not_the_backbones_is_malformed(store: DiskStore, empty: DiskStore, tmp_path: Path) -> None:
     parquet.write(store, tmp_path / "all.parquet")
     done = parquet.read(empty, tmp_path / "all.parquet", dims={ONE: 5})
     assert (done.n_malformed, done.n_stored) == (40, 20)
