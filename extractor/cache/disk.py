@@ -286,7 +286,7 @@ class DiskStore:
 
     def _drop_age(self, transaction: "lmdb.Transaction", key: bytes) -> bool:
         """Drop the age, and the place in the order, of a row that is not there."""
-        if transaction.get(key, db=self._rows) is not None:
+        if transaction.get(key, db=self._ages) is None or transaction.get(key, db=self._rows) is not None:
             return False
         self._delete(transaction, key)
         return True

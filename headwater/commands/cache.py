@@ -46,7 +46,7 @@ def stats(where: Where = None, max_mib: Bound = None) -> None:
     Example: `headwater cache stats`
     """
     with _opened(where, max_mib=max_mib) as store:
-        facts, holdings = store.facts(), store.holdings()
+        holdings, facts = store.holdings(), store.facts()
     names = {spec.fingerprint: spec.name for spec in _installed()}
     table = Table()
     for title in ("backbone", "fingerprint", "entries", "size"):
@@ -56,8 +56,9 @@ def stats(where: Where = None, max_mib: Bound = None) -> None:
         table.add_row(name, one.fingerprint, f"{one.n_entries:,}", _mib(one.n_bytes))
     if holdings:
         out.print(table)
-    n_entries = sum(one.n_entries for one in holdings) if facts.n_entries is None else facts.n_entries
-    _say(f"{_shown(where)}: {n_entries:,} entries, {_of_bound(facts.n_bytes, facts.max_bytes)}")
+    n_entries = sum(one.n_entries for one in holdings)
+    n_bytes = sum(one.n_bytes for one in holdings) if facts.n_bytes is None else facts.n_bytes
+    _say(f"{_shown(where)}: {n_entries:,} entries, {_mib(n_bytes)}{_of_bound(n_bytes, facts.max_bytes)}")
     if facts.degraded:
         err.print(f"[yellow]degraded:[/] {escape(facts.degraded)}", soft_wrap=True)
 
@@ -203,10 +204,8 @@ def _shown(where: str | None) -> str:
     return shown(where)
 
 
-def _of_bound(n_bytes: int | None, max_bytes: int | None) -> str:
-    if n_bytes is None:
-        return "of unknown size"
-    return _mib(n_bytes) if not max_bytes else f"{_mib(n_bytes)} of {_mib(max_bytes)} ({n_bytes / max_bytes:.1%})"
+def _of_bound(n_bytes: int, max_bytes: int | None) -> str:
+    return f" of {_mib(max_bytes)} ({n_bytes / max_bytes:.1%})" if max_bytes else ""
 
 
 def _mib(n_bytes: int) -> str:
