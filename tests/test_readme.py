@@ -35,7 +35,7 @@ CONSOLE = [line for line in COMMANDS if line != SERVE]
 def address(backbones: Path) -> Iterator[str]:
     """Where the README's own `headwater serve` listens, on a free port instead of the one it names."""
     arguments = SERVE.replace(f"--port {ADDRESS.rpartition(':')[2]}", "").split()[2:]
-    with serving(*arguments) as server:
+    with serving(*arguments, "--cache", "memory") as server:
         yield server.target
 
 
