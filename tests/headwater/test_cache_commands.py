@@ -92,6 +92,18 @@ def test_beside_a_running_server(tiny_image: Path, tmp_path: Path) -> None:
         assert np.stack([one.embedding for one in again]).tobytes() == first.tobytes()
 
 
+def test_a_server_with_its_cache_in_memory_has_one(tiny_image: Path) -> None:
+    with (
+        serving(str(tiny_image), "--cache", "memory", "--cache-mib", "3") as server,
+        AdminClient(server.target) as admin,
+        Client(server.target) as client,
+    ):
+        assert not any(one.cached for one in client.extract_each([png(flat(1))]))
+        assert all(one.cached for one in client.extract_each([png(flat(1))]))
+        (tier,) = admin.status().cache_tiers
+    assert (tier.tier, tier.entries, tier.hits, tier.max_bytes) == ("memory", 1, 1, 3 << 20)
+
+
 def test_check_drops_what_is_spoilt_and_ends_with_one(folder: Path) -> None:
     key = entries(ONE, 1)[0][0]
     with lmdb.open(str(folder), max_dbs=4) as environment:
