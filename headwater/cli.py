@@ -10,6 +10,7 @@ from classifiers.errors import ClassifierError
 from extractor.errors import ExtractorError
 from headwater.commands.admin import admin
 from headwater.commands.backbones import backbones
+from headwater.commands.cache import cache
 from headwater.commands.dashboard import dashboard
 from headwater.commands.demo import demo
 from headwater.commands.export import export
@@ -33,15 +34,18 @@ for command in (demo, export, backbones, tune, serve, top, dashboard, extract):
     app.command()(command)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
+app.add_typer(cache, name="cache")
 
 
 # Which extra brings a module that a command found missing.
 _RUNTIME = "'headwater[cpu]', or 'headwater[gpu]' beside an NVIDIA GPU"
 _CLASSIFIERS = "'headwater[classifiers]'"
 _BROUGHT_BY = {
-    **dict.fromkeys(("blake3", "grpc_health", "grpc_reflection", "onnxruntime", "PIL", "tokenizers"), _RUNTIME),
-    "prometheus_client": _RUNTIME,
+    **dict.fromkeys(("blake3", "grpc_health", "grpc_reflection", "lmdb", "onnxruntime", "PIL"), _RUNTIME),
+    **dict.fromkeys(("prometheus_client", "tokenizers"), _RUNTIME),
     **dict.fromkeys(("faiss", "matplotlib", "sklearn"), _CLASSIFIERS),
+    "pyarrow": "'headwater[dump]'",
+    "redis": "'headwater[redis]'",
 }
 
 

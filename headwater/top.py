@@ -51,13 +51,25 @@ class BackboneRow:
 
 
 @dataclass(frozen=True)
+class CacheRow:
+    """One tier of the cache between two scrapes; None where it does not tell, or where there is nothing to share."""
+
+    tier: str
+    degraded: str  # why; "" where it works
+    entries: int | None
+    n_bytes: float | None
+    max_bytes: float | None
+    look_ups_per_s: float
+    hit_share: float | None
+    dropped_per_s: float
+
+
+@dataclass(frozen=True)
 class ServerFacts:
     """The whole server at the later scrape."""
 
     running_calls: int
     memory_bytes: float
-    cache_entries: int
-    cache_bytes: float
 
 
 def parse(text: str, at_s: float) -> Scrape:
@@ -76,8 +88,6 @@ def server_facts(now: Scrape) -> ServerFacts:
     return ServerFacts(
         running_calls=int(_now(now, "headwater_running_calls")),
         memory_bytes=_now(now, "process_resident_memory_bytes"),
-        cache_entries=int(_now(now, "headwater_cache_entries")),
-        cache_bytes=_now(now, "headwater_cache_bytes"),
     )
 
 
@@ -92,6 +102,12 @@ def backbone_rows(before: Scrape, after: Scrape) -> list[BackboneRow]:
     """Return a row for each backbone that is served, by name."""
     names = sorted(_values(after, "headwater_backbone_serving", "backbone"))
     return [_backbone_row(before, after, name) for name in names]
+
+
+def cache_rows(before: Scrape, after: Scrape) -> list[CacheRow]:
+    """Return a row for each tier of the cache, by name."""
+    tiers = sorted(_values(after, "headwater_cache_degraded", "tier"))
+    return [_cache_row(before, after, tier) for tier in tiers]
 
 
 def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
@@ -148,6 +164,30 @@ def _backbone_row(before: Scrape, after: Scrape, name: str) -> BackboneRow:
         queue_oldest_s=_now(after, "headwater_queue_oldest_seconds", backbone=name),
         batch_mean=_share(grown("headwater_batch_size_sum"), grown("headwater_batch_size_count")),
         padding_share=_share(padding, cost + padding),
+    )
+
+
+def _cache_row(before: Scrape, after: Scrape, tier: str) -> CacheRow:
+    def grown(metric: str) -> float:
+        return _growth(before, after, metric, tier=tier)
+
+    def told(metric: str) -> float | None:
+        return after.samples.get(metric, {}).get(frozenset({("tier", tier)}))
+
+    seconds = _seconds(before, after)
+    hits, misses = grown("headwater_cache_hits_total"), grown("headwater_cache_misses_total")
+    entries = told("headwater_cache_entries")
+    reasons = (dict(labels) for labels in after.samples.get("headwater_cache_degraded_info", {}))
+    degraded = "; ".join(labels["reason"] for labels in reasons if labels["tier"] == tier)
+    return CacheRow(
+        tier=tier,
+        degraded=degraded,
+        entries=None if entries is None else int(entries),
+        n_bytes=told("headwater_cache_bytes"),
+        max_bytes=told("headwater_cache_max_bytes"),
+        look_ups_per_s=(hits + misses) / seconds,
+        hit_share=_share(hits, hits + misses),
+        dropped_per_s=grown("headwater_cache_dropped_total") / seconds,
     )
 
 

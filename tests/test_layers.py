@@ -146,13 +146,16 @@ def test_the_walk_sees_imports() -> None:
 @pytest.mark.parametrize(
     ("statement", "heavy"),
     [
-        ("import headwater.client", {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3", "matplotlib"}),
+        (
+            "import headwater.client",
+            {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3", "matplotlib", "lmdb", "redis"},
+        ),
         ("import headwater.admin_client", {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3"}),
         ("import headwater; headwater.Client", {"onnxruntime", "PIL", "sklearn", "torch", "faiss"}),
         ("import headwater; headwater.AsyncClient", {"onnxruntime", "PIL", "sklearn", "torch", "faiss"}),
         (
             "import headwater.cli",
-            {"onnxruntime", "openvino", "PIL", "sklearn", "torch", "faiss", "matplotlib", "pyarrow"},
+            {"onnxruntime", "openvino", "PIL", "sklearn", "torch", "faiss", "matplotlib", "pyarrow", "lmdb", "redis"},
         ),
         ("import headwater.server", {"opentelemetry", "sklearn", "torch", "faiss"}),
         ("import extractor", {"onnxruntime", "openvino", "PIL", "torch", "tokenizers"}),

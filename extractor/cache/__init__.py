@@ -4,7 +4,7 @@ The interface of a tier is this page. A tier returns what was put under a key, b
 nothing at those who look something up or store it: what it cannot do is a miss or a drop, counted in its facts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,6 +33,8 @@ class CacheFacts:
         Entries that were not, by reason.
     spoilt : int
         Rows whose checksum failed.
+    evicted : int
+        Entries that made room for others.
     degraded : str, optional
         Why it does not work now as it should.
     """
@@ -46,6 +48,7 @@ class CacheFacts:
     stored: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     spoilt: int = 0
+    evicted: int = 0
     degraded: str | None = None
 
 
@@ -65,6 +68,15 @@ class Cache(Protocol):
 
     def close(self) -> None:
         """Store what still waits, and let go of files and connections."""
+
+
+def facts_of(caches: Iterable[Cache | None]) -> list[CacheFacts]:
+    """Return how each tier of some caches is; a cache that several share is asked once.
+
+    A share of a cache has the very `facts` of the cache itself, and methods of one object are equal.
+    """
+    asked = dict.fromkeys(cache.facts for cache in caches if cache is not None)
+    return [tier for facts in asked for tier in facts()]
 
 
 def item_key(fingerprint: str, item: bytes) -> bytes:

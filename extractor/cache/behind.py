@@ -39,6 +39,7 @@ class WriteBehind:
         self.max_pending_bytes = max_pending_bytes
         self._pending: dict[bytes, Embedded] = {}  # until they are stored: a look-up finds them here or there
         self._pending_bytes = 0
+        self._known = CacheFacts("store")  # as the store told it last
         self._counts: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._trouble: dict[str, str] = {}  # what the last look-up and the last write failed of
@@ -80,7 +81,7 @@ class WriteBehind:
 
     def facts(self) -> list[CacheFacts]:
         """Return how the store is, with what was looked up and dropped here."""
-        facts = self.store.facts()
+        facts = self._store_facts()
         with self._changed:
             dropped = dict(Counter(facts.dropped) + self._dropped)
             trouble = self._trouble.get("look-ups") or self._trouble.get("writes")
@@ -109,6 +110,13 @@ class WriteBehind:
             log.warning("the cache did not store %d embeddings within %g s", len(self._pending), CLOSE_S)
             return
         self.store.close()
+
+    def _store_facts(self) -> CacheFacts:
+        try:
+            self._known = self.store.facts()
+        except Exception as error:
+            return replace(self._known, degraded=f"it cannot tell how it is: {error}")
+        return self._known
 
     def _look_up(self, keys: Sequence[bytes]) -> Sequence[Embedded | None]:
         try:

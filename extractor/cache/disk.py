@@ -14,10 +14,10 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import lmdb
 
@@ -27,6 +27,8 @@ from extractor.errors import CacheInvalid
 from extractor.outcome import Embedded
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FORMAT = b"1"
 MIN_BYTES = 8 << 20
@@ -153,6 +155,7 @@ class DiskStore:
                 stored=self._counts["stored"],
                 dropped=dict(self._dropped),
                 spoilt=self._counts["spoilt"],
+                evicted=self._counts["evicted"],
                 degraded=self._degraded(),
             )
 
@@ -163,16 +166,16 @@ class DiskStore:
     def holdings(self) -> list[Holding]:
         """Count entries and bytes by backbone; reads every key."""
         entries, sizes = Counter[str](), Counter[str]()
-        for page in self._pages(None):
-            for key, raw in page:
+        for page in self._pages(self._rows, len):
+            for key, n_bytes in page:
                 fingerprint = fingerprint_of(key)
                 entries[fingerprint] += 1
-                sizes[fingerprint] += len(raw)
+                sizes[fingerprint] += n_bytes
         return [Holding(name, entries[name], sizes[name]) for name in sorted(entries)]
 
     def scan(self, fingerprint: str | None = None) -> Iterator[Entry]:
         """Yield every entry, or those of one backbone; rows whose checksum fails are left out."""
-        for page in self._pages(fingerprint):
+        for page in self._pages(self._rows, bytes, _prefix(fingerprint)):
             for key, raw in page:
                 entry = row.decode(key, raw)
                 if entry is not None:
@@ -181,22 +184,30 @@ class DiskStore:
     def purge(self, fingerprint: str | None = None) -> int:
         """Drop every entry, or those of one backbone; return how many. The file keeps its size, for what comes."""
         n = 0
-        for page in self._pages(fingerprint):
+        for page in self._pages(self._rows, len, _prefix(fingerprint)):
             with self._environment.begin(write=True) as transaction:
                 n += sum(self._delete(transaction, key) for key, _ in page)
         return n
 
     def check(self) -> Checked:
-        """Read every row, drop those whose checksum fails, and mend the order of age."""
-        n_rows = n_spoilt = 0
-        for page in self._pages(None):
+        """Read every row, drop those whose checksum fails, and see to it that each has an age, and each age a row.
+
+        Others may write meanwhile: what a page looked like when it was read is looked at again where it is mended.
+        """
+        n_rows = n_spoilt = n_astray = 0
+        for page in self._pages(self._rows, bytes):
             n_rows += len(page)
-            spoilt = [key for key, raw in page if row.decode(key, raw) is None]
-            n_spoilt += len(spoilt)
+            suspects = [key for key, raw in page if row.decode(key, raw) is None]
             with self._environment.begin(write=True) as transaction:
-                for key in spoilt:
-                    self._delete(transaction, key)
-        return Checked(n_rows, n_spoilt)
+                n_spoilt += sum(self._drop_if_spoilt(transaction, key) for key in suspects)
+                n_astray += sum(self._give_age(transaction, key) for key, _ in page)
+        for ages in self._pages(self._ages, len):
+            with self._environment.begin(write=True) as transaction:
+                n_astray += sum(self._drop_age(transaction, key) for key, _ in ages)
+        for order in self._pages(self._order, len):
+            with self._environment.begin(write=True) as transaction:
+                n_astray += sum(self._drop_place(transaction, key) for key, _ in order)
+        return Checked(n_rows, n_spoilt, n_astray)
 
     def _degraded(self) -> str | None:
         if not self._lacks_room:
@@ -258,10 +269,32 @@ class DiskStore:
         with self._lock:
             self._counts["evicted"] += n_evicted
 
-    def _drop_if_spoilt(self, transaction: "lmdb.Transaction", key: bytes) -> None:
+    def _drop_if_spoilt(self, transaction: "lmdb.Transaction", key: bytes) -> bool:
         raw = _get(transaction, key, self._rows)
-        if raw is not None and row.decode(key, raw) is None:
-            self._delete(transaction, key)
+        return raw is not None and row.decode(key, raw) is None and self._delete(transaction, key)
+
+    def _give_age(self, transaction: "lmdb.Transaction", key: bytes) -> bool:
+        """Make a row that has no age, or no place in the order, the oldest; without one it would never be evicted."""
+        age = _get(transaction, key, self._ages)
+        if age is not None and transaction.get(age + key, db=self._order) is not None:
+            return False
+        if transaction.get(key, db=self._rows) is None:
+            return False
+        transaction.delete(key, db=self._ages)
+        self._make_young(transaction, key, _NUMBER.pack(0))
+        return True
+
+    def _drop_age(self, transaction: "lmdb.Transaction", key: bytes) -> bool:
+        """Drop the age, and the place in the order, of a row that is not there."""
+        if transaction.get(key, db=self._ages) is None or transaction.get(key, db=self._rows) is not None:
+            return False
+        self._delete(transaction, key)
+        return True
+
+    def _drop_place(self, transaction: "lmdb.Transaction", place: bytes) -> bool:
+        """Drop a place in the order that no age points to."""
+        generation, key = place[: _NUMBER.size], place[_NUMBER.size :]
+        return _get(transaction, key, self._ages) != generation and bool(transaction.delete(place, db=self._order))
 
     def _delete(self, transaction: "lmdb.Transaction", key: bytes) -> bool:
         generation = _get(transaction, key, self._ages)
@@ -278,18 +311,21 @@ class DiskStore:
         self._lacks_room = shutil.disk_usage(self.folder).free < self.min_free_bytes
         return not self._lacks_room
 
-    def _pages(self, fingerprint: str | None) -> Iterator[list[tuple[bytes, bytes]]]:
-        """Go through the rows of all backbones, or of one, in the order of their keys, a page a transaction."""
-        prefix = b"" if fingerprint is None else bytes.fromhex(fingerprint)
+    def _pages(self, table: Any, take: Callable[[Any], T], prefix: bytes = b"") -> Iterator[list[tuple[bytes, T]]]:
+        """Go through the keys of a table that begin with a prefix, in their order, a page a transaction.
+
+        `take` is given a view of the value: where its length will do, nothing else of it is read from disk.
+        """
         after = prefix
         while True:
-            page: list[tuple[bytes, bytes]] = []
-            with self._environment.begin() as transaction, transaction.cursor(self._rows) as cursor:
+            page: list[tuple[bytes, T]] = []
+            with self._environment.begin(buffers=True) as transaction, transaction.cursor(table) as cursor:
                 if cursor.set_range(after):
-                    for key, raw in cursor:
+                    for view, value in cursor:
+                        key = bytes(view)
                         if not key.startswith(prefix) or len(page) == PAGE_OF_KEYS:
                             break
-                        page.append((key, raw))
+                        page.append((key, take(value)))
             if not page:
                 return
             yield page
@@ -336,6 +372,10 @@ def _environment(folder: Path) -> "lmdb.Environment":
 def _get(transaction: "lmdb.Transaction", key: bytes, table: Any) -> bytes | None:
     found = transaction.get(key, db=table)
     return None if found is None else bytes(found)  # bytes already; for mypy
+
+
+def _prefix(fingerprint: str | None) -> bytes:
+    return b"" if fingerprint is None else bytes.fromhex(fingerprint)
 
 
 def _table_bytes(transaction: "lmdb.Transaction", table: Any) -> int:

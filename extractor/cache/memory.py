@@ -24,7 +24,7 @@ class MemoryCache:
     def __init__(self, *, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.n_bytes = 0
-        self._hits = self._misses = 0
+        self._hits = self._misses = self._stored = self._evicted = 0
         self._entries: OrderedDict[bytes, Embedded] = OrderedDict()
         self._lock = Lock()
 
@@ -47,13 +47,26 @@ class MemoryCache:
                 self._forget(key)
                 self._entries[key] = entry
                 self.n_bytes += _size(entry)
+            self._stored += len(entries)
             while self.n_bytes > self.max_bytes:
                 self._forget(next(iter(self._entries)))
+                self._evicted += 1
 
     def facts(self) -> list[CacheFacts]:
         """Return how it is."""
         with self._lock:
-            return [CacheFacts("memory", len(self), self.n_bytes, self.max_bytes, hits=self._hits, misses=self._misses)]
+            return [
+                CacheFacts(
+                    "memory",
+                    n_entries=len(self),
+                    n_bytes=self.n_bytes,
+                    max_bytes=self.max_bytes,
+                    hits=self._hits,
+                    misses=self._misses,
+                    stored=self._stored,
+                    evicted=self._evicted,
+                )
+            ]
 
     def close(self) -> None:
         """Nothing is open."""

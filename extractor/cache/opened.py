@@ -6,12 +6,15 @@ name one folder share one store, which closes with the last of them.
 
 import logging
 import os
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from extractor.cache import Cache, CacheFacts, Entry
 from extractor.cache.memory import MemoryCache
+from extractor.cache.store import Store
 from extractor.errors import CacheInvalid
 from extractor.home import cache_folder
 from extractor.outcome import Embedded
@@ -25,6 +28,8 @@ MEMORY_MIB = 256
 DISK_MIB = 8192
 FRONT_MIB = 64  # of memory in front of a shared tier
 MIN_FREE_MIB = 1024
+DATA_FILE = "data.mdb"  # which LMDB keeps in a folder
+_SECRET = re.compile(r"(?<=//)[^/]*@|\?.*")  # of a URL: what stands before its host, and its query
 
 
 def open_cache(
@@ -53,7 +58,7 @@ def open_cache(
     CacheInvalid
         The setting names no cache, or its bound is out of range.
     """
-    where = where or os.environ.get("HEADWATER_CACHE") or str(cache_folder())
+    where = _setting(where)
     if where == OFF:
         return None
     max_mib = _number("HEADWATER_CACHE_MIB") if max_mib is None else max_mib
@@ -63,11 +68,62 @@ def open_cache(
         return MemoryCache(max_bytes=(max_mib or MEMORY_MIB) * MIB)
     if where.startswith(SHARED):
         return _leased(where, lambda: _shared(where, max_mib or FRONT_MIB))
-    if "://" in where:
-        scheme = where.partition("://")[0]  # and no more of it: a password may follow
-        raise CacheInvalid(f"cache {scheme}://…: it may be off, memory, a folder, or {', '.join(SHARED)}…")
-    folder = Path(where).expanduser().resolve()
+    folder = _folder(where)
     return _leased(str(folder), lambda: _disk(folder, max_mib or DISK_MIB, min_free_mib))
+
+
+def open_store(where: str | None = None, *, max_mib: int | None = None, begin: bool = False) -> Store:
+    """Open the store behind the cache that a setting names, to look after it; servers may use it at the same time.
+
+    Parameters
+    ----------
+    where : str, optional
+        A folder, or `redis://host:port/0`; by default as for `open_cache`.
+    max_mib : int, optional
+        Bound of a disk tier, as for `open_cache`.
+    begin : bool
+        Begin a disk tier where there is none yet.
+
+    Raises
+    ------
+    CacheInvalid
+        The setting names nothing that outlives a process, or what it names cannot be opened.
+    """
+    where = _setting(where)
+    if where in (OFF, MEMORY):
+        raise CacheInvalid(f"cache {where!r}: nothing of it outlives its process; name a folder, or {SHARED[0]}…")
+    if where.startswith(SHARED):
+        from extractor.cache.shared import SharedStore
+
+        return SharedStore.open(where)
+    folder = _folder(where)
+    if not begin and not (folder / DATA_FILE).exists():
+        raise CacheInvalid(f"there is no cache in {folder}: nothing was stored yet, or --cache names another place")
+    from extractor.cache.disk import DiskStore
+
+    bound = (max_mib or _number("HEADWATER_CACHE_MIB") or DISK_MIB) * MIB
+    with disk_errors(where):
+        return DiskStore.open(folder, max_bytes=bound, min_free_bytes=MIN_FREE_MIB * MIB)
+
+
+@contextmanager
+def disk_errors(where: str | None = None) -> Iterator[None]:
+    """Tell the operator, who waits for the answer, where a store on disk fails; one in Redis tells by itself."""
+    if _setting(where).startswith(SHARED):
+        yield
+        return
+    import lmdb
+
+    try:
+        yield
+    except (OSError, lmdb.Error) as error:
+        raise CacheInvalid(f"cache in {shown(where)} fails: {error}; see that its folder can be written") from error
+
+
+def shown(where: str | None = None) -> str:
+    """Return a setting as people may see it: without its password."""
+    where = _setting(where)
+    return _SECRET.sub("", where) if where.startswith(SHARED) else where
 
 
 class NoCache:
@@ -134,6 +190,17 @@ def _give_back(name: str) -> None:
     else:
         del _open[name]
         cache.close()
+
+
+def _setting(where: str | None) -> str:
+    return where or os.environ.get("HEADWATER_CACHE") or str(cache_folder())
+
+
+def _folder(where: str) -> Path:
+    if "://" in where:
+        scheme = where.partition("://")[0]  # and no more of it: a password may follow
+        raise CacheInvalid(f"cache {scheme}://…: it may be off, memory, a folder, or {', '.join(SHARED)}…")
+    return Path(where).expanduser().resolve()
 
 
 def _number(variable: str) -> int | None:

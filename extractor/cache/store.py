@@ -19,10 +19,21 @@ class Holding:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check of every row has found: rows, and those whose checksum failed and which were dropped."""
+    """What a check of every row has found, and mended.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows that were read.
+    n_spoilt : int
+        Those whose checksum failed, and which were dropped.
+    n_astray : int
+        Rows that the order of age did not have, and the other way round; now it does.
+    """
 
     n_rows: int
     n_spoilt: int
+    n_astray: int = 0
 
 
 class Store(Protocol):

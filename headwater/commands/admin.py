@@ -9,12 +9,14 @@ from rich.table import Table
 from headwater.admin_client import AdminClient
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
 from headwater.console import err, out
+from headwater.v1 import admin_pb2 as pb
 
 admin = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="BACKBONE", help="Its name; it is installed on the server's machine.")]
 Server = Annotated[str, typer.Option(help="`host:port` of the running server.", envvar="HEADWATER_SERVER")]
 LOCAL = "127.0.0.1:50051"
+NONE = "–"
 
 
 @admin.callback()
@@ -145,10 +147,35 @@ def status(context: typer.Context, server: Server = LOCAL) -> None:
             f"{one.longest_s:.1f} s",
         )
     out.print(table)
+    if found.cache_tiers:
+        out.print(_cache_table(found))
     state = "draining" if found.draining else "up"
     _say(f"{server}: headwater {found.version}, {state}; running calls: {found.running_calls}")
+    for tier in found.cache_tiers:
+        if tier.degraded:
+            _say(f"the cache's {tier.tier} tier is degraded: {tier.degraded}")
     if found.changing or found.leaving:
         _say(f"changing: {', '.join(found.changing) or 'none'}; replaced or unloaded, still finishing: {found.leaving}")
+
+
+def _cache_table(found: pb.GetServerStatusResponse) -> Table:
+    table = Table()
+    for title in ("cache", "state", "entries", "size", "bound", "hits", "misses", "stored", "dropped"):
+        table.add_column(title, overflow="fold")
+    for one in found.cache_tiers:
+        table.add_row(
+            one.tier,
+            "degraded" if one.degraded else "ok",
+            f"{one.entries:,}" if one.HasField("entries") else NONE,
+            _mib(one.bytes) if one.HasField("bytes") else NONE,
+            _mib(one.max_bytes) if one.HasField("max_bytes") else NONE,
+            *(f"{number:,}" for number in (one.hits, one.misses, one.stored, one.dropped)),
+        )
+    return table
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / (1 << 20):,.1f} MiB"
 
 
 def _say(text: str) -> None:

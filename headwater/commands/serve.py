@@ -248,7 +248,7 @@ def serve(
     store = open_cache(cache, max_mib=cache_mib, min_free_mib=cache_min_free_mib)
     load = partial(
         Extractor.load,
-        cache=store or "off",
+        cache="off" if store is None else store,
         limits=limits,
         runtime=runtime,
         provider=provider,
@@ -270,7 +270,7 @@ def serve(
 
     shown = SightSettings(metrics_host=metrics_host, metrics_port=metrics_port, otlp_endpoint=otlp_endpoint)
     # Both before the backbones are loaded: a port that is taken, or a setting that is none, is told at once.
-    with Sight.opened(shown) as sight, closing(store) if store else nullcontext():
+    with Sight.opened(shown) as sight, nullcontext() if store is None else closing(store):
         extractors = _load(names or _all_installed(), load)
         server.run(extractors, settings, ready=ready, load=load, sight=sight)
     log.info("stopped")

@@ -18,7 +18,7 @@ from rich.text import Text
 from headwater.console import out
 from headwater.errors import MetricsUnreachable
 from headwater.exposure import is_loopback
-from headwater.top import Scrape, backbone_rows, method_rows, parse, server_facts
+from headwater.top import CacheRow, Scrape, backbone_rows, cache_rows, method_rows, parse, server_facts
 
 PORT = 9464
 TIMEOUT_S = 5.0
@@ -91,7 +91,10 @@ def _scrape(url: str) -> Scrape:
 
 
 def _view(before: Scrape, after: Scrape) -> RenderableType:
-    return Group(_backbones(before, after), _methods(before, after), _footer(after))
+    tiers = cache_rows(before, after)
+    trouble = [Text(f"{row.tier} cache degraded: {row.degraded}", "yellow") for row in tiers if row.degraded]
+    cache = [_cache(tiers)] if tiers else []
+    return Group(_backbones(before, after), _methods(before, after), *cache, *trouble, _footer(after))
 
 
 def _backbones(before: Scrape, after: Scrape) -> Table:
@@ -119,13 +122,29 @@ def _methods(before: Scrape, after: Scrape) -> Table:
     return table
 
 
+def _cache(rows: list[CacheRow]) -> Table:
+    table = _table("cache", "state", "entries", "MiB", "of", "look-ups/s", "hits", "dropped/s")
+    for row in rows:
+        table.add_row(
+            row.tier,
+            "[bold yellow]degraded[/]" if row.degraded else "ok",
+            NONE if row.entries is None else f"{row.entries:,}",
+            _mib(row.n_bytes),
+            _mib(row.max_bytes),
+            f"{row.look_ups_per_s:,.1f}",
+            _percent(row.hit_share),
+            f"{row.dropped_per_s:,.1f}",
+        )
+    return table
+
+
 def _footer(after: Scrape) -> Text:
     facts = server_facts(after)
-    mib = 1 << 20
-    return Text(
-        f"{facts.running_calls:,} calls run, {facts.memory_bytes / mib:,.0f} MiB of memory, "
-        f"{facts.cache_entries:,} embeddings cached in {facts.cache_bytes / mib:,.1f} MiB"
-    )
+    return Text(f"{facts.running_calls:,} calls run, {_mib(facts.memory_bytes)} MiB of memory")
+
+
+def _mib(n_bytes: float | None) -> str:
+    return NONE if n_bytes is None else f"{n_bytes / (1 << 20):,.1f}"
 
 
 def _table(first: str, *others: str) -> Table:

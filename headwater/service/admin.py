@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from extractor.cache import CacheFacts, facts_of
 from extractor.errors import (
     BackboneBusy,
     BackboneChanged,
@@ -125,6 +126,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     async def GetServerStatus(self, request: pb.GetServerStatusRequest, context: Context) -> pb.GetServerStatusResponse:
         """Say how the server and each backbone are."""
         async with self._calls.accept(context, "GetServerStatus"):
+            tiers = await aside(facts_of, [one.cache for one in self._served.extractors().values()])
             return pb.GetServerStatusResponse(
                 version=__version__,
                 draining=self._work.refusing.is_set(),
@@ -132,6 +134,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
                 backbones=[self._status(name) for name in self._served.names],
                 changing=sorted(self._changing),
                 leaving=self._served.n_leaving,
+                cache_tiers=map(_tier, tiers),
             )
 
     async def _add(self, name: str) -> None:
@@ -232,6 +235,20 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         )
         status.loaded_at.FromMilliseconds(round(one.loaded_at * 1000))
         return status
+
+
+def _tier(facts: CacheFacts) -> pb.CacheTierStatus:
+    return pb.CacheTierStatus(
+        tier=facts.tier,
+        entries=facts.n_entries,
+        bytes=facts.n_bytes,
+        max_bytes=facts.max_bytes,
+        hits=facts.hits,
+        misses=facts.misses,
+        stored=facts.stored,
+        dropped=sum(facts.dropped.values()),
+        degraded=facts.degraded,
+    )
 
 
 def _check_name(name: str) -> None:

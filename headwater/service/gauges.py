@@ -1,12 +1,28 @@
 """What is so at the moment of a scrape: queues, sessions, running calls and the cache, read from the server itself."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from extractor.cache.memory import MemoryCache
+from extractor.cache import facts_of
 from extractor.pipeline import Extractor
+
+REASON_LENGTH = 200  # of what a library says; it is a label
+Family = GaugeMetricFamily | CounterMetricFamily
+
+# Fields of CacheFacts that are numbers.
+_CACHE: dict[str, tuple[type[Family], str, str]] = {
+    "n_entries": (GaugeMetricFamily, "headwater_cache_entries", "Embeddings that are kept."),
+    "n_bytes": (GaugeMetricFamily, "headwater_cache_bytes", "Bytes that they take."),
+    "max_bytes": (GaugeMetricFamily, "headwater_cache_max_bytes", "Bound on these bytes."),
+    "hits": (CounterMetricFamily, "headwater_cache_hits", "Look-ups that found an embedding."),
+    "misses": (CounterMetricFamily, "headwater_cache_misses", "Look-ups that found none."),
+    "stored": (CounterMetricFamily, "headwater_cache_stored", "Embeddings that were stored."),
+    "spoilt": (CounterMetricFamily, "headwater_cache_spoilt", "Embeddings whose checksum failed; each was a miss."),
+    "evicted": (CounterMetricFamily, "headwater_cache_evicted", "Embeddings that made room for others."),
+}
 
 
 class Gauges(Collector):
@@ -29,7 +45,7 @@ class Gauges(Collector):
         self._serves = serves
         self._running = running
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Family]:
         """Read them all."""
         served = self._served()
         yield GaugeMetricFamily("headwater_running_calls", "Calls that run.", self._running())
@@ -54,12 +70,36 @@ def _queues(served: Mapping[str, Extractor]) -> Iterator[GaugeMetricFamily]:
     yield from (items, n_bytes, oldest)
 
 
-def _cache(served: Mapping[str, Extractor]) -> Iterator[GaugeMetricFamily]:
-    caches = {id(one.cache): one.cache for one in served.values() if isinstance(one.cache, MemoryCache)}
-    if caches:  # several backbones share one
-        n_entries, n_bytes = (sum(map(size, caches.values())) for size in (len, lambda cache: cache.n_bytes))
-        yield GaugeMetricFamily("headwater_cache_entries", "Embeddings in memory.", n_entries)
-        yield GaugeMetricFamily("headwater_cache_bytes", "Bytes of the embeddings in memory.", n_bytes)
+def _cache(served: Mapping[str, Extractor]) -> Iterator[Family]:
+    """Tell how the tiers are; those of one kind, where backbones have caches of their own, together."""
+    tiers = facts_of(one.cache for one in served.values())
+    for field, (kind, name, what) in _CACHE.items():
+        values = [((one.tier,), getattr(one, field)) for one in tiers]
+        yield _summed(kind(name, what, labels=["tier"]), [one for one in values if one[1] is not None])
+    yield _summed(
+        CounterMetricFamily(
+            "headwater_cache_dropped", "Embeddings that were not stored, by reason.", labels=["tier", "reason"]
+        ),
+        [((one.tier, reason), number) for one in tiers for reason, number in one.dropped.items()],
+    )
+    degraded = {one.tier: False for one in tiers} | {one.tier: True for one in tiers if one.degraded}
+    yield _summed(
+        GaugeMetricFamily("headwater_cache_degraded", "1: the tier does not work as it should.", labels=["tier"]),
+        [((tier,), float(is_so)) for tier, is_so in degraded.items()],
+    )
+    yield _summed(
+        GaugeMetricFamily("headwater_cache_degraded_info", "1 for each reason.", labels=["tier", "reason"]),
+        [((one.tier, one.degraded[:REASON_LENGTH]), 1.0) for one in tiers if one.degraded],
+    )
+
+
+def _summed(family: Family, values: Iterable[tuple[tuple[str, ...], float]]) -> Family:
+    sums: dict[tuple[str, ...], float] = defaultdict(float)
+    for labels, value in values:
+        sums[labels] += value
+    for labels, value in sums.items():
+        family.add_metric(labels, value)
+    return family
 
 
 def _info(served: Mapping[str, Extractor]) -> GaugeMetricFamily:

@@ -2,14 +2,19 @@
 
 `grpc.health.v1` answers under "" (all backbones serve), under `headwater.v1.ExtractorService` (the same), and under the
 name of each backbone; a name that was unloaded is SERVICE_UNKNOWN, and a server without a backbone does not serve.
+
+Under `cache` it tells whether every tier of the cache works as it should: where one is degraded, items are computed
+anew, and all else goes on. It is SERVICE_UNKNOWN where there is no cache, and a backbone of that name goes first.
 """
 
 import asyncio
 import logging
 from contextlib import suppress
+from typing import TypeAlias
 
 from grpc_health.v1 import health, health_pb2
 
+from extractor.cache import Cache, CacheFacts, facts_of
 from extractor.pipeline import Extractor
 from headwater.service.aside import aside
 from headwater.service.door import Context
@@ -18,8 +23,15 @@ from headwater.v1 import extractor_pb2
 
 log = logging.getLogger(__name__)
 
+ServingStatus: TypeAlias = "health_pb2.HealthCheckResponse.ServingStatus"
+
 RECHECK_S = 1.0  # between two forwards while a backbone does not serve
 LOOKS = 8  # at how long a forward runs, within the time that one may take
+CACHE_CHECK_S = 1.0  # between two looks at the cache: they cost microseconds
+CACHE_SERVICE = "cache"
+SERVING: ServingStatus = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING: ServingStatus = health_pb2.HealthCheckResponse.NOT_SERVING
+UNKNOWN: ServingStatus = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 EXTRACTOR_SERVICE: str = extractor_pb2.DESCRIPTOR.services_by_name["ExtractorService"].full_name
 
 
@@ -69,6 +81,8 @@ class Health:
         self._serves: dict[str, bool] = {}
         self._gone: set[str] = set()
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._cache_watcher: asyncio.Task[None] | None = None
+        self._cache_status: ServingStatus = UNKNOWN
         self._telling = asyncio.Lock()
         self._stopped = False
 
@@ -76,7 +90,9 @@ class Health:
         """Say that all serve, for each has just proved itself, and begin to watch for errors."""
         for name in self._served.names:
             self._follow(name)
+        self._cache_status = SERVING if any(one is not None for one in self._caches()) else UNKNOWN
         await self._tell()
+        self._cache_watcher = asyncio.create_task(self._watch_cache())
 
     async def follow(self, name: str) -> None:
         """Watch what is served under a name from now on, be it new, another, or nothing."""
@@ -89,6 +105,8 @@ class Health:
         self._stopped = True
         for watcher in self._watchers.values():
             watcher.cancel()
+        if self._cache_watcher is not None:
+            self._cache_watcher.cancel()
         async with self._telling:
             await self._servicer.enter_graceful_shutdown()
 
@@ -157,13 +175,38 @@ class Health:
         self._serves[name] = serves
         await self._tell()
 
+    async def _watch_cache(self) -> None:
+        while True:
+            await self._look_at_cache()
+            await asyncio.sleep(CACHE_CHECK_S)
+
+    async def _look_at_cache(self) -> None:
+        """Ask the tiers how they are; one that hangs is waited for, so that never two threads ask."""
+        look = aside(facts_of, self._caches())
+        await asyncio.wait({look}, timeout=self._check_timeout_s)
+        if not look.done():
+            await self._say_of_cache([CacheFacts("cache", degraded=f"no answer within {self._check_timeout_s:g} s")])
+        await self._say_of_cache(await look)
+
+    async def _say_of_cache(self, tiers: list[CacheFacts]) -> None:
+        trouble = "; ".join(f"{one.tier}: {one.degraded}" for one in tiers if one.degraded)
+        if bool(trouble) != (self._cache_status == NOT_SERVING):
+            log.warning("the cache %s", f"is degraded: {trouble}" if trouble else "works again")
+        old, self._cache_status = self._cache_status, _status(not trouble) if tiers else UNKNOWN
+        if self._cache_status != old:
+            await self._tell()
+
+    def _caches(self) -> list[Cache | None]:
+        return [one.cache for one in self._served.extractors().values()]
+
     async def _tell(self) -> None:
         """Bring the health service up to date; one at a time, so that the last word is the newest."""
         async with self._telling:
+            await self._servicer.set(CACHE_SERVICE, self._cache_status)
             for name, serves in list(self._serves.items()):
                 await self._servicer.set(name, _status(serves))
             for name in list(self._gone):
-                await self._servicer.set(name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+                await self._servicer.set(name, UNKNOWN)
             for service in ("", EXTRACTOR_SERVICE):
                 await self._servicer.set(service, _status(bool(self._serves) and all(self._serves.values())))
 
@@ -172,5 +215,5 @@ def _nothing() -> None:
     """Nobody watches any more."""
 
 
-def _status(serves: bool) -> "health_pb2.HealthCheckResponse.ServingStatus":
-    return health_pb2.HealthCheckResponse.SERVING if serves else health_pb2.HealthCheckResponse.NOT_SERVING
+def _status(serves: bool) -> ServingStatus:
+    return SERVING if serves else NOT_SERVING

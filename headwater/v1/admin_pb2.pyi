@@ -86,20 +86,44 @@ class GetServerStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerStatusResponse(_message.Message):
-    __slots__ = ("version", "draining", "running_calls", "backbones", "changing", "leaving")
+    __slots__ = ("version", "draining", "running_calls", "backbones", "changing", "leaving", "cache_tiers")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     RUNNING_CALLS_FIELD_NUMBER: _ClassVar[int]
     BACKBONES_FIELD_NUMBER: _ClassVar[int]
     CHANGING_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    CACHE_TIERS_FIELD_NUMBER: _ClassVar[int]
     version: str
     draining: bool
     running_calls: int
     backbones: _containers.RepeatedCompositeFieldContainer[BackboneStatus]
     changing: _containers.RepeatedScalarFieldContainer[str]
     leaving: int
-    def __init__(self, version: _Optional[str] = ..., draining: bool = ..., running_calls: _Optional[int] = ..., backbones: _Optional[_Iterable[_Union[BackboneStatus, _Mapping]]] = ..., changing: _Optional[_Iterable[str]] = ..., leaving: _Optional[int] = ...) -> None: ...
+    cache_tiers: _containers.RepeatedCompositeFieldContainer[CacheTierStatus]
+    def __init__(self, version: _Optional[str] = ..., draining: bool = ..., running_calls: _Optional[int] = ..., backbones: _Optional[_Iterable[_Union[BackboneStatus, _Mapping]]] = ..., changing: _Optional[_Iterable[str]] = ..., leaving: _Optional[int] = ..., cache_tiers: _Optional[_Iterable[_Union[CacheTierStatus, _Mapping]]] = ...) -> None: ...
+
+class CacheTierStatus(_message.Message):
+    __slots__ = ("tier", "entries", "bytes", "max_bytes", "hits", "misses", "stored", "dropped", "degraded")
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    MISSES_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    tier: str
+    entries: int
+    bytes: int
+    max_bytes: int
+    hits: int
+    misses: int
+    stored: int
+    dropped: int
+    degraded: str
+    def __init__(self, tier: _Optional[str] = ..., entries: _Optional[int] = ..., bytes: _Optional[int] = ..., max_bytes: _Optional[int] = ..., hits: _Optional[int] = ..., misses: _Optional[int] = ..., stored: _Optional[int] = ..., dropped: _Optional[int] = ..., degraded: _Optional[str] = ...) -> None: ...
 
 class BackboneStatus(_message.Message):
     __slots__ = ("name", "fingerprint", "provider", "serving", "loaded_at", "users", "longest_s", "queued_items", "queued_bytes", "oldest_s")

@@ -453,3 +453,26 @@ def test_a_server_stops_though_backbones_and_a_load_hang(installed: Path, monkey
         for one in held:
             one.go.set()
         loading.set()
+
+
+def test_status_tells_how_the_cache_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    caches = {"one": str(tmp_path / "cache"), "two": str(tmp_path / "cache"), "three": str(tmp_path / "file")}
+    extractors = {
+        name: Extractor.load(write_tiny_image(tmp_path / name), cache=cache)
+        for name, cache in {**caches, "four": "off"}.items()
+    }
+    with (
+        in_this_process(extractors) as server,
+        AdminClient(server.address) as admin,
+        Client(server.address) as client,
+    ):
+        client.extract([png(flat(1)), png(flat(2))], backbone="one")
+        assert settles(lambda: admin.status().cache_tiers[0].stored == 2)
+        client.extract([png(flat(1))], backbone="one")
+        disk, broken = admin.status().cache_tiers
+    assert (disk.tier, disk.entries, disk.hits, disk.stored, disk.dropped, disk.degraded) == ("disk", 2, 1, 2, 0, "")
+    assert disk.misses >= 2
+    assert 0 < disk.bytes < disk.max_bytes
+    assert not broken.HasField("entries")
+    assert "cannot keep embeddings" in broken.degraded

@@ -21,6 +21,7 @@ from tests.tiny import flat, png, write_tiny_image
 COMMANDS = (
     *("demo", "export", "backbones", "tune", "serve", "top", "dashboard", "extract"),
     *("admin load", "keys add", "keys list", "keys revoke"),
+    *(f"cache {verb}" for verb in ("stats", "check", "purge", "export", "import")),
 )
 
 
@@ -172,6 +173,7 @@ def test_the_admin_changes_what_is_served(server: ServerProcess, home: Path) -> 
         assert "now serves third: cpu, fingerprint" in done.stdout
         status = admin("status").stdout
         assert all(word in status for word in ("tiny-image", "tiny-text", "third", "serving", "up; running calls: 0"))
+        assert all(word in status for word in ("disk", "ok", "8,192.0 MiB"))
         assert "replaced third" in admin("replace", "third").stdout
         assert "no longer serves third" in admin("unload", "third").stdout
     finally:

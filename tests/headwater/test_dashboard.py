@@ -5,18 +5,27 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 
 from extractor import Extractor
+from extractor.cache import CacheFacts
 from extractor.cache.memory import MemoryCache
 from tests.headwater.test_sight import served
 from tests.tiny import flat, png
 
 FILE = Path(__file__).parents[2] / "headwater" / "dashboards" / "headwater.json"
 NAME = re.compile(r"\b(?:headwater|process)_[a-z_]+\b")
+
+
+class Troubled(MemoryCache):
+    """A tier that has something of everything to tell."""
+
+    def facts(self) -> list[CacheFacts]:
+        return [replace(*super().facts(), dropped={"queue full": 1}, degraded="for a test")]
 
 
 def panels() -> list[dict]:
@@ -28,7 +37,7 @@ def expressions() -> list[str]:
 
 
 def test_every_metric_that_it_names_is_in_a_scrape_and_every_one_of_ours_is_shown(tiny_image: Path) -> None:
-    with served({"tiny-image": Extractor.load(tiny_image, cache=MemoryCache(max_bytes=1 << 20))}) as server:
+    with served({"tiny-image": Extractor.load(tiny_image, cache=Troubled(max_bytes=1 << 20))}) as server:
         server.extract("tiny-image", [png(flat(1)), b""])
         with pytest.raises(grpc.RpcError):
             server.extract("nope", [])
@@ -45,7 +54,7 @@ def test_every_metric_that_it_names_is_in_a_scrape_and_every_one_of_ours_is_show
 
 def test_labels_are_those_of_the_metrics() -> None:
     """Filters and groupings name labels that some metric has; `instance` is Prometheus' own."""
-    known = {"backbone", "instance", "method", "code", "outcome", "reason", "stage", "le"}
+    known = {"backbone", "instance", "method", "code", "outcome", "reason", "stage", "tier", "le"}
     for expression in expressions():
         filters = set(re.findall(r"[{,](\w+)(?:=~|!=|=)", expression))
         groups = {one.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for one in group.split(",")}

@@ -1,7 +1,9 @@
 """Health says what is so: a session that fails, and recovers."""
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -10,12 +12,16 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extractor import Extractor
+from extractor.cache import CacheFacts
+from extractor.cache.memory import MemoryCache
 from extractor.errors import InferenceFailed
 from headwater import Client
+from headwater.server import ServerSettings
 from tests.inprocess import in_this_process
 from tests.tiny import flat, png
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 POISON = 66
 WAIT_S = 20
 
@@ -79,6 +85,55 @@ def test_a_session_that_fails_is_not_serving_until_a_real_forward_succeeds(addre
         assert becomes(address, "tiny-image", SERVING)
         assert health(address, "") == SERVING
         assert client.extract([png(flat(1))], backbone="tiny-image").tolist() == [[1, 0, 0]]
+
+
+class Ailing(MemoryCache):
+    """A tier that may be degraded."""
+
+    trouble: str | None = None
+
+    def facts(self) -> list[CacheFacts]:
+        return [replace(*super().facts(), degraded=self.trouble)]
+
+
+def test_a_cache_that_is_degraded_says_so_and_all_else_goes_on(
+    tiny_image: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("headwater.service.health.CACHE_CHECK_S", 0.01)
+    cache = Ailing(max_bytes=1 << 20)
+    with in_this_process({"tiny-image": Extractor.load(tiny_image, cache=cache)}) as server:
+        assert health(server.address, "cache") == SERVING
+        cache.trouble = "the disk is full"
+        assert becomes(server.address, "cache", NOT_SERVING)
+        assert [health(server.address, name) for name in ("", "tiny-image")] == [SERVING] * 2
+        assert "the cache is degraded: memory: the disk is full" in caplog.text
+        cache.trouble = None
+        assert becomes(server.address, "cache", SERVING)
+        assert "the cache works again" in caplog.text
+
+
+def test_a_cache_that_hangs_is_degraded_until_it_answers(tiny_image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.service.health.CACHE_CHECK_S", 0.01)
+    cache, answer = MemoryCache(max_bytes=1 << 20), threading.Event()
+    facts, asked = cache.facts, []
+
+    def hanging() -> list[CacheFacts]:
+        asked.append(1)
+        assert answer.wait(WAIT_S)
+        return facts()
+
+    cache.facts = hanging
+    settings = ServerSettings(port=0, check_timeout_s=0.1)
+    with in_this_process({"tiny-image": Extractor.load(tiny_image, cache=cache)}, settings) as server:
+        assert becomes(server.address, "cache", NOT_SERVING)
+        assert health(server.address) == SERVING
+        assert len(asked) == 1  # never two threads hang
+        answer.set()
+        assert becomes(server.address, "cache", SERVING)
+
+
+def test_without_a_cache_its_health_is_unknown(address: str) -> None:
+    assert health(address, "cache") == UNKNOWN
 
 
 def test_a_poisoned_item_does_not_make_a_backbone_ill(address: str, session: Session) -> None:

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -21,7 +21,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from extractor import Extractor
+from extractor.cache import facts_of
 from extractor.cache.memory import MemoryCache
+from extractor.cache.opened import open_cache
 from extractor.errors import ExtractorError
 from extractor.stages import BatchFacts
 from headwater import logs
@@ -119,8 +121,68 @@ def test_items_are_counted_by_how_they_were_answered(server: Served) -> None:
         assert grown("headwater_stage_seconds_sum", stage=stage) > 0
     assert server.after(before, "headwater_request_seconds_count", method="Extract") == 2
     now = server.scrape()
-    assert now["headwater_cache_entries", frozenset()] == before["headwater_cache_entries", frozenset()] + 4
+    tier = {"tier": "memory"}
+    assert server.after(before, "headwater_cache_entries", **tier) == 4
+    assert server.after(before, "headwater_cache_stored_total", **tier) == 4
+    assert server.after(before, "headwater_cache_hits_total", **tier) == 2
+    assert server.after(before, "headwater_cache_bytes", **tier) > 4 * 3 * 4
+    assert now["headwater_cache_max_bytes", frozenset(tier.items())] == 1 << 20  # once, for both backbones
+    assert now["headwater_cache_degraded", frozenset(tier.items())] == 0
     assert now["process_resident_memory_bytes", frozenset()] > 1 << 20
+
+
+def test_backbones_that_share_a_folder_count_once_and_two_caches_of_a_kind_add_up(
+    tiny_image: Path, tiny_text: Path, tmp_path: Path
+) -> None:
+    one, two = (Extractor.load(folder, cache=str(tmp_path / "one")) for folder in (tiny_image, tiny_text))
+    three, four = (Extractor.load(tiny_image, cache=MemoryCache(max_bytes=1 << 20)) for _ in range(2))
+    bound = open_store_bound(one)
+    with served({"tiny-image": one, "tiny-text": two, "third": three, "fourth": four}) as server:
+        for name in ("tiny-image", "third", "fourth"):
+            server.extract(name, [png(flat(1)), png(flat(2))])
+            server.extract(name, [png(flat(1))])
+        server.extract("tiny-text", [b"red"])
+        disk, memory = {"tier": "disk"}, {"tier": "memory"}
+        server.wait_for(Counter(), 3, "headwater_cache_stored_total", **disk)
+        now = server.scrape()
+    for name, on_disk, in_memory in (
+        ("headwater_cache_entries", 3, 4),
+        ("headwater_cache_max_bytes", bound, 2 << 20),
+        ("headwater_cache_hits_total", 1, 2),
+        ("headwater_cache_evicted_total", 0, 0),
+        ("headwater_cache_spoilt_total", 0, 0),
+    ):
+        assert now[name, frozenset(disk.items())] == on_disk, name
+        assert now[name, frozenset(memory.items())] == in_memory, name
+    assert now["headwater_cache_misses_total", frozenset(disk.items())] >= 3  # looked up again when it boards
+
+
+def open_store_bound(extractor: Extractor) -> int:
+    (facts,) = facts_of([extractor.cache])
+    assert facts.max_bytes is not None
+    return facts.max_bytes
+
+
+def test_a_tier_that_is_degraded_says_why_and_what_it_dropped(tiny_image: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    broken = Extractor.load(tiny_image, cache=str(tmp_path / "file"))  # no folder can be here
+    with served({"tiny-image": broken}) as server:
+        server.extract("tiny-image", [png(flat(1))])
+        now = server.scrape()
+    assert now["headwater_cache_degraded", frozenset({("tier", "disk")})] == 1
+    (labels,) = (dict(labels) for name, labels in now if name == "headwater_cache_degraded_info")
+    assert labels["tier"] == "disk"
+    assert f"cannot keep embeddings in {tmp_path / 'file'}" in labels["reason"]
+    assert not [key for key in now if key[0] in ("headwater_cache_entries", "headwater_cache_bytes")]  # it has none
+
+    full = open_cache(str(tmp_path / "full"), min_free_mib=1 << 40)
+    assert full is not None
+    with closing(full), served({"tiny-image": Extractor.load(tiny_image, cache=full)}) as server:
+        server.extract("tiny-image", [png(flat(1))])
+        server.wait_for(Counter(), 1, "headwater_cache_dropped_total", tier="disk", reason="no room on disk")
+        now = server.scrape()
+    assert now["headwater_cache_degraded", frozenset({("tier", "disk")})] == 1
+    assert now["headwater_cache_entries", frozenset({("tier", "disk")})] == 0
 
 
 def test_a_name_that_is_not_served_is_counted_and_never_a_label(server: Served) -> None:

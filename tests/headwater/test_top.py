@@ -12,9 +12,9 @@ from rich.console import Console
 from extractor import Extractor
 from extractor.cache.memory import MemoryCache
 from headwater import Client
-from headwater.commands.top import views
+from headwater.commands.top import _view, views
 from headwater.service.sight import Sight, SightSettings
-from headwater.top import backbone_rows, method_rows, parse, quantile, server_facts
+from headwater.top import backbone_rows, cache_rows, method_rows, parse, quantile, server_facts
 from tests.inprocess import in_this_process
 from tests.tiny import flat, png
 
@@ -47,6 +47,16 @@ headwater_request_seconds_bucket{le="+Inf",method="Extract"} 110
 headwater_queue_items{backbone="a"} 7
 headwater_queue_oldest_seconds{backbone="a"} 0.25
 headwater_running_calls 3
+headwater_cache_degraded{tier="disk"} 1
+headwater_cache_degraded{tier="memory"} 0
+headwater_cache_degraded_info{reason="no room",tier="disk"} 1
+headwater_cache_entries{tier="disk"} 12
+headwater_cache_bytes{tier="disk"} 1048576
+headwater_cache_max_bytes{tier="disk"} 8388608
+headwater_cache_hits_total{tier="disk"} 9
+headwater_cache_misses_total{tier="disk"} 3
+headwater_cache_dropped_total{reason="error",tier="disk"} 2
+headwater_cache_dropped_total{reason="queue full",tier="disk"} 4
 process_resident_memory_bytes 1048576
 """
 
@@ -63,7 +73,12 @@ def test_rates_shares_and_quantiles_are_of_what_happened_in_between() -> None:
     assert method.p50_s == pytest.approx(0.01)
     assert method.p99_s == pytest.approx(0.0198)
     facts = server_facts(after)
-    assert (facts.running_calls, facts.memory_bytes, facts.cache_entries) == (3, 1 << 20, 0)
+    assert (facts.running_calls, facts.memory_bytes) == (3, 1 << 20)
+    disk, memory = cache_rows(before, after)
+    assert (disk.tier, disk.degraded, disk.entries) == ("disk", "no room", 12)
+    assert (disk.n_bytes, disk.max_bytes) == (1 << 20, 8 << 20)
+    assert (disk.look_ups_per_s, disk.hit_share, disk.dropped_per_s) == (6.0, 0.75, 3.0)
+    assert (memory.tier, memory.degraded, memory.entries, memory.hit_share) == ("memory", "", None, None)
 
 
 def test_a_server_that_began_anew_counts_from_nought() -> None:
@@ -119,8 +134,17 @@ def test_views_wait_for_a_server_and_then_tell_what_it_does(tiny_image: Path) ->
     row = next(line for line in view.splitlines() if "tiny-image" in line)
     assert " ok " in row
     assert "50%" in row
-    assert "2 embeddings cached" in view
     assert "Extract" in view
+    (tier,) = (line.split() for line in view.splitlines() if line.split()[:1] == ["memory"])
+    assert tier[:3] == ["memory", "ok", "2"]
+    assert "degraded" not in view
+
+
+def test_the_view_says_why_a_tier_is_degraded() -> None:
+    view = shown(_view(parse(BEFORE, 10.0), parse(AFTER, 12.0)))
+    assert "disk cache degraded: no room" in view
+    tier = next(line.split() for line in view.splitlines() if line.split()[:1] == ["disk"])
+    assert tier == ["disk", "degraded", "12", "1.0", "8.0", "6.0", "75%", "3.0"]
 
 
 def test_once_prints_one_view_and_ends(tiny_image: Path) -> None:
