@@ -45,6 +45,7 @@ class WriteBehind:
         self._trouble: dict[str, str] = {}  # what the last look-up and the last write failed of
         self._warned_at = -QUIET_S
         self._stopping = False
+        self._n_inside = 0  # threads that use the store, which is not closed under them
         self._changed = threading.Condition()
         self._writer = threading.Thread(target=self._write, name="cache-writer", daemon=True)
 
@@ -57,9 +58,12 @@ class WriteBehind:
         """Return what is stored, or waits to be, under each key, in order, None where nothing is."""
         found = [self._pending.get(key) for key in keys]
         absent = [place for place, entry in enumerate(found) if entry is None]
-        if absent:
-            for place, entry in zip(absent, self._look_up([keys[place] for place in absent]), strict=True):
-                found[place] = entry
+        if absent and self._enter():
+            try:
+                for place, entry in zip(absent, self._look_up([keys[place] for place in absent]), strict=True):
+                    found[place] = entry
+            finally:
+                self._leave()
         hits = len(found) - found.count(None)
         with self._changed:
             self._counts["hits"] += hits
@@ -109,13 +113,32 @@ class WriteBehind:
         if self._writer.is_alive():  # a disk or a server that hangs: its thread ends with the process
             log.warning("the cache did not store %d embeddings within %g s", len(self._pending), CLOSE_S)
             return
-        self.store.close()
+        with self._changed:
+            is_left = self._changed.wait_for(lambda: not self._n_inside, CLOSE_S)
+        if is_left:
+            self.store.close()
+
+    def _enter(self) -> bool:
+        """Keep the store open until `_leave`; False where it is being closed."""
+        with self._changed:
+            self._n_inside += not self._stopping
+            return not self._stopping
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._n_inside -= 1
+            if self._stopping:
+                self._changed.notify_all()
 
     def _store_facts(self) -> CacheFacts:
+        if not self._enter():
+            return replace(self._known, degraded="it is closed")
         try:
             self._known = self.store.facts()
         except Exception as error:
             return replace(self._known, degraded=f"it cannot tell how it is: {error}")
+        finally:
+            self._leave()
         return self._known
 
     def _look_up(self, keys: Sequence[bytes]) -> Sequence[Embedded | None]:
