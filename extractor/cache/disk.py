@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,10 +33,13 @@ FORMAT = b"1"
 MIN_BYTES = 8 << 20
 MAP_BYTES = 1 << 40  # of address space, no more; the same in every process, so that none outgrows another's map
 MAX_READERS = 1024  # threads that read at once, of all processes
-FULL = 0.85  # of the bound; the rest is for pages that wait for their last reader, and for gaps
+FULL = 0.75  # of the bound; the rest is for pages that wait for their last reader, and for gaps
 GENERATIONS = 32  # to a turnover of the whole store
 TRANSACTIONS = 32  # to a turnover at least, so that what one frees is small beside the bound
-MAX_TRANSACTION_BYTES = 8 << 20
+MAX_TRANSACTION_BYTES = 32 << 20
+NEAR = 0.85  # of the bound: from here on a writer waits for readers
+HELD_S = 0.5  # that a writer waits for readers; longer ones are stopped processes
+ENTRY_BYTES = 4 * 4096  # beside its row: pages of the three tables that one entry, and the one it evicts, have rewritten
 MAX_TOUCHED = 65_536  # keys that wait to be made young; more are forgotten
 PAGE_OF_KEYS = 512  # rows read in one transaction when all are gone through, so that pages are never held for long
 _NUMBER = struct.Struct(">Q")
@@ -127,13 +131,12 @@ class DiskStore:
         n_bytes = n_stored = 0
         for key, entry in entries:
             encoded = row.encode(key, entry)
-            if bulk and n_bytes + len(encoded) > self._max_transaction_bytes:
-                self._commit(bulk, n_bytes)
-                n_stored, bulk, n_bytes = n_stored + len(bulk), [], 0
+            if bulk and n_bytes + len(encoded) + ENTRY_BYTES * len(bulk) > self._max_transaction_bytes:
+                n_stored += self._commit(bulk, n_bytes)
+                bulk, n_bytes = [], 0
             bulk.append((key, encoded))
             n_bytes += len(encoded)
-        self._commit(bulk, n_bytes)
-        n_stored += len(bulk)
+        n_stored += self._commit(bulk, n_bytes)
         with self._lock:
             self._counts["stored"] += n_stored
         return n_stored
@@ -201,9 +204,14 @@ class DiskStore:
     def _max_transaction_bytes(self) -> int:
         return min(MAX_TRANSACTION_BYTES, self.max_bytes // TRANSACTIONS)
 
-    def _commit(self, bulk: Sequence[tuple[bytes, bytes]], n_bytes: int) -> None:
+    def _commit(self, bulk: Sequence[tuple[bytes, bytes]], n_bytes: int) -> int:
+        if not self._await_readers():
+            with self._lock:
+                self._dropped["held by a reader"] += len(bulk)
+            return 0
         with self._lock:
-            touched, self._touched = self._touched, set()
+            touched = set(islice(self._touched, self._max_transaction_bytes // ENTRY_BYTES))
+            self._touched -= touched
             spoilt, self._spoilt = self._spoilt, set()
         with self._environment.begin(write=True) as transaction:
             generation = self._advance(transaction, n_bytes)
@@ -216,6 +224,30 @@ class DiskStore:
                 if transaction.get(key, db=self._ages) is not None:
                     self._make_young(transaction, key, generation)
             self._evict(transaction)
+        return len(bulk)
+
+    def _await_readers(self) -> bool:
+        """Wait until a transaction finds its pages within the bound; False where a reader holds on to too many.
+
+        What a transaction frees is used again once nobody reads what was before it.
+        """
+        until = time.monotonic() + HELD_S
+        while self._is_long() and self._is_held():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.001)
+        return True
+
+    def _is_long(self) -> bool:
+        n_pages = self._environment.info()["last_pgno"] + 1
+        return bool(n_pages * self._environment.stat()["psize"] > NEAR * self.max_bytes)
+
+    def _is_held(self) -> bool:
+        """Tell whether somebody, in any process, still reads what was before the last commit."""
+        self._environment.reader_check()  # frees what killed processes held
+        last = self._environment.info()["last_txnid"]
+        readers = [line.split() for line in self._environment.readers().splitlines()[1:]]  # process, thread, snapshot
+        return any(snapshot.isdigit() and int(snapshot) < last for *_, snapshot in readers)
 
     def _advance(self, transaction: "lmdb.Transaction", n_bytes: int) -> bytes:
         """Count what is written, and return the generation that it belongs to."""
