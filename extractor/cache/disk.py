@@ -33,6 +33,7 @@ FORMAT = b"1"
 MIN_BYTES = 8 << 20
 MAP_BYTES = 1 << 40  # of address space, no more; the same in every process, so that none outgrows another's map
 MAX_READERS = 1024  # threads that read at once, of all processes
+LOCK_BYTES = 64 * (MAX_READERS + 16)  # of their table
 FULL = 0.75  # of the bound; the rest is for pages that wait for their last reader, and for gaps
 GENERATIONS = 32  # to a turnover of the whole store
 TRANSACTIONS = 32  # to a turnover at least, so that what one frees is small beside the bound
@@ -346,6 +347,7 @@ def _whole_environment(folder: Path) -> "lmdb.Environment":
 
 
 def _environment(folder: Path) -> "lmdb.Environment":
+    _reserve(folder / "lock.mdb")
     return lmdb.open(
         str(folder),
         map_size=MAP_BYTES,
@@ -356,6 +358,13 @@ def _environment(folder: Path) -> "lmdb.Environment":
         metasync=False,  # after a power cut the last commit may be gone; the store is whole
         meminit=False,
     )
+
+
+def _reserve(lock: Path) -> None:
+    """Give the table of readers its room: LMDB maps it, and where the disk is full a write there ends the process."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with lock.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, LOCK_BYTES)
 
 
 def _table_bytes(stat: dict[str, Any]) -> int:
