@@ -30,6 +30,7 @@ from extractor.outcome import Embedded
 log = logging.getLogger(__name__)
 
 FORMAT = b"1"
+DATA = "data.mdb"
 MIN_BYTES = 8 << 20
 MAP_BYTES = 1 << 40  # of address space, no more; the same in every process, so that none outgrows another's map
 MAX_READERS = 1024  # threads that read at once, of all processes
@@ -40,7 +41,7 @@ TRANSACTIONS = 32  # to a turnover at least, so that what one frees is small bes
 MAX_TRANSACTION_BYTES = 32 << 20
 NEAR = 0.85  # of the bound: from here on a writer waits for readers
 HELD_S = 0.5  # that a writer waits for readers; longer ones are stopped processes
-ENTRY_BYTES = 4 * 4096  # beside its row: pages of the three tables that one entry, and the one it evicts, have rewritten
+ENTRY_BYTES = 4 * 4096  # beside its row: the pages that one entry, and the one it evicts, have rewritten
 MAX_TOUCHED = 65_536  # keys that wait to be made young; more are forgotten
 PAGE_OF_KEYS = 512  # rows read in one transaction when all are gone through, so that pages are never held for long
 _NUMBER = struct.Struct(">Q")
@@ -132,6 +133,10 @@ class DiskStore:
         n_bytes = n_stored = 0
         for key, entry in entries:
             encoded = row.encode(key, entry)
+            if len(encoded) > self._max_transaction_bytes:
+                with self._lock:
+                    self._dropped["too large"] += 1
+                continue
             if bulk and n_bytes + len(encoded) + ENTRY_BYTES * len(bulk) > self._max_transaction_bytes:
                 n_stored += self._commit(bulk, n_bytes)
                 bulk, n_bytes = [], 0
@@ -199,6 +204,8 @@ class DiskStore:
             with self._environment.begin(write=True) as transaction:
                 for key in spoilt:
                     self._delete(transaction, key)
+                for key, _ in page:
+                    self._mend_age(transaction, key)
         return Checked(n_rows, n_spoilt)
 
     @property
@@ -225,7 +232,18 @@ class DiskStore:
                 if transaction.get(key, db=self._ages) is not None:
                     self._make_young(transaction, key, generation)
             self._evict(transaction)
+        self._lengthen()
         return len(bulk)
+
+    def _lengthen(self) -> None:
+        """Make the file as long as it says: LMDB does not write pages at its end that a transaction took and gave back.
+
+        Nobody reads those, but `open` takes a file that is too short for a broken one.
+        """
+        n_bytes, expected = _lengths(self.folder, self._environment)
+        if n_bytes < expected:
+            with suppress(OSError):
+                os.truncate(self.folder / DATA, expected)
 
     def _await_readers(self) -> bool:
         """Wait until a transaction finds its pages within the bound; False where a reader holds on to too many.
@@ -268,6 +286,13 @@ class DiskStore:
         transaction.put(key, generation, db=self._ages)
         transaction.put(generation + key, b"", db=self._order)
 
+    def _mend_age(self, transaction: "lmdb.Transaction", key: bytes) -> None:
+        """Give a row that eviction would never come to, for want of an age, the greatest."""
+        generation = transaction.get(key, bytes(_NUMBER.size), db=self._ages)
+        if transaction.get(generation + key, db=self._order) is None and transaction.get(key, db=self._rows) is not None:
+            transaction.put(key, bytes(_NUMBER.size), db=self._ages)
+            transaction.put(bytes(_NUMBER.size) + key, b"", db=self._order)
+
     def _evict(self, transaction: "lmdb.Transaction") -> None:
         bound = FULL * self.max_bytes
         used = self._used_bytes(transaction)
@@ -279,7 +304,9 @@ class DiskStore:
                 for _ in range(1 + int((used - bound) / mean)):
                     if not oldest.first():
                         break
-                    self._delete(transaction, oldest.key()[_NUMBER.size :])
+                    aged = oldest.key()
+                    self._delete(transaction, aged[_NUMBER.size :])
+                    transaction.delete(aged, db=self._order)  # whatever else says of it, or it would stand first for ever
                     n_evicted += 1
                 used = self._used_bytes(transaction)
         with self._lock:
@@ -338,8 +365,7 @@ class DiskStore:
 def _whole_environment(folder: Path) -> "lmdb.Environment":
     """Open an environment whose file is as long as it says; LMDB would end the process when it reads beyond the end."""
     environment = _environment(folder)
-    n_bytes = (folder / "data.mdb").stat().st_size
-    expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    n_bytes, expected = _lengths(folder, environment)
     if n_bytes < expected:
         environment.close()
         raise lmdb.CorruptedError(f"{n_bytes:,} bytes are left of {expected:,}")
@@ -358,6 +384,12 @@ def _environment(folder: Path) -> "lmdb.Environment":
         metasync=False,  # after a power cut the last commit may be gone; the store is whole
         meminit=False,
     )
+
+
+def _lengths(folder: Path, environment: "lmdb.Environment") -> tuple[int, int]:
+    """Return how long the file is, and how long it says that it is; none is ever made shorter."""
+    expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    return (folder / DATA).stat().st_size, expected
 
 
 def _reserve(lock: Path) -> None:
