@@ -1,4 +1,4 @@
-"""A store that answers at once: look-ups see what waits, one thread writes it in bulk, and no request waits for that."""
+"""A store that answers at once: look-ups see what waits, one thread writes it in bulk, no request waits for that."""
 
 import logging
 import threading
@@ -37,7 +37,7 @@ class WriteBehind:
     def __init__(self, store: Store, *, max_pending_bytes: int = MAX_PENDING_BYTES) -> None:
         self.store = store
         self.max_pending_bytes = max_pending_bytes
-        self._pending: dict[bytes, Embedded] = {}  # until they are in the store, so that a look-up finds them here or there
+        self._pending: dict[bytes, Embedded] = {}  # until they are stored, so that a look-up finds them here or there
         self._pending_bytes = 0
         self._counts: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The disk tier: an LMDB environment in one folder, shared by the processes of a machine, least recently used out first.
+"""The disk tier: an LMDB environment in one folder, shared by a machine's processes, least recently used out first.
 
 LMDB (Chu, "MDB: A Memory-Mapped Database and Backend for OpenLDAP", 2011) lets many processes read while one writes,
 survives a kill at any moment, and reads without a copy or a lock. Four tables: `rows` has the entries, by key; `ages`
@@ -26,6 +26,8 @@ from extractor.cache import CacheFacts, Entry, fingerprint_of, row
 from extractor.cache.store import Checked, Holding
 from extractor.errors import CacheInvalid
 from extractor.outcome import Embedded
+
+Transaction = Any  # lmdb types what it gives as bytes or memoryview; it is bytes unless one asks for buffers
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +154,7 @@ class DiskStore:
         with self._environment.begin() as transaction:
             n_entries = transaction.stat(self._rows)["entries"]
             n_bytes = self._used_bytes(transaction)
+        lacks = f"less than {self.min_free_bytes:,} bytes are free in {self.folder}"
         with self._lock:
             return CacheFacts(
                 tier="disk",
@@ -161,7 +164,7 @@ class DiskStore:
                 stored=self._counts["stored"],
                 dropped=dict(self._dropped),
                 spoilt=self._counts["spoilt"],
-                degraded=f"less than {self.min_free_bytes:,} bytes are free in {self.folder}" if self._lacks_room else None,
+                degraded=lacks if self._lacks_room else None,
             )
 
     def close(self) -> None:
@@ -187,7 +190,7 @@ class DiskStore:
                     yield key, entry
 
     def purge(self, fingerprint: str | None = None) -> int:
-        """Drop every entry, or those of one backbone; return how many. The file keeps its size; its pages are reused."""
+        """Drop every entry, or those of one backbone; return how many. The file keeps its size for others."""
         n = 0
         for page in self._pages(fingerprint):
             with self._environment.begin(write=True) as transaction:
@@ -268,7 +271,7 @@ class DiskStore:
         readers = [line.split() for line in self._environment.readers().splitlines()[1:]]  # process, thread, snapshot
         return any(snapshot.isdigit() and int(snapshot) < last for *_, snapshot in readers)
 
-    def _advance(self, transaction: "lmdb.Transaction", n_bytes: int) -> bytes:
+    def _advance(self, transaction: Transaction, n_bytes: int) -> bytes:
         """Count what is written, and return the generation that it belongs to."""
         generation, written = _SIZES.unpack(transaction.get(b"generation", bytes(_SIZES.size), db=self._facts))
         written += n_bytes
@@ -277,7 +280,7 @@ class DiskStore:
         transaction.put(b"generation", _SIZES.pack(generation, written), db=self._facts)
         return _NUMBER.pack(generation)
 
-    def _make_young(self, transaction: "lmdb.Transaction", key: bytes, generation: bytes) -> None:
+    def _make_young(self, transaction: Transaction, key: bytes, generation: bytes) -> None:
         old = transaction.get(key, db=self._ages)
         if old == generation:
             return
@@ -286,14 +289,15 @@ class DiskStore:
         transaction.put(key, generation, db=self._ages)
         transaction.put(generation + key, b"", db=self._order)
 
-    def _mend_age(self, transaction: "lmdb.Transaction", key: bytes) -> None:
+    def _mend_age(self, transaction: Transaction, key: bytes) -> None:
         """Give a row that eviction would never come to, for want of an age, the greatest."""
-        generation = transaction.get(key, bytes(_NUMBER.size), db=self._ages)
-        if transaction.get(generation + key, db=self._order) is None and transaction.get(key, db=self._rows) is not None:
-            transaction.put(key, bytes(_NUMBER.size), db=self._ages)
-            transaction.put(bytes(_NUMBER.size) + key, b"", db=self._order)
+        oldest = bytes(_NUMBER.size)
+        aged = transaction.get(key, oldest, db=self._ages) + key
+        if transaction.get(aged, db=self._order) is None and transaction.get(key, db=self._rows) is not None:
+            transaction.put(key, oldest, db=self._ages)
+            transaction.put(oldest + key, b"", db=self._order)
 
-    def _evict(self, transaction: "lmdb.Transaction") -> None:
+    def _evict(self, transaction: Transaction) -> None:
         bound = FULL * self.max_bytes
         used = self._used_bytes(transaction)
         n_evicted = 0
@@ -306,25 +310,25 @@ class DiskStore:
                         break
                     aged = oldest.key()
                     self._delete(transaction, aged[_NUMBER.size :])
-                    transaction.delete(aged, db=self._order)  # whatever else says of it, or it would stand first for ever
+                    transaction.delete(aged, db=self._order)  # whatever ages says, or it would stand first for ever
                     n_evicted += 1
                 used = self._used_bytes(transaction)
         with self._lock:
             self._counts["evicted"] += n_evicted
 
-    def _drop_if_spoilt(self, transaction: "lmdb.Transaction", key: bytes) -> None:
+    def _drop_if_spoilt(self, transaction: Transaction, key: bytes) -> None:
         raw = transaction.get(key, db=self._rows)
         if raw is not None and row.decode(key, raw) is None:
             self._delete(transaction, key)
 
-    def _delete(self, transaction: "lmdb.Transaction", key: bytes) -> bool:
+    def _delete(self, transaction: Transaction, key: bytes) -> bool:
         generation = transaction.get(key, db=self._ages)
         if generation is not None:
             transaction.delete(generation + key, db=self._order)
             transaction.delete(key, db=self._ages)
         return bool(transaction.delete(key, db=self._rows))
 
-    def _used_bytes(self, transaction: "lmdb.Transaction") -> int:
+    def _used_bytes(self, transaction: Transaction) -> int:
         """Count the bytes of the pages that hold something."""
         return sum(_table_bytes(transaction.stat(table)) for table in (self._rows, self._ages, self._order))
 
@@ -337,10 +341,11 @@ class DiskStore:
         prefix = b"" if fingerprint is None else bytes.fromhex(fingerprint)
         after = prefix
         while True:
-            page = []
+            page: list[tuple[bytes, bytes]] = []
             with self._environment.begin() as transaction, transaction.cursor(self._rows) as cursor:
                 if cursor.set_range(after):
-                    for key, raw in cursor:
+                    entries: Any = cursor
+                    for key, raw in entries:
                         if not key.startswith(prefix) or len(page) == PAGE_OF_KEYS:
                             break
                         page.append((key, raw))
@@ -399,7 +404,7 @@ def _reserve(lock: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, LOCK_BYTES)
 
 
-def _table_bytes(stat: dict[str, Any]) -> int:
+def _table_bytes(stat: Any) -> int:
     return int(stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]))
 
 

@@ -53,9 +53,7 @@ class MemoryCache:
     def facts(self) -> list[CacheFacts]:
         """Return how it is."""
         with self._lock:
-            return [
-                CacheFacts("memory", len(self), self.n_bytes, self.max_bytes, hits=self._hits, misses=self._misses)
-            ]
+            return [CacheFacts("memory", len(self), self.n_bytes, self.max_bytes, hits=self._hits, misses=self._misses)]
 
     def close(self) -> None:
         """Nothing is open."""

@@ -27,7 +27,9 @@ FRONT_MIB = 64  # of memory in front of a shared tier
 MIN_FREE_MIB = 1024
 
 
-def open_cache(where: str | None = None, *, max_mib: int | None = None, min_free_mib: int = MIN_FREE_MIB) -> Cache | None:
+def open_cache(
+    where: str | None = None, *, max_mib: int | None = None, min_free_mib: int = MIN_FREE_MIB
+) -> Cache | None:
     """Open the cache that a setting names.
 
     Parameters
