@@ -144,10 +144,7 @@ class DiskStore:
                 bulk, n_bytes = [], 0
             bulk.append((key, encoded))
             n_bytes += len(encoded)
-        n_stored += self._commit(bulk, n_bytes)
-        with self._lock:
-            self._counts["stored"] += n_stored
-        return n_stored
+        return n_stored + self._commit(bulk, n_bytes)
 
     def facts(self) -> CacheFacts:
         """Return how the store is."""
@@ -236,6 +233,8 @@ class DiskStore:
                     self._make_young(transaction, key, generation)
             self._evict(transaction)
         self._lengthen()
+        with self._lock:
+            self._counts["stored"] += len(bulk)
         return len(bulk)
 
     def _lengthen(self) -> None:
