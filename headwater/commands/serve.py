@@ -244,7 +244,7 @@ def serve(
     store = open_cache(cache, max_mib=cache_mib, min_free_mib=cache_min_free_mib)
     load = partial(
         Extractor.load,
-        cache=store or "off",
+        cache="off" if store is None else store,  # an empty one is false
         limits=limits,
         runtime=runtime,
         provider=provider,
@@ -266,7 +266,7 @@ def serve(
         out.file.flush()
 
     shown = SightSettings(metrics_host=metrics_host, metrics_port=metrics_port, otlp_endpoint=otlp_endpoint)
-    with closing(store) if store else nullcontext(), Sight.opened(shown) as sight:
+    with nullcontext() if store is None else closing(store), Sight.opened(shown) as sight:
         server.run(extractors, settings, ready=ready, load=load, sight=sight)
     log.info("stopped")
 

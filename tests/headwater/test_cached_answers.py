@@ -134,6 +134,14 @@ def test_a_restarted_server_answers_from_what_the_first_has_stored(tiny_image: P
         assert set(cached) == {life == 1}
 
 
+def test_memory_alone_is_a_cache_too(tiny_image: Path) -> None:
+    items = [png(flat(red)) for red in range(50)]
+    with serving(str(tiny_image), "--cache", "memory") as server:
+        calls = Calls(server.target)
+        with calls.channel:
+            assert [set(calls.ask("Extract", items)[1]) for _ in range(2)] == [{False}, {True}]
+
+
 # In one process, so that a test can choose what a session gives
 
 
