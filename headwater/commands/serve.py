@@ -248,7 +248,7 @@ def serve(
     store = open_cache(cache, max_mib=cache_mib, min_free_mib=cache_min_free_mib)
     load = partial(
         Extractor.load,
-        cache="off" if store is None else store,
+        cache="off" if store is None else store,  # an empty one is false
         limits=limits,
         runtime=runtime,
         provider=provider,
