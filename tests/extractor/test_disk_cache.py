@@ -124,7 +124,7 @@ def test_what_is_looked_up_outlives_what_is_not(tmp_path: Path) -> None:
         assert n_right(store, range(3950, 4000)) == 50
 
 
-@pytest.mark.parametrize(("dim", "n_readers", "turnovers"), [(None, 0, 10), (None, 2, 10), (256, 2, 1.5)])
+@pytest.mark.parametrize(("dim", "n_readers", "turnovers"), [(None, 0, 10), (None, 2, 10), (256, 2, 1)])
 def test_the_file_keeps_its_bound_through_turnovers(
     tmp_path: Path, dim: int | None, n_readers: int, turnovers: float
 ) -> None:
