@@ -5,7 +5,6 @@ A server that waits for its turn is stopped (SIGSTOP), so that it cannot spin be
 
 import base64
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,10 @@ from servers import NotStarted, Server
 
 SAME = 1e-4  # largest difference between embeddings of one backbone
 ALIKE = 0.98  # least cosine to fp32 of another precision's
-BREATH_S = 0.5
+
+
+class Broken(Exception):
+    """A server met an error in its turn."""
 
 
 class Shape(NamedTuple):
@@ -63,7 +65,7 @@ class Arena:
             self.absent[name] = str(error)
             return
         stack.callback(processes.release, server.pid)  # it cannot stop while it is held
-        processes.hold(server.pid)
+        self._hold(server)
         self.servers.append(server)
 
     def measure(self, server: Server, shape: Shape, seconds: float) -> Load:
@@ -77,21 +79,16 @@ class Arena:
             seconds=seconds,
             pid=server.pid,
         )
-        self._breathe()
         processes.release(server.pid)
         try:
             found = load.run(job)
         finally:
-            processes.hold(server.pid)
+            self._hold(server)
         self._check(server, shape, found)
         return found
 
-    def _breathe(self) -> None:
-        """Let every server run for a moment: one that is stopped for a minute takes its own parts for dead."""
-        for server in self.servers:
-            processes.release(server.pid)
-        time.sleep(BREATH_S)
-        for server in self.servers:
+    def _hold(self, server: Server) -> None:
+        if server.may_stop:
             processes.hold(server.pid)
 
     def check(self, name: str, X: np.ndarray, first: int) -> None:
@@ -111,7 +108,8 @@ class Arena:
         return path
 
     def _check(self, server: Server, shape: Shape, found: Load) -> None:
-        assert not found.errors, f"{server.name}: {found.errors}"
+        if found.errors:
+            raise Broken(f"{server.name}: {found.errors[0]}")
         assert found.samples, f"{server.name} answered nothing in time"
         for number, answer in found.samples:
             X = server.wire.unpack(base64.b64decode(answer), self.dim)

@@ -41,12 +41,15 @@ class Server:
     target : str
         `host:port`.
     wire : Wire
+    may_stop : bool
+        It survives to be stopped (SIGSTOP) while others have their turns.
     """
 
     name: str
     pid: int
     target: str
     wire: Wire
+    may_stop: bool = True
 
     @property
     def endpoint(self) -> Endpoint:
@@ -57,9 +60,13 @@ class Server:
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """Another server: its script in `peers/`, how it is spoken to, and what its environment needs."""
+    """Another server: its script in `peers/`, how it is spoken to, and what its environment needs.
+
+    Triton takes a backend that was stopped for dead, and ends; idle, it spends hardly anything.
+    """
 
     wire: Wire
+    may_stop: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -69,7 +76,7 @@ OWN_LIBRARY = {"LD_LIBRARY_PATH": f"{sysconfig.get_config_var('LIBDIR')}:{os.env
 PEERS: dict[str, Peer] = {
     "mlserver": Peer(wire=wires.oip(PEER_MODEL)),
     "litserve": Peer(wire=wires.octets("/predict")),
-    "pytriton": Peer(wire=wires.oip(PEER_MODEL), environment=OWN_LIBRARY),
+    "pytriton": Peer(wire=wires.oip(PEER_MODEL), may_stop=False, environment=OWN_LIBRARY),
 }
 
 
@@ -114,7 +121,9 @@ def peer(
         process = subprocess.Popen(
             command, stdout=log, stderr=log, cwd=cwd, env={**os.environ, "PYTHONPATH": "", **known.environment}
         )
-        server = Server(name=name, pid=process.pid, target=f"127.0.0.1:{port}", wire=known.wire)
+        server = Server(
+            name=name, pid=process.pid, target=f"127.0.0.1:{port}", wire=known.wire, may_stop=known.may_stop
+        )
         try:
             _wait(server, process, known.wire.pack([probe]))
         except NotStarted as error:

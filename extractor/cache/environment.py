@@ -58,8 +58,8 @@ def open_environment(folder: Path) -> "lmdb.Environment":
 
 
 def set_aside(folder: Path, why: str) -> None:
-    """Move a broken file out of the way, for whoever wants to look at it."""
-    broken = folder / f"{DATA}.broken-{time.time_ns()}"
+    """Move a broken file out of the way, for whoever wants to look at it; the one before it goes."""
+    broken = folder / f"{DATA}.broken"
     with suppress(FileNotFoundError):  # another process was faster
         os.replace(folder / DATA, broken)
         log.warning("the cache in %s was broken (%s): it is set aside as %s, and begun anew", folder, why, broken.name)
