@@ -17,6 +17,7 @@ from extractor.cache.memory import MemoryCache
 
 BOUND = 64 << 30  # nothing is evicted
 START_S = 10.0
+PATIENCE_S = 10.0
 
 
 @contextmanager
@@ -44,7 +45,7 @@ def tiers(folder: Path, only: set[str]) -> Iterator[tuple[dict[str, Any], dict[s
 @contextmanager
 def _shared() -> Iterator[WriteBehind]:
     """Run a Redis that keeps everything in memory, and yield the tier on it."""
-    from extractor.cache.shared import SharedStore
+    from extractor.cache import shared
 
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
@@ -55,7 +56,9 @@ def _shared() -> Iterator[WriteBehind]:
     )
     try:
         deadline = time.monotonic() + START_S
-        store = SharedStore.open(f"redis://127.0.0.1:{port}/0")
+        # 64 threads on two cores keep each other waiting for longer than a service's would wait for Redis.
+        shared.TIMEOUT_S = shared.BULK_TIMEOUT_S = PATIENCE_S
+        store = shared.SharedStore.open(f"redis://127.0.0.1:{port}/0")
         while store.facts().degraded and time.monotonic() < deadline:
             time.sleep(0.1)
         yield WriteBehind(store).start()
