@@ -226,6 +226,20 @@ def test_two_processes_write_and_read_one_folder_at_once(tmp_path: Path) -> None
         assert store.check().n_spoilt == 0
 
 
+OTHER_OPENS = """
+import sys, lmdb
+environment = lmdb.open(sys.argv[1], map_size=1 << 40, max_dbs=4, max_readers=1024)
+print(environment.reader_check())
+"""
+
+
+def test_a_second_opening_in_the_process_leaves_the_first_its_locks(store: DiskStore) -> None:
+    with store._environment.begin():
+        with pytest.raises(lmdb.Error, match="already open"):
+            DiskStore.open(store.folder, max_bytes=BOUND)
+        assert output_of(python(OTHER_OPENS, store.folder)) == "0\n"  # readers that it took for dead
+
+
 # The writer behind
 
 
