@@ -87,6 +87,18 @@ def test_cache_control_changes_what_is_looked_up_and_stored_and_no_embedding(cal
     assert cached() == {True}
 
 
+def test_directives_that_come_one_by_one_count_all(calls: Calls) -> None:
+    def cached(*directives: str) -> bool:
+        metadata = [("cache-control", one) for one in directives]
+        return calls.stub.Extract(request, metadata=metadata).outcomes[0].cached
+
+    request = pb.ExtractRequest(backbone="tiny-image", items=[pb.Item(data=png(flat(77)))])
+    assert not cached("no-store", "private")
+    assert not cached()
+    assert not cached("no-cache", "no-store")
+    assert cached()
+
+
 def test_what_one_kind_of_call_has_computed_answers_the_other(calls: Calls) -> None:
     items = [png(flat(9, red, 5)) for red in range(4)]
     first, flags = calls.ask("Extract", items)
