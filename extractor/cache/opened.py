@@ -29,6 +29,7 @@ DISK_MIB = 8192
 FRONT_MIB = 64  # of memory in front of a shared tier
 MIN_FREE_MIB = 1024
 DATA_FILE = "data.mdb"  # which LMDB keeps in a folder
+_MEANT = ("redis:", "rediss:", "unix:")  # one slash too few makes no folder, whose name would hold the password
 _SECRET = re.compile(r"(?<=//)[^/]*@|\?.*")  # of a URL: what stands before its host, and its query
 
 
@@ -97,12 +98,12 @@ def open_store(where: str | None = None, *, max_mib: int | None = None, begin: b
 
         return SharedStore.open(where)
     folder = _folder(where)
-    if not begin and not (folder / DATA_FILE).exists():
-        raise CacheInvalid(f"there is no cache in {folder}: nothing was stored yet, or --cache names another place")
     from extractor.cache.disk import DiskStore
 
     bound = (max_mib or _number("HEADWATER_CACHE_MIB") or DISK_MIB) * MIB
     with disk_errors(where):
+        if not begin and not (folder / DATA_FILE).exists():
+            raise CacheInvalid(f"there is no cache in {folder}: nothing was stored yet, or --cache names another place")
         return DiskStore.open(folder, max_bytes=bound, min_free_bytes=MIN_FREE_MIB * MIB)
 
 
@@ -193,14 +194,19 @@ def _give_back(name: str) -> None:
 
 
 def _setting(where: str | None) -> str:
-    return where or os.environ.get("HEADWATER_CACHE") or str(cache_folder())
+    given = (where or os.environ.get("HEADWATER_CACHE") or "").strip() or str(cache_folder())
+    return given.lower() if given.lower() in (OFF, MEMORY) else given
 
 
 def _folder(where: str) -> Path:
-    if "://" in where:
-        scheme = where.partition("://")[0]  # and no more of it: a password may follow
-        raise CacheInvalid(f"cache {scheme}://…: it may be off, memory, a folder, or {', '.join(SHARED)}…")
-    return Path(where).expanduser().resolve()
+    if "://" in where or where.lower().startswith(_MEANT):
+        scheme = where[: where.index(":") + 1]  # and no more of it: a password may follow
+        slashes = "//" if "://" in where else ""
+        raise CacheInvalid(f"cache {scheme}{slashes}…: it may be off, memory, a folder, or {', '.join(SHARED)}…")
+    try:
+        return Path(where).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a user that is none, a link that leads to itself
+        raise CacheInvalid(f"cache {where!r} cannot be a folder: {error}; name another, or say off") from None
 
 
 def _number(variable: str) -> int | None:

@@ -214,16 +214,24 @@ def test_what_is_no_store_is_said_and_nothing_is_made(verb: str, folder: Path, t
     warm = tmp_path / "x"
     assert cache("export", warm, folder=folder).exit_code == 0
     words = [str(warm) if word == "x" else word for word in verb.split()]
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
     for where, why in (
         ("off", "nothing of it outlives its process"),
         ("memory", "nothing of it outlives its process"),
         ("ftp://x", "it may be off, memory"),
+        ("redis:/:s3cret@host", "cache redis:…: it may be off, memory"),
+        ("OFF", "nothing of it outlives its process"),
+        ("x" * 300, " fails: .*[Tt]oo long"),
+        ("~nobody-is-called-this/cache", "cannot be a folder"),
+        (loop, "cannot be a folder|too many levels"),
         (warm, " fails: |there is no cache in"),
         *(() if verb == "import x" else ((tmp_path / "nowhere", "there is no cache in"),)),
     ):
         done = cache(*words, folder=where)
-        with pytest.raises(CacheInvalid, match=why):
+        with pytest.raises(CacheInvalid, match=why) as raised:
             raise done.exception or AssertionError(done.output)
+        assert "s3cret" not in str(raised.value)
     assert not (tmp_path / "nowhere").exists()
 
 
