@@ -155,6 +155,27 @@ def test_the_file_keeps_its_bound_through_turnovers(
         assert store.check().n_spoilt == 0
 
 
+def test_a_bound_that_was_larger_before_is_met_in_small_transactions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that dropped all of it would have more dirty pages than LMDB takes, and so would every later one."""
+    monkeypatch.setattr("extractor.cache.disk.MAX_EVICTED", 100)
+    with closing(DiskStore.open(tmp_path, max_bytes=BOUND)) as store:
+        for first in range(0, 8000, 1000):
+            store.put_many(entries(*range(first, first + 1000), dim=1024))
+        before = file_of(store).stat().st_size
+    with closing(DiskStore.open(tmp_path, max_bytes=MIN_BYTES)) as store:
+        n_transactions = store._environment.info()["last_txnid"]
+        assert store.put_many(entries(10_000)) == 1
+        facts = store.facts()
+        assert facts.n_bytes is not None and facts.n_bytes <= MIN_BYTES
+        assert facts.evicted > 5000
+        assert store._environment.info()["last_txnid"] - n_transactions > facts.evicted // 100
+        assert file_of(store).stat().st_size == before
+        assert n_right(store, range(10_000, 10_001)) == 1
+        assert store.check() == Checked(facts.n_entries or 0, 0, 0)
+
+
 HOLDER = """
 import sys, lmdb
 environment = lmdb.open(sys.argv[1], map_size=1 << 40, max_dbs=4, max_readers=1024)
