@@ -161,6 +161,7 @@ class _Lease:
 
     def __init__(self, name: str, cache: Cache) -> None:
         self._name = name
+        self._process = os.getpid()  # what a forked child inherits is not its own to close
         self._closed = False
         self.waits = cache.waits
         self.get_many, self.put_many, self.facts = cache.get_many, cache.put_many, cache.facts
@@ -168,13 +169,25 @@ class _Lease:
     def close(self) -> None:
         """Give the share back; the last one closes the cache."""
         with _lock:
-            if not self._closed:
+            if not self._closed and self._process == os.getpid():
                 self._closed = True
                 _give_back(self._name)
 
 
 _lock = threading.Lock()
 _open: dict[str, tuple[Cache, int]] = {}  # with the number of its users
+_inherited: dict[str, object] = {}  # in a forked child, what its parent had open; kept, for what is freed is closed
+
+
+def _begin_anew() -> None:
+    """Share nothing with the parent of a forked child: its writers are not here, and its connections are its own."""
+    global _lock, _open
+    _inherited.update(_open)
+    _lock, _open = threading.Lock(), {}
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _leased(name: str, opening: Callable[[], Cache]) -> Cache:
@@ -222,13 +235,19 @@ def _disk(folder: Path, max_mib: int, min_free_mib: int) -> Cache:
     from extractor.cache.behind import WriteBehind
     from extractor.cache.disk import DiskStore
 
+    if str(folder) in _inherited:  # LMDB does not open it again, and the parent's readers would be the child's
+        return _none(folder, "it was open when this process was forked; fork before, or start processes by spawn")
     try:
         store = DiskStore.open(folder, max_bytes=max_mib * MIB, min_free_bytes=min_free_mib * MIB)
     except (OSError, lmdb.Error) as error:
-        reason = f"cannot keep embeddings in {folder}: {error}"
-        log.warning("%s; name another folder with --cache, or say --cache off", reason)
-        return NoCache("disk", reason)
+        return _none(folder, f"{error}; name another folder with --cache, or say --cache off")
     return WriteBehind(store).start()
+
+
+def _none(folder: Path, why: str) -> NoCache:
+    reason = f"cannot keep embeddings in {folder}: {why}"
+    log.warning("%s", reason)
+    return NoCache("disk", reason)
 
 
 def _shared(url: str, front_mib: int) -> Cache:

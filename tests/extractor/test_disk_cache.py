@@ -261,6 +261,37 @@ def test_a_second_opening_in_the_process_leaves_the_first_its_locks(store: DiskS
         assert output_of(python(OTHER_OPENS, store.folder)) == "0\n"  # readers that it took for dead
 
 
+FORKED = """
+import os, sys
+from extractor.cache.opened import open_cache
+from tests.extractor.known import entries, is_right, key_of
+folder = sys.argv[1]
+parents = open_cache(folder, min_free_mib=0)
+parents.put_many(entries(1))
+parents.get_many.__self__.flush()
+child = os.fork()
+if child == 0:
+    own = open_cache(folder, min_free_mib=0)
+    own.put_many(entries(2))
+    assert own.get_many([key_of(1), key_of(2)]) == [None, None]
+    print(own.facts()[0].degraded, flush=True)
+    own.close()
+    parents.close()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+(found,) = parents.get_many([key_of(1)])
+assert is_right(1, found)
+parents.put_many(entries(3))
+parents.close()
+"""
+
+
+def test_a_forked_child_has_not_its_parents_cache_and_says_so(tmp_path: Path) -> None:
+    assert "it was open when this process was forked; fork before" in output_of(python(FORKED, tmp_path))
+    with closing(DiskStore.open(tmp_path, max_bytes=BOUND)) as store:
+        assert n_right(store, range(4)) == 2
+
+
 # The writer behind
 
 
