@@ -34,7 +34,7 @@ _SECRET = re.compile(r"(?<=//)[^/]*@|\?.*")  # of a URL: what stands before its 
 
 
 def open_cache(
-    where: str | None = None, *, max_mib: int | None = None, min_free_mib: int = MIN_FREE_MIB
+    where: str | None = None, *, max_mib: int | None = None, min_free_mib: int | None = None
 ) -> Cache | None:
     """Open the cache that a setting names.
 
@@ -46,8 +46,9 @@ def open_cache(
     max_mib : int, optional
         Bound of a memory or disk tier; by default as `HEADWATER_CACHE_MIB` says, else 256 and 8,192. A shared tier has
         one of its own, `maxmemory`.
-    min_free_mib : int
-        A disk tier writes nothing while the disk has less room than that.
+    min_free_mib : int, optional
+        A disk tier writes nothing while the disk has less room than that; by default as `HEADWATER_CACHE_MIN_FREE_MIB`
+        says, else 1,024.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def open_cache(
     if where.startswith(SHARED):
         return _leased(where, lambda: _shared(where, max_mib or FRONT_MIB))
     folder = _folder(where)
-    return _leased(str(folder), lambda: _disk(folder, max_mib or DISK_MIB, min_free_mib))
+    return _leased(str(folder), lambda: _disk(folder, max_mib or DISK_MIB, _min_free(min_free_mib)))
 
 
 def open_store(where: str | None = None, *, max_mib: int | None = None, begin: bool = False) -> Store:
@@ -104,7 +105,7 @@ def open_store(where: str | None = None, *, max_mib: int | None = None, begin: b
     with disk_errors(where):
         if not begin and not (folder / DATA_FILE).exists():
             raise CacheInvalid(f"there is no cache in {folder}: nothing was stored yet, or --cache names another place")
-        return DiskStore.open(folder, max_bytes=bound, min_free_bytes=MIN_FREE_MIB * MIB)
+        return DiskStore.open(folder, max_bytes=bound, min_free_bytes=_min_free() * MIB)
 
 
 @contextmanager
@@ -227,6 +228,11 @@ def _number(variable: str) -> int | None:
     if given and not given.isdecimal():
         raise CacheInvalid(f"{variable} is {given!r}; it is a number of MiB")
     return int(given) if given else None
+
+
+def _min_free(min_free_mib: int | None = None) -> int:
+    given = _number("HEADWATER_CACHE_MIN_FREE_MIB") if min_free_mib is None else min_free_mib
+    return MIN_FREE_MIB if given is None else given
 
 
 def _disk(folder: Path, max_mib: int, min_free_mib: int) -> Cache:

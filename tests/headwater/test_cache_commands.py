@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from extractor import Extractor
 from extractor.cache import Entry, item_key
 from extractor.cache.disk import DiskStore
-from extractor.cache.opened import open_store, shown
+from extractor.cache.opened import open_cache, open_store, shown
 from extractor.errors import BackboneNotFound, CacheInvalid
 from extractor.outcome import Embedded
 from headwater import Client
@@ -207,6 +207,23 @@ def test_import_says_what_there_was_no_room_for(folder: Path, tmp_path: Path, mo
     done = cache("import", file, folder=tmp_path / "elsewhere")
     assert (done.exit_code, "0 of 50 entries taken in" in done.output) == (1, True), done.output
     assert "50 entries were refused: nothing is stored: less than" in done.output
+
+
+def test_import_and_the_library_keep_as_much_room_free_as_a_server(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "warm.parquet"
+    assert cache("export", file, folder=folder).exit_code == 0
+    monkeypatch.setenv("HEADWATER_CACHE_MIN_FREE_MIB", str(1 << 40))
+    assert "50 entries were refused" in cache("import", file, folder=tmp_path / "elsewhere").output
+    library = open_cache(str(tmp_path / "library"))
+    assert library is not None
+    library.put_many(entries(ONE, 1))
+    library.close()
+    assert "0 entries" in cache("stats", folder=tmp_path / "library").output
+    monkeypatch.setenv("HEADWATER_CACHE_MIN_FREE_MIB", "plenty")
+    with pytest.raises(CacheInvalid, match="HEADWATER_CACHE_MIN_FREE_MIB is 'plenty'"):
+        open_cache(str(tmp_path / "library"))
 
 
 @pytest.mark.parametrize("verb", ["stats", "check", "purge --all --yes", "export x", "import x"])
