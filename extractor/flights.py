@@ -1,7 +1,8 @@
 """Single flight: a key and its item -> one computation at a time, whoever asks, with those who wait for it counted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import RLock
 
@@ -37,7 +38,24 @@ class Flights:
     def __init__(self, landed: Callable[[bytes, Embedded], None]) -> None:
         self._landed = landed
         self._aloft: dict[bytes, Flight] = {}
+        self._watches: dict[object, set[bytes]] = {}
         self._lock = RLock()  # cancelling a future calls `_land` in the same thread
+
+    @contextmanager
+    def watch(self) -> Iterator[set[bytes]]:
+        """Collect the keys of the flights that land meanwhile and are stored.
+
+        Who looks a key up and then boards its flight may miss the one that has landed in between; here it finds it.
+        """
+        stored: set[bytes] = set()
+        watch = object()
+        with self._lock:
+            self._watches[watch] = stored
+        try:
+            yield stored
+        finally:
+            with self._lock:
+                del self._watches[watch]
 
     def board(self, key: bytes, job: Job, *, store: bool = True) -> tuple[Flight, bool]:
         """Join the flight of a key, or open one; the second value tells whether it is new, and so to be submitted."""
@@ -59,10 +77,13 @@ class Flights:
             return flight.waiters == 0 and flight.future.cancel()
 
     def _land(self, flight: Flight) -> None:
-        future = flight.future
+        future, stored = flight.future, False
         try:
             if flight.store and not future.cancelled() and future.exception() is None:
                 self._landed(flight.key, future.result())
+                stored = True
         finally:
             with self._lock:
                 del self._aloft[flight.key]
+                for keys in self._watches.values() if stored else ():
+                    keys.add(flight.key)

@@ -236,12 +236,13 @@ class Extractor:
             key = item_key(self.fingerprint, content)
             places.setdefault(key, []).append(position)
             contents[key] = content
-        begun = time.monotonic()
-        missing = list(places) if control.no_cache else self._answer_from_cache(request, places)
-        request.times.cache_ms = 1000 * (time.monotonic() - begun)
-        until = math.inf if deadline is None else deadline
-        jobs = {key: Job(contents[key], caller, self._guess_cost(contents[key]), until) for key in missing}
-        self._take_off(request, places, jobs, control)
+        with self._flights.watch() as landed:
+            begun = time.monotonic()
+            missing = list(places) if control.no_cache else self._answer_from_cache(request, places)
+            request.times.cache_ms = 1000 * (time.monotonic() - begun)
+            until = math.inf if deadline is None else deadline
+            jobs = {key: Job(contents[key], caller, self._guess_cost(contents[key]), until) for key in missing}
+            self._take_off(request, places, jobs, control, landed)
         request.settle()
         return request
 
@@ -316,16 +317,20 @@ class Extractor:
         return missing
 
     def _take_off(
-        self, request: Request, places: dict[bytes, list[int]], missing: dict[bytes, Job], control: CacheControl
+        self,
+        request: Request,
+        places: dict[bytes, list[int]],
+        missing: dict[bytes, Job],
+        control: CacheControl,
+        landed: set[bytes],
     ) -> None:
-        """Put what is missing on its way, or join those who did already."""
+        """Put what is missing on its way, or join those who did already; `landed` was stored since the look-up."""
         store = not control.no_store
         boarded = [self._flights.board(key, job, store=store) for key, job in missing.items()]
         request.expect([flight for flight, _ in boarded])
         new = [flight for flight, is_new in boarded if is_new]
         try:
-            # Another flight of a key may have landed between the look-up and the boarding: look once more.
-            again = [] if control.no_cache else new
+            again = [] if control.no_cache else [flight for flight in new if flight.key in landed]
             for flight, hit in zip(again, self._look_up([flight.key for flight in again]), strict=True):
                 if hit is not None:
                     flight.store = False  # it is

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 ADMIN_CALLS = 16  # at once, beside the others: a server that is full of work can still be administered
 SPARE_CALLS = 1024  # for health, reflection and calls that are being refused; gRPC itself refuses what is beyond
+SUBMITTING = 64  # requests that look into the cache at once, whatever the cores: a far one is mostly waited for
 LAST_WORD_S = 5.0  # for the calls that are told UNAVAILABLE to say so
 KEEPALIVE_MS = 60_000  # a caller whose machine is gone without a word is found out, and its streams are left
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"  # the same messages as v1alpha under another name
@@ -136,6 +138,7 @@ async def serve(
     KeyFileInvalid
     """
     served = Served(extractors)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(SUBMITTING, "submit"))
     try:
         check(settings)
         ring = _ring(settings)

@@ -141,11 +141,15 @@ class WriteBehind:
         if not self._enter():
             return replace(self._known, degraded="it is closed")
         try:
+            return self._ask()
+        finally:
+            self._leave()
+
+    def _ask(self) -> CacheFacts:
+        try:
             self._known = self.store.facts()
         except Exception as error:
             return replace(self._known, degraded=f"it cannot tell how it is: {error}")
-        finally:
-            self._leave()
         return self._known
 
     def _look_up(self, keys: Sequence[bytes]) -> Sequence[Embedded | None]:
@@ -186,7 +190,7 @@ class WriteBehind:
             return
         self._trouble.pop("writes", None)
         if n_stored < len(bulk):  # the store has counted them
-            self._warn(self.store.facts().degraded or f"{len(bulk) - n_stored} embeddings were not stored")
+            self._warn(self._ask().degraded or f"{len(bulk) - n_stored} embeddings were not stored")
 
     def _failed(self, what: str, error: Exception) -> None:
         self._trouble[what] = f"{what} fail: {error}"

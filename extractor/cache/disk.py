@@ -39,6 +39,7 @@ NEAR = 0.85  # of the bound: from here on a writer waits for readers
 TRANSACTIONS = 32  # to a turnover at least, so that what one frees is small beside the bound
 MAX_TRANSACTION_BYTES = 32 << 20
 ENTRY_BYTES = 4 * 4096  # beside its row: the pages that one entry, and the one it evicts, have rewritten
+MAX_EVICTED = MAX_TRANSACTION_BYTES // ENTRY_BYTES  # in one transaction, which LMDB and memory have to hold
 MAX_NOTED = 65_536  # keys that wait to be made young, or dropped; more are forgotten
 PAGE_OF_KEYS = 512  # gone through in one transaction when all are, so that pages are never held for long
 
@@ -228,24 +229,34 @@ class DiskStore:
             for key in touched:
                 if self._ages.knows(transaction, key):
                     self._ages.make_young(transaction, key, generation)
-            n_evicted = self._evict(transaction)
+            is_over = self._evict(transaction)
         lengthen(self.folder, self._environment)
         with self._lock:
             self._counts["stored"] += len(bulk)
-            self._counts["evicted"] += n_evicted
+        while is_over and await_readers(self._environment, max_bytes=NEAR * self.max_bytes):
+            with self._environment.begin(write=True) as transaction:
+                is_over = self._evict(transaction)
+            lengthen(self.folder, self._environment)
         return len(bulk)
 
-    def _evict(self, transaction: Transaction) -> int:
-        """Delete the oldest until what is left is within its share of the bound; return how many."""
-        n, bound = 0, FULL * self.max_bytes
+    def _evict(self, transaction: Transaction) -> bool:
+        """Delete the oldest until what is left is within its share of the bound; True where that takes another turn.
+
+        It does where the bound was larger before, or another process has a larger one.
+        """
+        n, bound, left = 0, FULL * self.max_bytes, MAX_EVICTED
         with closing(self._ages.oldest(transaction)) as oldest:
-            while (used := used_bytes(transaction, self._tables)) > bound:
+            while left and (used := used_bytes(transaction, self._tables)) > bound:
                 mean = used / max(1, transaction.stat(self._rows)["entries"])
-                several = list(islice(oldest, 1 + int((used - bound) / mean)))  # as many as the mean size says
+                most = min(left, 1 + int((used - bound) / mean))  # as many as the mean size says
+                several = list(islice(oldest, most))
                 if not several:
                     break
                 n += sum(self._delete(transaction, key) for key in several)
-        return n
+                left -= len(several)
+        with self._lock:
+            self._counts["evicted"] += n
+        return not left
 
     def _delete(self, transaction: Transaction, key: bytes) -> bool:
         self._ages.forget(transaction, key)

@@ -24,6 +24,7 @@ MAP_BYTES = 1 << 40  # of address space, no more; the same in every process, so 
 MAX_TABLES = 4
 MAX_READERS = 1024  # threads that read at once, of all processes
 LOCK_BYTES = 64 * (MAX_READERS + 16)  # of their table
+BLOCK_BYTES = 512  # in which `stat` counts
 BROKEN = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError)
 HELD_S = 0.5  # that a writer waits for readers; longer ones are stopped processes
 
@@ -114,7 +115,12 @@ def _lengths(folder: Path, environment: "lmdb.Environment") -> tuple[int, int]:
 
 
 def _reserve(lock: Path) -> None:
-    """Give the table of readers its room: LMDB maps it, and where the disk is full a write there ends the process."""
-    if hasattr(os, "posix_fallocate"):  # not on macOS
+    """Give the table of readers its room: LMDB maps it, and where the disk is full a write there ends the process.
+
+    One that has it is not opened: a process that closes a file gives up all its locks on it, and this one may have the
+    environment open, whose lock tells the others that it is alive.
+    """
+    has_room = lock.exists() and lock.stat().st_blocks * BLOCK_BYTES >= LOCK_BYTES
+    if hasattr(os, "posix_fallocate") and not has_room:  # not on macOS
         with lock.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, LOCK_BYTES)

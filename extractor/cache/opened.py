@@ -29,11 +29,12 @@ DISK_MIB = 8192
 FRONT_MIB = 64  # of memory in front of a shared tier
 MIN_FREE_MIB = 1024
 DATA_FILE = "data.mdb"  # which LMDB keeps in a folder
+_MEANT = ("redis:", "rediss:", "unix:")  # one slash too few makes no folder, whose name would hold the password
 _SECRET = re.compile(r"(?<=//)[^/]*@|\?.*")  # of a URL: what stands before its host, and its query
 
 
 def open_cache(
-    where: str | None = None, *, max_mib: int | None = None, min_free_mib: int = MIN_FREE_MIB
+    where: str | None = None, *, max_mib: int | None = None, min_free_mib: int | None = None
 ) -> Cache | None:
     """Open the cache that a setting names.
 
@@ -45,8 +46,9 @@ def open_cache(
     max_mib : int, optional
         Bound of a memory or disk tier; by default as `HEADWATER_CACHE_MIB` says, else 256 and 8,192. A shared tier has
         one of its own, `maxmemory`.
-    min_free_mib : int
-        A disk tier writes nothing while the disk has less room than that.
+    min_free_mib : int, optional
+        A disk tier writes nothing while the disk has less room than that; by default as `HEADWATER_CACHE_MIN_FREE_MIB`
+        says, else 1,024.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def open_cache(
     if where.startswith(SHARED):
         return _leased(where, lambda: _shared(where, max_mib or FRONT_MIB))
     folder = _folder(where)
-    return _leased(str(folder), lambda: _disk(folder, max_mib or DISK_MIB, min_free_mib))
+    return _leased(str(folder), lambda: _disk(folder, max_mib or DISK_MIB, _min_free(min_free_mib)))
 
 
 def open_store(where: str | None = None, *, max_mib: int | None = None, begin: bool = False) -> Store:
@@ -97,13 +99,13 @@ def open_store(where: str | None = None, *, max_mib: int | None = None, begin: b
 
         return SharedStore.open(where)
     folder = _folder(where)
-    if not begin and not (folder / DATA_FILE).exists():
-        raise CacheInvalid(f"there is no cache in {folder}: nothing was stored yet, or --cache names another place")
     from extractor.cache.disk import DiskStore
 
     bound = (max_mib or _number("HEADWATER_CACHE_MIB") or DISK_MIB) * MIB
     with disk_errors(where):
-        return DiskStore.open(folder, max_bytes=bound, min_free_bytes=MIN_FREE_MIB * MIB)
+        if not begin and not (folder / DATA_FILE).exists():
+            raise CacheInvalid(f"there is no cache in {folder}: nothing was stored yet, or --cache names another place")
+        return DiskStore.open(folder, max_bytes=bound, min_free_bytes=_min_free() * MIB)
 
 
 @contextmanager
@@ -160,6 +162,7 @@ class _Lease:
 
     def __init__(self, name: str, cache: Cache) -> None:
         self._name = name
+        self._process = os.getpid()  # what a forked child inherits is not its own to close
         self._closed = False
         self.waits = cache.waits
         self.get_many, self.put_many, self.facts = cache.get_many, cache.put_many, cache.facts
@@ -167,13 +170,25 @@ class _Lease:
     def close(self) -> None:
         """Give the share back; the last one closes the cache."""
         with _lock:
-            if not self._closed:
+            if not self._closed and self._process == os.getpid():
                 self._closed = True
                 _give_back(self._name)
 
 
 _lock = threading.Lock()
 _open: dict[str, tuple[Cache, int]] = {}  # with the number of its users
+_inherited: dict[str, object] = {}  # in a forked child, what its parent had open; kept, for what is freed is closed
+
+
+def _begin_anew() -> None:
+    """Share nothing with the parent of a forked child: its writers are not here, and its connections are its own."""
+    global _lock, _open
+    _inherited.update(_open)
+    _lock, _open = threading.Lock(), {}
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _leased(name: str, opening: Callable[[], Cache]) -> Cache:
@@ -193,14 +208,19 @@ def _give_back(name: str) -> None:
 
 
 def _setting(where: str | None) -> str:
-    return where or os.environ.get("HEADWATER_CACHE") or str(cache_folder())
+    given = (where or os.environ.get("HEADWATER_CACHE") or "").strip() or str(cache_folder())
+    return given.lower() if given.lower() in (OFF, MEMORY) else given
 
 
 def _folder(where: str) -> Path:
-    if "://" in where:
-        scheme = where.partition("://")[0]  # and no more of it: a password may follow
-        raise CacheInvalid(f"cache {scheme}://…: it may be off, memory, a folder, or {', '.join(SHARED)}…")
-    return Path(where).expanduser().resolve()
+    if "://" in where or where.lower().startswith(_MEANT):
+        scheme = where[: where.index(":") + 1]  # and no more of it: a password may follow
+        slashes = "//" if "://" in where else ""
+        raise CacheInvalid(f"cache {scheme}{slashes}…: it may be off, memory, a folder, or {', '.join(SHARED)}…")
+    try:
+        return Path(where).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a user that is none, a link that leads to itself
+        raise CacheInvalid(f"cache {where!r} cannot be a folder: {error}; name another, or say off") from None
 
 
 def _number(variable: str) -> int | None:
@@ -210,19 +230,30 @@ def _number(variable: str) -> int | None:
     return int(given) if given else None
 
 
+def _min_free(min_free_mib: int | None = None) -> int:
+    given = _number("HEADWATER_CACHE_MIN_FREE_MIB") if min_free_mib is None else min_free_mib
+    return MIN_FREE_MIB if given is None else given
+
+
 def _disk(folder: Path, max_mib: int, min_free_mib: int) -> Cache:
     import lmdb
 
     from extractor.cache.behind import WriteBehind
     from extractor.cache.disk import DiskStore
 
+    if str(folder) in _inherited:  # LMDB does not open it again, and the parent's readers would be the child's
+        return _none(folder, "it was open when this process was forked; fork before, or start processes by spawn")
     try:
         store = DiskStore.open(folder, max_bytes=max_mib * MIB, min_free_bytes=min_free_mib * MIB)
     except (OSError, lmdb.Error) as error:
-        reason = f"cannot keep embeddings in {folder}: {error}"
-        log.warning("%s; name another folder with --cache, or say --cache off", reason)
-        return NoCache("disk", reason)
+        return _none(folder, f"{error}; name another folder with --cache, or say --cache off")
     return WriteBehind(store).start()
+
+
+def _none(folder: Path, why: str) -> NoCache:
+    reason = f"cannot keep embeddings in {folder}: {why}"
+    log.warning("%s", reason)
+    return NoCache("disk", reason)
 
 
 def _shared(url: str, front_mib: int) -> Cache:

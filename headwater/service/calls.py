@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -117,7 +117,7 @@ class Calls:
     @asynccontextmanager
     async def accept(self, context: Context, method: str) -> AsyncIterator[Call]:
         """Run one call's work, if the door lets it in; an error that has a status ends the call with it."""
-        metadata = dict(context.invocation_metadata() or ())
+        metadata = _once_each(context.invocation_metadata() or ())
         call = Call(method, _deadline(context), metadata=metadata, request_id=_request_id(metadata))
         echo = ((REQUEST_ID_KEY, call.request_id),)
         code = grpc.StatusCode.UNKNOWN  # what gRPC makes of an exception that is not ours
@@ -161,6 +161,13 @@ class Calls:
                     arrived = self._arrived
                     await asyncio.sleep(MOMENT_S)
         return self._running == 0
+
+
+def _once_each(sent: Collection[tuple[str, str | bytes]]) -> dict[str, str | bytes]:
+    """Return a call's metadata by key: the last value of each, but all directives for the cache."""
+    metadata = dict(sent)
+    directives = [value for key, value in sent if key == CACHE_CONTROL_KEY and isinstance(value, str)]
+    return metadata | {CACHE_CONTROL_KEY: ",".join(directives)} if len(directives) > 1 else metadata
 
 
 def _request_id(metadata: Mapping[str, str | bytes]) -> str:

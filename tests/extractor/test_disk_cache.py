@@ -155,6 +155,27 @@ def test_the_file_keeps_its_bound_through_turnovers(
         assert store.check().n_spoilt == 0
 
 
+def test_a_bound_that_was_larger_before_is_met_in_small_transactions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that dropped all of it would have more dirty pages than LMDB takes, and so would every later one."""
+    monkeypatch.setattr("extractor.cache.disk.MAX_EVICTED", 100)
+    with closing(DiskStore.open(tmp_path, max_bytes=BOUND)) as store:
+        for first in range(0, 8000, 1000):
+            store.put_many(entries(*range(first, first + 1000), dim=1024))
+        before = file_of(store).stat().st_size
+    with closing(DiskStore.open(tmp_path, max_bytes=MIN_BYTES)) as store:
+        n_transactions = store._environment.info()["last_txnid"]
+        assert store.put_many(entries(10_000)) == 1
+        facts = store.facts()
+        assert facts.n_bytes is not None and facts.n_bytes <= MIN_BYTES
+        assert facts.evicted > 5000
+        assert store._environment.info()["last_txnid"] - n_transactions > facts.evicted // 100
+        assert file_of(store).stat().st_size == before
+        assert n_right(store, range(10_000, 10_001)) == 1
+        assert store.check() == Checked(facts.n_entries or 0, 0, 0)
+
+
 HOLDER = """
 import sys, lmdb
 environment = lmdb.open(sys.argv[1], map_size=1 << 40, max_dbs=4, max_readers=1024)
@@ -224,6 +245,51 @@ def test_two_processes_write_and_read_one_folder_at_once(tmp_path: Path) -> None
     with closing(DiskStore.open(tmp_path, max_bytes=BOUND)) as store:
         assert n_right(store, range(1000)) == n_right(store, range(5000, 6000)) == 1000
         assert store.check().n_spoilt == 0
+
+
+OTHER_OPENS = """
+import sys, lmdb
+environment = lmdb.open(sys.argv[1], map_size=1 << 40, max_dbs=4, max_readers=1024)
+print(environment.reader_check())
+"""
+
+
+def test_a_second_opening_in_the_process_leaves_the_first_its_locks(store: DiskStore) -> None:
+    with store._environment.begin():
+        with pytest.raises(lmdb.Error, match="already open"):
+            DiskStore.open(store.folder, max_bytes=BOUND)
+        assert output_of(python(OTHER_OPENS, store.folder)) == "0\n"  # readers that it took for dead
+
+
+FORKED = """
+import os, sys
+from extractor.cache.opened import open_cache
+from tests.extractor.known import entries, is_right, key_of
+folder = sys.argv[1]
+parents = open_cache(folder, min_free_mib=0)
+parents.put_many(entries(1))
+parents.get_many.__self__.flush()
+child = os.fork()
+if child == 0:
+    own = open_cache(folder, min_free_mib=0)
+    own.put_many(entries(2))
+    assert own.get_many([key_of(1), key_of(2)]) == [None, None]
+    print(own.facts()[0].degraded, flush=True)
+    own.close()
+    parents.close()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+(found,) = parents.get_many([key_of(1)])
+assert is_right(1, found)
+parents.put_many(entries(3))
+parents.close()
+"""
+
+
+def test_a_forked_child_has_not_its_parents_cache_and_says_so(tmp_path: Path) -> None:
+    assert "it was open when this process was forked; fork before" in output_of(python(FORKED, tmp_path))
+    with closing(DiskStore.open(tmp_path, max_bytes=BOUND)) as store:
+        assert n_right(store, range(4)) == 2
 
 
 # The writer behind

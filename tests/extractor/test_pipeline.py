@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from extractor import Extractor
+from extractor.cache.control import CacheControl
 from extractor.cache.memory import MemoryCache
 from extractor.errors import (
     BackboneInvalid,
@@ -22,7 +23,6 @@ from extractor.errors import (
 )
 from extractor.golden import read_golden, write_golden
 from extractor.limits import Limits
-from extractor.outcome import Embedded
 from extractor.pipeline import SLICE
 from extractor.spec import read_spec, sha256, write_spec
 from tests.tiny import TABLE, WORDS, flat, png
@@ -244,11 +244,26 @@ def test_large_items_wait_for_room_instead_of_failing(tiny_image: Path) -> None:
 
 
 def test_what_landed_between_look_up_and_boarding_is_not_computed_again(cached: Extractor, held: Held) -> None:
-    embedded = Embedded(np.array([9, 9, 9], np.float32))
-    answers = [[None], [embedded]]
-    cached.cache.get_many = lambda keys: answers.pop(0)
-    assert cached.submit([red(1)]).future.result(WAIT_S)[0].embedding.tolist() == [9, 9, 9]
-    assert held.computed == 0
+    held.go.set()
+    look_up = cached.cache.get_many
+
+    def overtaken(keys: Sequence[bytes]) -> list:
+        found, cached.cache.get_many = look_up(keys), look_up
+        cached.extract([red(1)])
+        return found
+
+    cached.cache.get_many = overtaken
+    assert cached.submit([red(1), red(2)]).future.result(WAIT_S)[0].embedding.tolist() == [1, 0, 0]
+    assert held.computed == 2
+    facts = cached.cache.facts()[0]
+    assert (facts.hits, facts.misses) == (1, 3)  # only what has landed is looked up again
+
+
+def test_a_miss_is_looked_up_once(cached: Extractor) -> None:
+    cached.extract([red(i) for i in range(3)])
+    cached.extract([red(i) for i in range(4)])
+    facts = cached.cache.facts()[0]
+    assert (facts.hits, facts.misses) == (3, 4)
 
 
 def test_a_cache_that_fails_leaves_no_flight_behind(cached: Extractor) -> None:
@@ -256,14 +271,18 @@ def test_a_cache_that_fails_leaves_no_flight_behind(cached: Extractor) -> None:
 
     def failing(keys: Sequence[bytes]) -> list:
         calls.append(keys)
-        if len(calls) == 2:
-            raise OSError("the disk is gone")
-        return look_up(keys)
+        if len(calls) == 1:  # another caller overtakes this one, which so looks once more
+            cached.cache.get_many = look_up
+            cached.extract([red(1)])
+            cached.cache.get_many = failing
+            return [None]
+        raise OSError("the disk is gone")
 
     cached.cache.get_many = failing
     with pytest.raises(OSError, match="the disk is gone"):
         cached.submit([red(1)])
-    assert cached.submit([red(1)]).future.result(WAIT_S)[0].embedding.tolist() == [1, 0, 0]
+    anew = CacheControl(no_cache=True)  # it would join a flight that was left behind
+    assert cached.submit([red(1)], control=anew).future.result(WAIT_S)[0].embedding.tolist() == [1, 0, 0]
 
 
 def test_a_single_item_is_not_taken_for_several(cached: Extractor) -> None:

@@ -87,3 +87,22 @@ def test_what_the_queue_has_no_room_for_is_dropped_and_counted() -> None:
     assert facts.n_entries == 2
     assert facts.dropped == {"queue full": 3}
     cache.close()
+
+
+def test_a_store_that_cannot_say_why_it_has_no_room_does_not_end_the_writer() -> None:
+    store, writes = Slow(), []
+
+    def refuses(entries: Sequence[Entry]) -> int:
+        writes.append(len(entries))
+        return 0
+
+    def fails() -> CacheFacts:
+        raise OSError("the disk is gone")
+
+    store.put_many, store.facts = refuses, fails
+    cache = WriteBehind(store).start()
+    for _ in range(2):
+        cache.put_many([ENTRY])
+        assert cache.flush(WAIT_S)
+    assert writes == [1, 1]
+    cache.close()

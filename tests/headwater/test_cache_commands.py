@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from extractor import Extractor
 from extractor.cache import Entry, item_key
 from extractor.cache.disk import DiskStore
-from extractor.cache.opened import open_store, shown
+from extractor.cache.opened import open_cache, open_store, shown
 from extractor.errors import BackboneNotFound, CacheInvalid
 from extractor.outcome import Embedded
 from headwater import Client
@@ -209,21 +209,46 @@ def test_import_says_what_there_was_no_room_for(folder: Path, tmp_path: Path, mo
     assert "50 entries were refused: nothing is stored: less than" in done.output
 
 
+def test_import_and_the_library_keep_as_much_room_free_as_a_server(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "warm.parquet"
+    assert cache("export", file, folder=folder).exit_code == 0
+    monkeypatch.setenv("HEADWATER_CACHE_MIN_FREE_MIB", str(1 << 40))
+    assert "50 entries were refused" in cache("import", file, folder=tmp_path / "elsewhere").output
+    library = open_cache(str(tmp_path / "library"))
+    assert library is not None
+    library.put_many(entries(ONE, 1))
+    library.close()
+    assert "0 entries" in cache("stats", folder=tmp_path / "library").output
+    monkeypatch.setenv("HEADWATER_CACHE_MIN_FREE_MIB", "plenty")
+    with pytest.raises(CacheInvalid, match="HEADWATER_CACHE_MIN_FREE_MIB is 'plenty'"):
+        open_cache(str(tmp_path / "library"))
+
+
 @pytest.mark.parametrize("verb", ["stats", "check", "purge --all --yes", "export x", "import x"])
 def test_what_is_no_store_is_said_and_nothing_is_made(verb: str, folder: Path, tmp_path: Path) -> None:
     warm = tmp_path / "x"
     assert cache("export", warm, folder=folder).exit_code == 0
     words = [str(warm) if word == "x" else word for word in verb.split()]
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
     for where, why in (
         ("off", "nothing of it outlives its process"),
         ("memory", "nothing of it outlives its process"),
         ("ftp://x", "it may be off, memory"),
+        ("redis:/:s3cret@host", "cache redis:…: it may be off, memory"),
+        ("OFF", "nothing of it outlives its process"),
+        ("x" * 300, " fails: .*[Tt]oo long"),
+        ("~nobody-is-called-this/cache", "cannot be a folder"),
+        (loop, "cannot be a folder|too many levels"),
         (warm, " fails: |there is no cache in"),
         *(() if verb == "import x" else ((tmp_path / "nowhere", "there is no cache in"),)),
     ):
         done = cache(*words, folder=where)
-        with pytest.raises(CacheInvalid, match=why):
+        with pytest.raises(CacheInvalid, match=why) as raised:
             raise done.exception or AssertionError(done.output)
+        assert "s3cret" not in str(raised.value)
     assert not (tmp_path / "nowhere").exists()
 
 

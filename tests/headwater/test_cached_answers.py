@@ -1,6 +1,8 @@
 """What the cache answers through a real server: the right embedding or an honest miss, and `cached` says which."""
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -11,15 +13,19 @@ from PIL import Image
 
 from extractor import Extractor
 from extractor.cache.disk import DiskStore
+from extractor.cache.memory import MemoryCache
 from extractor.derive import derive
 from extractor.errors import InferenceFailed, UndecodableItem
+from extractor.outcome import Embedded
 from headwater.process import ServerProcess, serving
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
+from tests.inprocess import in_this_process
 from tests.runtimes import needs_bf16
 from tests.tiny import encoded, flat, png, write_tiny_dense
 
 BOUND = 64 << 20
+WAIT_S = 20
 SAME = 1e-6  # the tolerance of fp32
 Answer = tuple[np.ndarray, list[bool]]
 
@@ -87,6 +93,18 @@ def test_cache_control_changes_what_is_looked_up_and_stored_and_no_embedding(cal
     assert cached() == {True}
 
 
+def test_directives_that_come_one_by_one_count_all(calls: Calls) -> None:
+    def cached(*directives: str) -> bool:
+        metadata = [("cache-control", one) for one in directives]
+        return calls.stub.Extract(request, metadata=metadata).outcomes[0].cached
+
+    request = pb.ExtractRequest(backbone="tiny-image", items=[pb.Item(data=png(flat(77)))])
+    assert not cached("no-store", "private")
+    assert not cached()
+    assert not cached("no-cache", "no-store")
+    assert cached()
+
+
 def test_what_one_kind_of_call_has_computed_answers_the_other(calls: Calls) -> None:
     items = [png(flat(9, red, 5)) for red in range(4)]
     first, flags = calls.ask("Extract", items)
@@ -143,6 +161,26 @@ def test_memory_alone_is_a_cache_too(tiny_image: Path) -> None:
 
 
 # In one process, so that a test can choose what a session gives
+
+
+class Far(MemoryCache):
+    """Answers a look-up once 32 callers wait for theirs."""
+
+    waits = True
+    together = threading.Barrier(32)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[Embedded | None]:
+        self.together.wait(WAIT_S)
+        return super().get_many(keys)
+
+
+def test_callers_wait_for_a_far_cache_side_by_side(tiny_image: Path) -> None:
+    extractor = Extractor.load(tiny_image, cache=Far(max_bytes=1 << 20))
+    with in_this_process({"tiny-image": extractor}) as server, ThreadPoolExecutor(32) as callers:
+        calls = Calls(server.address)
+        with calls.channel:
+            answers = list(callers.map(lambda red: calls.ask("Extract", [png(flat(red))])[0], range(32)))
+    np.testing.assert_array_equal(np.concatenate(answers)[:, 0], range(32))
 
 
 def extract(folder: Path, cache: Path, items: list[bytes]) -> tuple[np.ndarray, set[bool]]:

@@ -156,7 +156,7 @@ def test_the_server_reads_only_as_far_as_its_window(server: InProcess, gate: Gat
 
     def messages() -> Iterator[pb.ExtractStreamRequest]:
         nonlocal taken
-        for i in range(60):
+        for i in range(120):
             taken += 1
             data = png(flat(i)) + bytes(200_000)  # more than the transport holds
             yield pb.ExtractStreamRequest(ids=[i], items=[pb.Item(data=data)])
@@ -167,9 +167,9 @@ def test_the_server_reads_only_as_far_as_its_window(server: InProcess, gate: Gat
         wait_for(lambda: queued(extractor) == WINDOW - 2)
         time.sleep(0.2)
         assert queued(extractor) == WINDOW - 2  # two are in hand
-        assert taken < 40
+        assert taken < 90  # with what the transport takes in, which gRPC decides as it runs
         gate.opened.set()
-        assert sorted(one for response in call for one in response.ids) == list(range(60))
+        assert sorted(one for response in call for one in response.ids) == list(range(120))
 
 
 @pytest.mark.parametrize(
