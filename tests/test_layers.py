@@ -29,6 +29,7 @@ EXTRACTOR_ROWS: list[set[str]] = [
 CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"linear"}, {"heads", "fewshot", "evaluate", "persist"}]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
+    {"labelled", "shelf", "training"},
     {"status", "keys", "exposure", "tls", "logs", "top"},
     {"convert", "keyring", "channel", "retry"},
     {"content"},
