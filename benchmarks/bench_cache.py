@@ -213,9 +213,8 @@ def main() -> None:
         rows += found
         print(markdown(found))
     note = f"µs an item, medians of {given.rounds} rounds of {seconds:g} s in turns; a put counts until it is stored"
-    write_result(
-        Path(__file__), rows, note=note + "".join(f"; {name} is absent: {why}" for name, why in absent.items())
-    )
+    missing = "".join(f"; {name} is absent: {why}" for name, why in absent.items())
+    write_result(Path(__file__), rows, note=note + missing, suffix="_large" if given.large else "")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rich.table import Table
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "grpcio", "pillow", "numpy", "scikit-learn", "faiss-cpu")
 
 
-def write_result(script: Path, rows: list[dict[str, Any]], *, note: str) -> None:
+def write_result(script: Path, rows: list[dict[str, Any]], *, note: str, suffix: str = "") -> None:
     """Print rows and write `results/SCRIPT.json` with machine, commit, command and versions."""
     table = Table(title=script.stem, caption=note)
     for column in rows[0]:
@@ -35,7 +35,7 @@ def write_result(script: Path, rows: list[dict[str, Any]], *, note: str) -> None
         "note": note,
         "rows": rows,
     }
-    target = script.parent / "results" / f"{script.stem}.json"
+    target = script.parent / "results" / f"{script.stem}{suffix}.json"
     target.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -19,6 +19,7 @@ MAX_PENDING_BYTES = 64 << 20
 BULK = 1024  # entries a commit
 GATHER_S = 0.05  # so that a trickle of entries shares a commit; look-ups find them meanwhile
 CLOSE_S = 10.0
+LOOK_S = 0.005  # between two looks at whether the store is still used
 QUIET_S = 60.0  # between two warnings
 
 
@@ -45,7 +46,7 @@ class WriteBehind:
         self._trouble: dict[str, str] = {}  # what the last look-up and the last write failed of
         self._warned_at = -QUIET_S
         self._stopping = False
-        self._n_inside = 0  # threads that use the store, which is not closed under them
+        self._inside: list[None] = []  # one for each thread that uses the store, which is not closed under them
         self._changed = threading.Condition()
         self._writer = threading.Thread(target=self._write, name="cache-writer", daemon=True)
 
@@ -113,22 +114,28 @@ class WriteBehind:
         if self._writer.is_alive():  # a disk or a server that hangs: its thread ends with the process
             log.warning("the cache did not store %d embeddings within %g s", len(self._pending), CLOSE_S)
             return
-        with self._changed:
-            is_left = self._changed.wait_for(lambda: not self._n_inside, CLOSE_S)
-        if is_left:
+        if self._is_left():
             self.store.close()
 
     def _enter(self) -> bool:
-        """Keep the store open until `_leave`; False where it is being closed."""
-        with self._changed:
-            self._n_inside += not self._stopping
-            return not self._stopping
+        """Keep the store open until `_leave`; False where it is being closed.
+
+        Without a lock, for which many threads would queue: adding to a list and taking from it are atomic.
+        """
+        self._inside.append(None)
+        if self._stopping:
+            self._leave()
+        return not self._stopping
 
     def _leave(self) -> None:
-        with self._changed:
-            self._n_inside -= 1
-            if self._stopping:
-                self._changed.notify_all()
+        self._inside.pop()
+
+    def _is_left(self) -> bool:
+        """Wait until nobody uses the store any more."""
+        until = time.monotonic() + CLOSE_S
+        while self._inside and time.monotonic() < until:
+            time.sleep(LOOK_S)
+        return not self._inside
 
     def _store_facts(self) -> CacheFacts:
         if not self._enter():

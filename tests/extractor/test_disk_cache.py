@@ -318,6 +318,17 @@ def test_every_single_bit_of_a_row_counts() -> None:
         assert row.decode(key_of(1), bytes(flipped)) is None
 
 
+@pytest.mark.parametrize("dim", [1, 1276, 1277, 1280, 2556, 4096])
+def test_a_flipped_bit_is_found_wherever_it_is_in_a_long_row(dim: int) -> None:
+    raw = row.encode(key_of(1), embedded(1, dim))
+    assert row.decode(key_of(1), raw) is not None
+    assert row.decode(key_of(2), raw) is None
+    for byte in {0, len(raw) // 3, len(raw) // 2, 5127, 5128, 5129, len(raw) - 1} & set(range(len(raw))):
+        flipped = bytearray(raw)
+        flipped[byte] ^= 4
+        assert row.decode(key_of(1), bytes(flipped)) is None
+
+
 def test_check_drops_what_is_spoilt_and_gives_every_row_an_age(store: DiskStore) -> None:
     store.put_many(entries(*range(20), dim=300))
     with store._environment.begin(write=True) as transaction:
