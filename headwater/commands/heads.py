@@ -4,6 +4,8 @@ from rich.table import Table
 
 from headwater.console import out
 
+FINGERPRINT_DIGITS = 8  # enough to tell two apart at a glance
+
 
 def heads() -> None:
     """List the heads under HEADWATER_HOME, and whether each can be used.
@@ -34,7 +36,7 @@ def heads() -> None:
             str(len(head.classes_)),
             f"{len(manifest.items):,}",
             "" if accuracy is None else f"{accuracy:.1%}",
-            manifest.created,
-            manifest.fingerprint,
+            manifest.created[:10],
+            manifest.fingerprint[:FINGERPRINT_DIGITS],
         )
     out.print(table)
