@@ -1,6 +1,7 @@
 """The errors of `classifiers`: one tree; each leaf is also the ValueError that scikit-learn's callers expect.
 
 ClassifierError
+├── HeadInvalid       a head's folder is damaged, altered, or too new
 ├── InvalidLabels     labels that name no classes
 ├── InvalidOption     a parameter has a value that it cannot have
 ├── NotFinite         NaN or infinity among embeddings
@@ -13,6 +14,10 @@ from typing import Self
 
 class ClassifierError(Exception):
     """Root of every error that `classifiers` raises on purpose."""
+
+
+class HeadInvalid(ClassifierError, ValueError):
+    """A head's folder is damaged, altered, too new, or holds what no head can be."""
 
 
 class InvalidLabels(ClassifierError, ValueError):

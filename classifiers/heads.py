@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers.embeddings import check_finite, check_labels, unit_length
 from classifiers.errors import InvalidOption, TooFewExamples
+from classifiers.linear import LinearHead
 
 DEFAULT_C = 10.0  # on unit-length embeddings scikit-learn's 1.0 costs points when shots are few
 
@@ -135,6 +136,15 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         ready = self._queries(X)
         logits: NDArray[np.floating[Any]] = self.model_.decision_function(ready)
         return logits
+
+    def linear(self) -> LinearHead:
+        """Return the fitted head as weights and biases on unit-length embeddings, for keeping and serving."""
+        check_is_fitted(self)
+        coef, intercept = self.model_.coef_ / self.scale_, self.model_.intercept_
+        bias = intercept - coef @ self.center_
+        if len(self.classes_) == 2:  # one row of logits for the second class; half of them for each
+            coef, bias = np.concatenate([-coef, coef]) / 2, np.concatenate([-bias, bias]) / 2
+        return LinearHead(self.classes_, coef.astype(np.float64), bias.astype(np.float64))
 
     def _queries(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)

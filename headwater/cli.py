@@ -15,9 +15,12 @@ from headwater.commands.dashboard import dashboard
 from headwater.commands.demo import demo
 from headwater.commands.export import export
 from headwater.commands.extract import extract
+from headwater.commands.heads import heads
 from headwater.commands.keys import keys
+from headwater.commands.predict import predict
 from headwater.commands.serve import serve
 from headwater.commands.top import top
+from headwater.commands.train import train
 from headwater.commands.tune import tune
 from headwater.console import err
 from headwater.errors import HeadwaterError
@@ -30,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, tune, serve, top, dashboard, extract):
+for command in (demo, export, backbones, tune, serve, top, dashboard, extract, train, predict, heads):
     app.command()(command)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")

@@ -8,6 +8,8 @@ HeadwaterError
 │   └── RateExceeded        more items a second than the key may
 ├── ServiceError            a call failed for a reason that no other error names
 ├── ClientClosed            a client was used after it was closed
+├── DataInvalid             what was labelled cannot be read
+├── HeadNotFound            no head has this name
 ├── CredentialsInvalid      a client's key, certificate or authority cannot be used
 ├── KeyFileInvalid          a file of keys is not there, or is not understood
 ├── KeyNotFound             no key has this name or id
@@ -72,6 +74,14 @@ class ServiceError(HeadwaterError):
 
 class ClientClosed(HeadwaterError):
     """A client was used after it was closed."""
+
+
+class DataInvalid(HeadwaterError):
+    """What was labelled is not there, or a line of it cannot be understood."""
+
+
+class HeadNotFound(HeadwaterError):
+    """No head has this name, or none may have it."""
 
 
 class CredentialsInvalid(HeadwaterError):

@@ -26,9 +26,10 @@ EXTRACTOR_ROWS: list[set[str]] = [
     {"export", "derive"},
     {"tune"},
 ]
-CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"heads", "fewshot", "evaluate"}]
+CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"linear"}, {"heads", "fewshot", "evaluate", "persist"}]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
+    {"labelled", "shelf", "training"},
     {"status", "keys", "exposure", "tls", "logs", "top"},
     {"convert", "keyring", "channel", "retry"},
     {"content"},

@@ -1,21 +1,19 @@
 """`headwater extract`: one's own files -> `X.npy`."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress as Bar
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
+from headwater.commands.embed import CacheOption, ServerOption, embedder
 from headwater.console import err, out
 from headwater.errors import OutputNotWritable
 
 if TYPE_CHECKING:
-    from extractor.outcome import Embedding, Outcome
-    from headwater.exchange import Progress
+    from extractor.outcome import Embedding
 
 
 def extract(
@@ -29,17 +27,8 @@ def extract(
             "--out", help="Where the embeddings go, as `.npy`; the files of its rows go beside it, as `X.npy.txt`."
         ),
     ] = None,
-    server: Annotated[
-        str | None, typer.Option(help="`host:port` of a running server to ask.", envvar="HEADWATER_SERVER")
-    ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            help="Where embeddings made here are kept: `off`, `memory`, a folder, `redis://HOST:PORT/0`. "
-            "By default the user's cache folder.",
-            envvar="HEADWATER_CACHE",
-        ),
-    ] = None,
+    server: ServerOption = None,
+    cache: CacheOption = None,
     key: KeyOption = None,
     ca: CaOption = None,
     cert: CertOption = None,
@@ -55,10 +44,8 @@ def extract(
         _check_writable(target)
     done, rows = [], []
     access = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
-    with Bar(console=err, disable=not err.is_terminal) as bar:
-        task = bar.add_task("extracting", total=len(files))
-        outcomes = _outcomes(files, backbone, server, access, cache, lambda n, _: bar.update(task, completed=n))
-        for file, outcome in zip(files, outcomes, strict=True):
+    with embedder(backbone, server, access, cache) as source:
+        for file, outcome in zip(files, source.outcomes(files), strict=True):
             if outcome.embedding is None:
                 err.print(f"[bold red]{escape(str(file))}:[/] {escape(str(outcome.error))}", soft_wrap=True)
                 continue
@@ -76,40 +63,6 @@ def extract(
     if len(done) < len(files):
         err.print(f"{len(files) - len(done)} of {len(files)} files failed")
         raise typer.Exit(1)
-
-
-def _outcomes(
-    files: list[Path],
-    backbone: str,
-    server: str | None,
-    access: dict[str, Any],
-    cache: str | None,
-    progress: "Progress",
-) -> "Iterator[Outcome]":
-    if server:
-        from headwater.client import Client
-
-        with Client(server, backbone=backbone, **access) as client:
-            yield from client.iter_outcomes(files, progress=progress)
-    else:
-        from extractor.pipeline import Extractor
-
-        with Extractor.load(backbone or _only_installed(), cache=cache) as extractor:
-            for n, outcome in enumerate(extractor.iter_outcomes(files), 1):
-                progress(n, len(files))
-                yield outcome
-
-
-def _only_installed() -> str:
-    from extractor.errors import BackboneNotNamed
-    from extractor.shelf import installed
-
-    names = [folder.name for folder in installed()]
-    if len(names) == 1:
-        return names[0]
-    if names:
-        raise BackboneNotNamed(f"several backbones are installed: {', '.join(names)}; name one with --backbone")
-    raise BackboneNotNamed("no backbone is installed; make one: headwater export efficientnet-lite0")
 
 
 def _check_writable(target: Path) -> None:

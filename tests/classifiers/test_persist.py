@@ -1,0 +1,140 @@
+import hashlib
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from classifiers.errors import HeadInvalid, NotFinite
+from classifiers.heads import LogisticHead
+from classifiers.linear import LinearHead
+from classifiers.persist import Manifest, load_head, save_head
+
+MANIFEST = Manifest(
+    backbone="tiny", fingerprint="ab" * 16, dim=64, created="2026-01-31T12:00:00+00:00", metrics={"accuracy": 0.9}
+)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[LogisticHead, np.ndarray]:
+    X, y = load_digits(return_X_y=True)
+    return LogisticHead(Cs=(1.0,)).fit(X[:500], y[:500]), X[500:]
+
+
+@pytest.fixture
+def folder(fitted: tuple[LogisticHead, np.ndarray], tmp_path: Path) -> Path:
+    save_head(tmp_path / "head", fitted[0].linear(), MANIFEST)
+    return tmp_path / "head"
+
+
+def alter(folder: Path, **facts: object) -> None:
+    path = folder / "head.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+@pytest.mark.parametrize("names", [lambda y: y, lambda y: np.array([f"digit {i}" for i in y]), lambda y: y > 4])
+def test_a_linear_head_is_the_fitted_one(names: object) -> None:
+    X, y = load_digits(return_X_y=True)
+    labels = names(y).astype(int) if names(y).dtype == bool else names(y)
+    head = LogisticHead(Cs=(10.0,)).fit(X[:500], labels[:500])
+    linear = head.linear()
+    np.testing.assert_allclose(linear.predict_proba(X[500:]), head.predict_proba(X[500:]), atol=1e-9)
+    np.testing.assert_array_equal(linear.predict(X[500:]), head.predict(X[500:]))
+
+
+def test_what_was_saved_comes_back_to_the_bit(fitted: tuple[LogisticHead, np.ndarray], folder: Path) -> None:
+    head, manifest = load_head(folder)
+    assert manifest == MANIFEST
+    np.testing.assert_array_equal(head.predict_proba(fitted[1]), fitted[0].linear().predict_proba(fitted[1]))
+    assert sorted(path.name for path in folder.iterdir()) == ["bias.npy", "head.json", "weights.npy"]
+
+
+def test_a_folder_without_its_json_is_no_head_and_one_is_replaced_whole(
+    fitted: tuple[LogisticHead, np.ndarray], folder: Path
+) -> None:
+    (folder / "head.json").unlink()
+    with pytest.raises(HeadInvalid, match=r"there is no head in .*headwater train"):
+        load_head(folder)
+    save_head(folder, fitted[0].linear(), MANIFEST)
+    assert load_head(folder)[1] == MANIFEST
+
+
+def test_a_changed_weight_is_refused(folder: Path) -> None:
+    path = folder / "weights.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(HeadInvalid, match=r"weights.npy was altered"):
+        load_head(folder)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (os.environ["BOMB"],)
+
+
+def test_a_planted_pickle_is_refused_and_not_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOMB", str(tmp_path / "ran"))
+    for content in (pickle.dumps(Bomb()), _object_array()):
+        (folder / "weights.npy").write_bytes(content)
+        with pytest.raises(HeadInvalid):
+            load_head(folder)
+        files = json.loads((folder / "head.json").read_text())["files"]
+        alter(folder, files=files | {"weights": hashlib.sha256(content).hexdigest()})
+        with pytest.raises(HeadInvalid, match="is no array"):
+            load_head(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def _object_array() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([Bomb()], object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"format": 2},
+        {"kind": "svm"},
+        {"classes": ["one"]},
+        {"classes": [0] * 10},
+        {"classes": [[]] * 10},
+        {"classes": list(range(11))},
+        {"classes": None},
+        {"dim": 63},
+        {"dim": "64"},
+        {"fingerprint": None},
+        {"files": {}},
+        {"files": {"weights": "../../etc/passwd", "bias": ""}},
+        {"items": None},
+    ],
+)
+def test_what_no_head_can_be_is_refused(folder: Path, facts: dict) -> None:
+    alter(folder, **facts)
+    with pytest.raises(HeadInvalid):
+        load_head(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b'{"format": 1}', b"[" * 100_000])
+def test_json_that_is_none_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "head.json").write_bytes(content)
+    with pytest.raises(HeadInvalid):
+        load_head(folder)
+
+
+def test_embeddings_of_another_length_or_not_finite_are_refused(folder: Path) -> None:
+    head, _ = load_head(folder)
+    with pytest.raises(ValueError, match=r"X is \(2, 63\), the head takes \(n, 64\)"):
+        head.predict(np.ones((2, 63)))
+    with pytest.raises(NotFinite):
+        head.predict(np.full((2, 64), np.nan))
+
+
+def test_weights_that_are_not_finite_are_no_head() -> None:
+    with pytest.raises(HeadInvalid, match="NaN or infinity"):
+        LinearHead(np.array(["a", "b"]), np.full((2, 3), np.inf), np.zeros(2))

@@ -1,0 +1,136 @@
+"""`headwater train`, `predict` and `heads`, as a person runs them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classifiers.persist import load_head
+from extractor import Extractor
+from extractor.cache import item_key
+from headwater.process import ServerProcess
+from tests.tiny import png, write_tiny_dense
+
+COLOURS = {"red": 0, "green": 1, "blue": 2}
+
+
+def coloured(name: str, seed: int) -> bytes:
+    """A noisy image with more of one colour."""
+    pixels = np.random.default_rng(seed).integers(0, 128, (16, 16, 3), np.uint8)
+    pixels[..., COLOURS[name]] += 100
+    return png(pixels)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for name in COLOURS:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for seed in range(6):
+            (tmp_path / "data" / name / f"{seed}.png").write_bytes(coloured(name, seed))
+    return tmp_path / "data"
+
+
+def headwater(*arguments: object, home: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "headwater", *map(str, arguments)]
+    env = {**os.environ, "HEADWATER_HOME": str(home)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
+
+
+def test_files_become_a_head_and_the_head_knows_others(data: Path, tiny_image: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = headwater("train", data, "--name", "colours", "--backbone", tiny_image, home=home)
+    assert done.returncode == 0, done.stderr
+    assert "head colours: 3 classes, 18 examples, tiny-image" in done.stdout
+    assert "accuracy on held-out examples: 100.0% (5 folds)" in done.stdout
+    head, manifest = load_head(home / "heads" / "colours")
+    assert head.classes_.tolist() == sorted(COLOURS)
+    with Extractor.load(tiny_image) as extractor:
+        assert manifest.fingerprint == extractor.fingerprint
+        assert manifest.items[0] == item_key(extractor.fingerprint, coloured("blue", 0)).hex()
+    for name in COLOURS:
+        (tmp_path / f"{name}.png").write_bytes(coloured(name, 99))
+    files = [tmp_path / f"{name}.png" for name in COLOURS]
+    done = headwater("predict", "colours", *files, "--backbone", tiny_image, "--top", 2, home=home)
+    assert done.returncode == 0, done.stderr
+    for line, name in zip(done.stdout.splitlines(), COLOURS, strict=True):
+        told, *others = line.partition(": ")[2].split(", ")
+        assert told.split()[0] == name
+        assert len(others) == 1
+        assert 0 <= float(others[0].split()[1]) < float(told.split()[1]) <= 1
+    assert "colours" in headwater("heads", home=home).stdout
+
+
+def test_a_server_gives_the_same_head(data: Path, tiny_image: Path, server: ServerProcess, tmp_path: Path) -> None:
+    here = headwater("train", data, "--name", "one", "--backbone", tiny_image, home=tmp_path)
+    there = headwater(
+        "train", data, "--name", "two", "--server", server.target, "--backbone", "tiny-image", home=tmp_path
+    )
+    assert (here.returncode, there.returncode) == (0, 0), there.stderr
+    (one, made_here), (two, made_there) = (load_head(tmp_path / "heads" / name) for name in ("one", "two"))
+    np.testing.assert_allclose(one.weights, two.weights, atol=1e-4)
+    assert made_here.items == made_there.items
+    done = headwater("predict", "two", data / "red" / "0.png", "--server", server.target, home=tmp_path)
+    assert done.stdout.partition(": ")[2].startswith("red "), done.stderr
+
+
+def test_another_backbone_is_refused_with_both_named(data: Path, tiny_image: Path, tmp_path: Path) -> None:
+    assert headwater("train", data, "--name", "one", "--backbone", tiny_image, home=tmp_path).returncode == 0
+    other = write_tiny_dense(tmp_path / "other")
+    done = headwater("predict", "one", data / "red" / "0.png", "--backbone", other, home=tmp_path)
+    assert done.returncode == 1
+    _, manifest = load_head(tmp_path / "heads" / "one")
+    with Extractor.load(other) as extractor:
+        assert manifest.fingerprint in done.stderr
+        assert extractor.fingerprint in done.stderr
+        assert extractor.fingerprint != manifest.fingerprint
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_item_is_named_and_left_out(data: Path, tiny_image: Path, tmp_path: Path) -> None:
+    (data / "red" / "bad.png").write_bytes(b"no image")
+    done = headwater("train", data, "--name", "one", "--backbone", tiny_image, home=tmp_path)
+    assert done.returncode == 0
+    assert "red/bad.png" in done.stderr
+    assert "1 of 19 items failed and were left out" in done.stderr
+    done = headwater(
+        "predict", "one", data / "red" / "bad.png", data / "red" / "0.png", "--backbone", tiny_image, home=tmp_path
+    )
+    assert done.returncode == 1
+    assert "bad.png" in done.stderr
+    assert "0.png: red" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["../out", ".hidden", "a/b", "", "x" * 101])
+def test_a_name_that_is_none_is_refused_before_the_work(
+    name: str, data: Path, tiny_image: Path, tmp_path: Path
+) -> None:
+    done = headwater("train", data, "--name", name, "--backbone", tiny_image, home=tmp_path)
+    assert done.returncode == 1
+    assert "is no head's name" in done.stderr
+
+
+def test_what_is_missing_or_altered_is_one_line(data: Path, tiny_image: Path, tmp_path: Path) -> None:
+    assert "there is no head 'gone'; there are: none yet" in headwater("predict", "gone", "x", home=tmp_path).stderr
+    assert "there is no head yet" in headwater("heads", home=tmp_path).stdout
+    assert headwater("train", data, "--name", "one", "--backbone", tiny_image, home=tmp_path).returncode == 0
+    assert "nothing to predict" in headwater("predict", "one", home=tmp_path).stderr
+    path = tmp_path / "heads" / "one" / "head.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": ["a", "b"]}))
+    done = headwater("predict", "one", data / "red" / "0.png", home=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "not usable" in " ".join(headwater("heads", home=tmp_path).stdout.split())
+
+
+def test_one_class_is_a_clear_error(data: Path, tiny_image: Path, tmp_path: Path) -> None:
+    for name in ("green", "blue"):
+        for file in (data / name).iterdir():
+            file.unlink()
+    done = headwater("train", data, "--name", "one", "--backbone", tiny_image, home=tmp_path)
+    assert done.returncode == 1
+    assert "all 6 examples are of 1 class, 'red'" in done.stderr
+    assert not (tmp_path / "heads" / "one").exists()

@@ -1,0 +1,83 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from headwater.errors import DataInvalid
+from headwater.labelled import read_labelled
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_a_folder_has_a_folder_a_label(tmp_path: Path) -> None:
+    for name in ("dog/b.jpg", "cat/2.jpg", "cat/1.jpg", "cat/.hidden", ".git/config", "cat/deeper/3.jpg"):
+        write(tmp_path / name, "x")
+    write(tmp_path / "README", "no item")
+    found = read_labelled(tmp_path)
+    assert found.labels == ["cat", "cat", "dog"]
+    assert found.items == [tmp_path / "cat/1.jpg", tmp_path / "cat/2.jpg", tmp_path / "dog/b.jpg"]
+    assert found.names == ["cat/1.jpg", "cat/2.jpg", "dog/b.jpg"]
+
+
+def test_a_csv_may_hold_texts_with_commas_quotes_and_lines(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", '\ufefftext,label\n"Where, ""please""?",a\n"two\nlines",b\n')
+    found = read_labelled(table)
+    assert found.items == ['Where, "please"?', "two\nlines"]
+    assert found.labels == ["a", "b"]
+    assert found.names == ["t.csv:2", "t.csv:4"]
+
+
+def test_a_table_may_name_files_beside_it(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.jsonl", '{"path": "pets/1.jpg", "label": "cat"}\n\n{"path": "/abs.jpg", "label": 7}\n')
+    found = read_labelled(table)
+    assert found.items == [tmp_path / "pets/1.jpg", Path("/abs.jpg")]
+    assert found.labels == ["cat", "7"]
+    assert found.names == ["t.jsonl:1", "t.jsonl:3"]
+
+
+def test_columns_may_be_named(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", "question,category\nhow?,a\n")
+    found = read_labelled(table, label_column="category", item_column="question")
+    assert (found.items, found.labels) == (["how?"], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.csv", "text,label\nx,\n", r"line 2 has no 'label', only 'text', 'label'"),
+        ("t.csv", "text,label\n,a\n", r"line 2 has no 'text'"),
+        ("t.csv", "text,category\nx,a\n", r"line 2 has no 'label', only 'text', 'category'; .*--label-column"),
+        ("t.csv", "text,label\n", "has no labelled item"),
+        ("t.csv", "", "has no labelled item"),
+        ("t.csv", b"text,label\n\xff,a\n", r"is not UTF-8"),
+        ("t.csv", "text,label\n" + '"' + "x" * ((16 << 20) + 1) + '",a\n', "line [12]: field larger"),
+        ("t.jsonl", '{"text": "x"\n', "line 1 is not JSON"),
+        ("t.jsonl", "[1]\n", "line 1 is no object"),
+        ("t.jsonl", "[" * 100_000, "line 1 is not JSON"),
+        ("t.txt", "x", "neither a folder nor a table"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(tmp_path: Path, name: str, content: str | bytes, words: str) -> None:
+    with pytest.raises(DataInvalid, match=words):
+        read_labelled(write(tmp_path / name, content))
+
+
+def test_a_text_may_be_as_long_as_a_text_may_be(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", f"text,label\n{'x' * 1_000_000},a\n")
+    assert len(str(read_labelled(table).items[0])) == 1_000_000
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataInvalid, match="cannot be read: No such file"):
+        read_labelled(tmp_path / "gone.csv")
+    with pytest.raises(DataInvalid, match="has no labelled item"):
+        read_labelled(tmp_path)
+
+
+def test_a_line_that_is_json_and_more_is_kept(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.jsonl", json.dumps({"text": "ä €", "label": "a", "more": [1]}))
+    assert read_labelled(table).items == ["ä €"]
