@@ -87,7 +87,7 @@ class Extractor:
         cls,
         name_or_folder: str | Path,
         *,
-        cache: Cache | str | None = None,
+        cache: Cache | str | Path | None = None,
         limits: Limits | None = None,
         plan: Plan | None = None,
         **changes: Any,
@@ -98,7 +98,7 @@ class Extractor:
         ----------
         name_or_folder : str or Path
             A name under `HEADWATER_HOME/backbones`, or the path of a backbone folder.
-        cache : Cache or str, optional
+        cache : Cache, str or Path, optional
             Where embeddings are looked up and kept: an open cache, which several extractors may share and whose owner
             closes it; or `off`, `memory`, a folder, `redis://…`; by default as `HEADWATER_CACHE` says, else the user's
             cache folder.
@@ -132,10 +132,10 @@ class Extractor:
             max_queue_delay_ms=plan.max_queue_delay_ms,
             bounds=Bounds(limits.max_queue_size, limits.max_queue_bytes, limits.max_forward_s),
         )
-        is_named = cache is None or isinstance(cache, str)
-        opened = open_cache(cache) if cache is None or isinstance(cache, str) else cache
+        named = str(cache) if isinstance(cache, Path) else cache
+        opened = open_cache(named) if named is None or isinstance(named, str) else named
         batcher.start(spec.name)
-        return cls(backbone, batcher, proof, cache=opened, owns_cache=is_named, limits=limits)
+        return cls(backbone, batcher, proof, cache=opened, owns_cache=opened is not cache, limits=limits)
 
     @property
     def spec(self) -> Spec:

@@ -340,3 +340,9 @@ def test_a_graph_that_is_not_the_specs_is_refused(tiny_image: Path, tiny_text: P
         write_spec(folder, replace(spec, files=files))
         with pytest.raises(BackboneInvalid, match=message):
             Extractor.load(folder)
+
+
+def test_a_cache_may_be_named_as_a_path_and_outlives_its_extractor(tiny_text: Path, tmp_path: Path) -> None:
+    for cached in (False, True):
+        with Extractor.load(tiny_text, cache=tmp_path / "cache") as extractor:
+            assert [one.cached for one in extractor.extract_each(["red", "blue"])] == [cached] * 2
