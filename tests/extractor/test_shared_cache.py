@@ -239,7 +239,7 @@ def test_a_paused_server_costs_those_who_wait_one_time_out_and_others_nothing(
         with ThreadPoolExecutor(CALLERS) as callers:
             return max(callers.map(look_up, range(CALLERS)))
 
-    # Callers that queued for a few connections would never all be done in two time-outs; a busy machine does not stay so.
+    # Callers that queued for a few connections would never be done in two time-outs; a busy machine does not stay so.
     assert any(slowest_of_many() < 2 * TIMEOUT_S for _ in range(10))
     assert timed(lambda: [store.get_many(keys_of(some)) for _ in range(1000)]) < SLACK_S
     assert timed(lambda: [store.put_many(some) for _ in range(1000)]) < SLACK_S
