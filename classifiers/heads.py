@@ -11,9 +11,11 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classifiers.embeddings import check_finite, check_labels, unit_length
+from classifiers.embeddings import check_finite, check_labels
 from classifiers.errors import InvalidOption, TooFewExamples
-from classifiers.linear import LinearHead
+from classifiers.head import SINGLE, Calibration, Head
+from classifiers.preparation import Preparation
+from classifiers.scorer import Layers
 
 DEFAULT_C = 10.0  # on unit-length embeddings scikit-learn's 1.0 costs points when shots are few
 
@@ -108,12 +110,9 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
                 f"all {len(labels)} examples are of 1 class, {str(self.classes_[0])!r}, and a head needs at least 2; "
                 "add examples of another class"
             )
-        unit = unit_length(checked)
-        self.center_ = unit.mean(axis=0)
-        spread = float(np.sqrt(((unit - self.center_) ** 2).sum(axis=1).mean()))
-        # Embeddings that are all alike differ by rounding alone, which is not to be blown up.
-        self.scale_ = spread if spread > 100 * np.finfo(unit.dtype).eps else 1.0
-        ready = self._ready(unit)
+        prepare = Preparation.fit(checked)
+        self.center_, self.scale_ = prepare.center, prepare.scale
+        ready = prepare(checked)
         self.C_, self.cv_scores_ = self._choose(ready, labels, folds=min(self.cv, int(counts.min())))
         self.model_ = self._model().set_params(C=self.C_).fit(ready, labels)
         self.n_iter_ = int(self.model_.n_iter_.max())
@@ -137,26 +136,21 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         logits: NDArray[np.floating[Any]] = self.model_.decision_function(ready)
         return logits
 
-    def linear(self) -> LinearHead:
-        """Return the fitted head as weights and biases on unit-length embeddings, for keeping and serving."""
+    def head(self) -> Head:
+        """Return the fitted head as arrays, for keeping and serving."""
         check_is_fitted(self)
-        coef, intercept = self.model_.coef_ / self.scale_, self.model_.intercept_
-        bias = intercept - coef @ self.center_
+        coef, intercept = self.model_.coef_.astype(np.float64), self.model_.intercept_.astype(np.float64)
         if len(self.classes_) == 2:  # one row of logits for the second class; half of them for each
-            coef, bias = np.concatenate([-coef, coef]) / 2, np.concatenate([-bias, bias]) / 2
-        return LinearHead(self.classes_, coef.astype(np.float64), bias.astype(np.float64))
+            coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
+        scorer = Layers(Preparation("SCALED", self.center_, self.scale_), (coef,), (intercept,))
+        return Head(SINGLE, self.classes_, scorer, Calibration.none(len(self.classes_)))
 
     def _queries(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
         dtypes = [np.float64, np.float32]
         queries = validate_data(self, X, reset=False, dtype=dtypes, ensure_all_finite=False)
         check_finite(queries)
-        return self._ready(unit_length(queries))
-
-    def _ready(self, unit: NDArray[Any]) -> NDArray[Any]:
-        """Centre and scale embeddings of unit length; keeps the dtype."""
-        ready: NDArray[Any] = (unit - self.center_.astype(unit.dtype)) / unit.dtype.type(self.scale_)
-        return ready
+        return Preparation("SCALED", self.center_, self.scale_)(queries)
 
     def _model(self) -> LogisticRegression:
         return LogisticRegression(class_weight=self.class_weight, max_iter=self.max_iter, tol=self.tol)

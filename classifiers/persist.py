@@ -1,7 +1,9 @@
-"""A head <-> a folder of JSON and `.npy`: readable without us, and loading it runs nobody's code.
+"""A head <-> a folder of JSON and arrays: readable without us, and loading it runs nobody's code.
 
-`head.json` has the classes, what the head was made from and the SHA-256 of the arrays beside it. Every file is written
-under a temporary name and renamed, `head.json` last: a folder without it is no head. Nothing here reads pickle.
+`head.json` has the classes, what the head was made from and the SHA-256 of each file beside it. Linear, centroid and
+network heads and all calibrations are `.npy`; estimators that are more than arrays are kept by skops, and only those
+named in `TRUSTED` are read. Every file is written under a temporary name and renamed, `head.json` last: a folder
+without it is no head. Nothing here reads pickle.
 """
 
 import hashlib
@@ -9,6 +11,7 @@ import io
 import json
 import os
 import secrets
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,13 +21,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.errors import HeadInvalid
-from classifiers.linear import LinearHead
+from classifiers.head import Calibration, Head, Rejection
+from classifiers.preparation import Preparation
+from classifiers.scorer import Fitted, Layers, Scorer
 
 HEAD_FILE = "head.json"
 FORMAT = 1
-KIND = "linear"
-ARRAYS = {"weights": 2, "bias": 1}  # by name, with their dimensions
 MAX_JSON_BYTES = 256 << 20
+MAX_ESTIMATOR_BYTES = 4 << 30  # unpacked; a support vector machine keeps the rows that it needs
+MAX_LAYERS = 8
+
+ESTIMATOR = "estimator.skops"
+
+# What an estimator's file may be made of, and what it may be; skops itself refuses the rest before anything is made.
+TRUSTED = (
+    "sklearn.svm._classes.SVC",
+    "sklearn.svm._classes.SVR",
+    "sklearn.neighbors._classification.KNeighborsClassifier",
+    "sklearn.neighbors._regression.KNeighborsRegressor",
+    "sklearn.multiclass.OneVsRestClassifier",
+    "sklearn.multiclass._ConstantPredictor",
+    "sklearn.multioutput.MultiOutputRegressor",
+    "sklearn.preprocessing._label.LabelBinarizer",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,33 +78,41 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def save_head(folder: Path, head: LinearHead, manifest: Manifest) -> None:
+def save_head(folder: Path, head: Head, manifest: Manifest) -> None:
     """Write a head; one that is in the folder already is replaced.
 
     Raises
     ------
     HeadInvalid
-        The manifest is of embeddings of another length.
+        The manifest is of embeddings of another length, or the head has an estimator that could not be read again.
     OSError
         The folder cannot be written.
     """
     if manifest.dim != head.dim:
         raise HeadInvalid(f"the head takes embeddings of length {head.dim}, its manifest says {manifest.dim}")
-    folder.mkdir(parents=True, exist_ok=True)
-    contents = {name: _npy(getattr(head, name)) for name in ARRAYS}
+    contents = {name: _npy(array) for name, array in _arrays(head).items()}
+    if isinstance(head.scorer, Fitted):
+        contents[ESTIMATOR] = _packed(head.scorer.estimator)
     facts = {
         "format": FORMAT,
-        "kind": KIND,
+        "kind": head.kind,
         "classes": head.classes_.tolist(),
+        "preparation": {
+            "transformation": head.scorer.preparation.transformation,
+            "scale": head.scorer.preparation.scale,
+        },
+        "layers": len(head.scorer.weights) if isinstance(head.scorer, Layers) else 0,
+        "rejection": asdict(head.rejection) if head.rejection else None,
         **asdict(manifest),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        _write(folder / f"{name}.npy", content)
+        _write(folder / name, content)
     _write(folder / HEAD_FILE, json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
-def load_head(folder: Path) -> tuple[LinearHead, Manifest]:
+def load_head(folder: Path) -> tuple[Head, Manifest]:
     """Read a head and what it was made from.
 
     Raises
@@ -95,19 +122,68 @@ def load_head(folder: Path) -> tuple[LinearHead, Manifest]:
     """
     facts = _facts(folder / HEAD_FILE)
     try:
-        if facts["format"] != FORMAT or facts["kind"] != KIND:
+        if facts["format"] != FORMAT:
             raise HeadInvalid(
-                f"head in {folder} has format {facts['format']!r} and kind {facts['kind']!r}, this Headwater reads "
-                f"{FORMAT} and {KIND!r}; upgrade Headwater, or train the head again"
+                f"head in {folder} has format {facts['format']!r}, this Headwater reads {FORMAT}; "
+                "upgrade Headwater, or train the head again"
             )
         manifest = _manifest(facts)
-        arrays = {name: _array(folder / f"{name}.npy", facts["files"][name], n) for name, n in ARRAYS.items()}
-        head = LinearHead(_classes(facts["classes"]), **arrays)
-    except (KeyError, TypeError, AttributeError) as error:
+        head = _head(folder, facts)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise HeadInvalid(f"head in {folder} is malformed ({error}); train it again") from None
     if head.dim != manifest.dim:
         raise HeadInvalid(f"head in {folder} takes length {head.dim}, and says {manifest.dim}; train it again")
     return head, manifest
+
+
+def load_manifest(folder: Path) -> tuple[Manifest, dict[str, Any]]:
+    """Read what a head was made from, and all of `head.json`, without its arrays; raises HeadInvalid."""
+    facts = _facts(folder / HEAD_FILE)
+    try:
+        return _manifest(facts), facts
+    except (KeyError, TypeError, AttributeError) as error:
+        raise HeadInvalid(f"head in {folder} is malformed ({error}); train it again") from None
+
+
+def _arrays(head: Head) -> dict[str, NDArray[np.float64]]:
+    arrays = {
+        "center.npy": head.scorer.preparation.center,
+        "scale.npy": head.calibration.scale,
+        "shift.npy": head.calibration.shift,
+    }
+    if isinstance(head.scorer, Layers):
+        for i, (weight, bias) in enumerate(zip(head.scorer.weights, head.scorer.biases, strict=True)):
+            arrays |= {f"weight_{i}.npy": weight, f"bias_{i}.npy": bias}
+    return arrays
+
+
+def _head(folder: Path, facts: dict[str, Any]) -> Head:
+    files = facts["files"]
+
+    def array(name: str, n_dimensions: int = 1) -> NDArray[np.float64]:
+        return _array(folder / name, _content(folder / name, files[name]), n_dimensions)
+
+    classes, layers, given = _classes(facts["classes"]), facts["layers"], facts["preparation"]
+    preparation = Preparation(given["transformation"], array("center.npy"), float(given["scale"]))
+    if type(layers) is not int or not 0 <= layers <= MAX_LAYERS:
+        raise HeadInvalid(f"head in {folder} has {layers!r} layers, the limit is {MAX_LAYERS}; train it again")
+    scorer: Scorer
+    if layers:
+        weights = tuple(array(f"weight_{i}.npy", 2) for i in range(layers))
+        scorer = Layers(preparation, weights, tuple(array(f"bias_{i}.npy") for i in range(layers)))
+    else:
+        estimator = _unpacked(folder / ESTIMATOR, _content(folder / ESTIMATOR, files[ESTIMATOR]))
+        if estimator.n_features_in_ != preparation.dim:
+            raise HeadInvalid(f"{folder / ESTIMATOR} takes length {estimator.n_features_in_}, not {preparation.dim}")
+        scorer = Fitted(preparation, estimator, len(classes))
+    calibration = Calibration(array("scale.npy"), array("shift.npy"))
+    return Head(facts["kind"], classes, scorer, calibration, _rejection(facts["rejection"]))
+
+
+def _rejection(facts: Any) -> Rejection | None:
+    if facts is None:
+        return None
+    return Rejection(str(facts["score"]), float(facts["threshold"]), str(facts["rule"]))
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -126,7 +202,9 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def _manifest(facts: dict[str, Any]) -> Manifest:
     values = {name: facts[name] for name in Manifest.__dataclass_fields__}
-    for name, kind in (("backbone", str), ("fingerprint", str), ("dim", int), ("created", str)):
+    kinds = {"backbone": str, "fingerprint": str, "dim": int, "created": str}
+    kinds |= dict.fromkeys(("metrics", "options", "versions"), dict)
+    for name, kind in kinds.items():
         if not isinstance(values[name], kind):
             raise TypeError(f"{name} is {values[name]!r}")
     return Manifest(**{**values, "items": tuple(values["items"])})
@@ -140,14 +218,19 @@ def _classes(labels: Any) -> NDArray[Any]:
     return np.array(labels)
 
 
-def _array(path: Path, sha256: str, n_dimensions: int) -> NDArray[np.float64]:
-    """Read an array whose bytes are those that were written; no pickle, whatever the file says."""
+def _content(path: Path, sha256: str) -> bytes:
+    """Read a file whose bytes are those that were written."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise HeadInvalid(f"{path} cannot be read: {error.strerror}; train the head again") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise HeadInvalid(f"{path} was altered: it does not match its hash in {HEAD_FILE}; train the head again")
+    return content
+
+
+def _array(path: Path, content: bytes, n_dimensions: int) -> NDArray[np.float64]:
+    """Read an array; no pickle, whatever the file says."""
     try:
         array: NDArray[np.float64] = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -161,6 +244,37 @@ def _npy(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array, "<f8"), allow_pickle=False)
     return buffer.getvalue()
+
+
+def _packed(estimator: Any) -> bytes:
+    from skops.io import dumps
+
+    content: bytes = dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+    _unpacked(Path(ESTIMATOR), content)  # what could not be read again is told now
+    return content
+
+
+def _unpacked(path: Path, content: bytes) -> Any:
+    """Return the estimator of a skops file that is made of nothing but what is trusted."""
+    from skops.io import get_untrusted_types, loads
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            n_bytes = sum(one.file_size for one in archive.infolist())
+        if n_bytes > MAX_ESTIMATOR_BYTES:
+            raise HeadInvalid(f"{path} unpacks to {n_bytes:,} bytes, the limit is {MAX_ESTIMATOR_BYTES:,}")
+        foreign = sorted(set(get_untrusted_types(data=content)) - set(TRUSTED))
+        if foreign:
+            raise HeadInvalid(f"{path} holds {', '.join(foreign)}, which no head is made of; it was not loaded")
+        estimator = loads(content, trusted=list(TRUSTED))
+    except HeadInvalid:
+        raise
+    except Exception as error:  # a damaged file fails in as many ways as it has bytes
+        raise HeadInvalid(f"{path} is no estimator ({type(error).__name__}: {error}); train the head again") from None
+    name = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+    if name not in TRUSTED:
+        raise HeadInvalid(f"{path} holds a {name}, not one of {', '.join(TRUSTED)}; it is not used")
+    return estimator
 
 
 def _write(path: Path, content: bytes) -> None:

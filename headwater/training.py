@@ -70,7 +70,7 @@ def train_head(folder: Path, X: ArrayLike, y: Sequence[str], origin: Origin, *, 
         items=tuple(origin.items),
         versions={name: importlib.metadata.version(name) for name in LIBRARIES},
     )
-    save_head(folder, head.linear(), manifest)
+    save_head(folder, head.head(), manifest)
     return manifest
 
 

@@ -26,7 +26,14 @@ EXTRACTOR_ROWS: list[set[str]] = [
     {"export", "derive"},
     {"tune"},
 ]
-CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"linear"}, {"heads", "fewshot", "evaluate", "persist"}]
+CLASSIFIERS_ROWS: list[set[str]] = [
+    {"errors"},
+    {"embeddings"},
+    {"preparation"},
+    {"scorer"},
+    {"head"},
+    {"heads", "fewshot", "evaluate", "persist"},
+]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
     {"labelled", "shelf", "training"},

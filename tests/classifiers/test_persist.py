@@ -11,8 +11,9 @@ from sklearn.datasets import load_digits
 
 from classifiers.errors import HeadInvalid, NotFinite
 from classifiers.heads import LogisticHead
-from classifiers.linear import LinearHead
 from classifiers.persist import Manifest, load_head, save_head
+from classifiers.preparation import Preparation
+from classifiers.scorer import Layers
 
 MANIFEST = Manifest(
     backbone="tiny", fingerprint="ab" * 16, dim=64, created="2026-01-31T12:00:00+00:00", metrics={"accuracy": 0.9}
@@ -27,7 +28,7 @@ def fitted() -> tuple[LogisticHead, np.ndarray]:
 
 @pytest.fixture
 def folder(fitted: tuple[LogisticHead, np.ndarray], tmp_path: Path) -> Path:
-    save_head(tmp_path / "head", fitted[0].linear(), MANIFEST)
+    save_head(tmp_path / "head", fitted[0].head(), MANIFEST)
     return tmp_path / "head"
 
 
@@ -37,20 +38,22 @@ def alter(folder: Path, **facts: object) -> None:
 
 
 @pytest.mark.parametrize("names", [lambda y: y, lambda y: np.array([f"digit {i}" for i in y]), lambda y: y > 4])
-def test_a_linear_head_is_the_fitted_one(names: object) -> None:
+def test_a_head_in_arrays_is_the_fitted_one(names: object) -> None:
     X, y = load_digits(return_X_y=True)
     labels = names(y).astype(int) if names(y).dtype == bool else names(y)
     head = LogisticHead(Cs=(10.0,)).fit(X[:500], labels[:500])
-    linear = head.linear()
-    np.testing.assert_allclose(linear.predict_proba(X[500:]), head.predict_proba(X[500:]), atol=1e-9)
-    np.testing.assert_array_equal(linear.predict(X[500:]), head.predict(X[500:]))
+    kept = head.head()
+    np.testing.assert_allclose(kept.predict_proba(X[500:]), head.predict_proba(X[500:]), atol=1e-9)
+    np.testing.assert_array_equal(kept.predict(X[500:]), head.predict(X[500:]))
 
 
 def test_what_was_saved_comes_back_to_the_bit(fitted: tuple[LogisticHead, np.ndarray], folder: Path) -> None:
     head, manifest = load_head(folder)
     assert manifest == MANIFEST
-    np.testing.assert_array_equal(head.predict_proba(fitted[1]), fitted[0].linear().predict_proba(fitted[1]))
-    assert sorted(path.name for path in folder.iterdir()) == ["bias.npy", "head.json", "weights.npy"]
+    np.testing.assert_array_equal(head.predict_proba(fitted[1]), fitted[0].head().predict_proba(fitted[1]))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("bias_0.npy", "center.npy", "head.json", "scale.npy", "shift.npy", "weight_0.npy")
+    ]
 
 
 def test_a_folder_without_its_json_is_no_head_and_one_is_replaced_whole(
@@ -59,16 +62,16 @@ def test_a_folder_without_its_json_is_no_head_and_one_is_replaced_whole(
     (folder / "head.json").unlink()
     with pytest.raises(HeadInvalid, match=r"there is no head in .*headwater train"):
         load_head(folder)
-    save_head(folder, fitted[0].linear(), MANIFEST)
+    save_head(folder, fitted[0].head(), MANIFEST)
     assert load_head(folder)[1] == MANIFEST
 
 
 def test_a_changed_weight_is_refused(folder: Path) -> None:
-    path = folder / "weights.npy"
+    path = folder / "weight_0.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(HeadInvalid, match=r"weights.npy was altered"):
+    with pytest.raises(HeadInvalid, match=r"weight_0.npy was altered"):
         load_head(folder)
 
 
@@ -80,11 +83,11 @@ class Bomb:
 def test_a_planted_pickle_is_refused_and_not_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOMB", str(tmp_path / "ran"))
     for content in (pickle.dumps(Bomb()), _object_array()):
-        (folder / "weights.npy").write_bytes(content)
+        (folder / "weight_0.npy").write_bytes(content)
         with pytest.raises(HeadInvalid):
             load_head(folder)
         files = json.loads((folder / "head.json").read_text())["files"]
-        alter(folder, files=files | {"weights": hashlib.sha256(content).hexdigest()})
+        alter(folder, files=files | {"weight_0.npy": hashlib.sha256(content).hexdigest()})
         with pytest.raises(HeadInvalid, match="is no array"):
             load_head(folder)
     assert not (tmp_path / "ran").exists()
@@ -110,7 +113,7 @@ def _object_array() -> bytes:
         {"dim": "64"},
         {"fingerprint": None},
         {"files": {}},
-        {"files": {"weights": "../../etc/passwd", "bias": ""}},
+        {"files": {"weight_0.npy": "../../etc/passwd", "bias_0.npy": ""}},
         {"items": None},
     ],
 )
@@ -137,4 +140,4 @@ def test_embeddings_of_another_length_or_not_finite_are_refused(folder: Path) ->
 
 def test_weights_that_are_not_finite_are_no_head() -> None:
     with pytest.raises(HeadInvalid, match="NaN or infinity"):
-        LinearHead(np.array(["a", "b"]), np.full((2, 3), np.inf), np.zeros(2))
+        Layers(Preparation("L2N", np.zeros(3)), (np.full((2, 3), np.inf),), (np.zeros(2),))

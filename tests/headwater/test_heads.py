@@ -71,7 +71,7 @@ def test_a_server_gives_the_same_head(data: Path, tiny_image: Path, server: Serv
     )
     assert (here.returncode, there.returncode) == (0, 0), there.stderr
     (one, made_here), (two, made_there) = (load_head(tmp_path / "heads" / name) for name in ("one", "two"))
-    np.testing.assert_allclose(one.weights, two.weights, atol=1e-4)
+    np.testing.assert_allclose(one.scorer.weights[0], two.scorer.weights[0], atol=1e-4)
     assert made_here.items == made_there.items
     done = headwater("predict", "two", data / "red" / "0.png", "--server", server.target, home=tmp_path)
     assert done.stdout.partition(": ")[2].startswith("red "), done.stderr
