@@ -33,11 +33,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, tune, serve, top, dashboard, extract, train, predict, heads):
+for command in (demo, export, backbones, tune, serve, top, dashboard, extract, train, predict):
     app.command()(command)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
 app.add_typer(cache, name="cache")
+app.add_typer(heads, name="heads")
 
 
 # Which extra brings a module that a command found missing.
@@ -46,7 +47,8 @@ _CLASSIFIERS = "'headwater[classifiers]'"
 _BROUGHT_BY = {
     **dict.fromkeys(("blake3", "grpc_health", "grpc_reflection", "lmdb", "onnxruntime", "PIL"), _RUNTIME),
     **dict.fromkeys(("prometheus_client", "tokenizers"), _RUNTIME),
-    **dict.fromkeys(("faiss", "matplotlib", "sklearn"), _CLASSIFIERS),
+    **dict.fromkeys(("faiss", "jinja2", "matplotlib", "sklearn", "skops"), _CLASSIFIERS),
+    "torch": "'headwater[network]'",
     "pyarrow": "'headwater[dump]'",
     "redis": "'headwater[redis]'",
 }

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,34 @@ class Origin:
     items: Sequence[str] = ()
 
 
-def train_head(folder: Path, X: ArrayLike, y: Sequence[str], origin: Origin, *, seed: int = 0) -> Manifest:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a head is trained; see `classifiers.train`.
+
+    Parameters
+    ----------
+    head : str
+        `auto`, or the name of an estimator.
+    seed : int
+        How examples are dealt to folds.
+    """
+
+    head: str = "auto"
+    seed: int = 0
+
+
+Progress = Callable[[int, int, str], object]  # steps done, steps in all, what is done now
+
+
+def train_head(
+    folder: Path,
+    X: ArrayLike,
+    y: Sequence[str],
+    origin: Origin,
+    options: Options = Options(),
+    *,
+    progress: Progress | None = None,
+) -> Manifest:
     """Train a logistic-regression head, estimate its accuracy by cross-validation, and keep it.
 
     Parameters
@@ -41,8 +68,9 @@ def train_head(folder: Path, X: ArrayLike, y: Sequence[str], origin: Origin, *, 
     X : array-like of shape (n, dim), float32
     y : sequence of str, (n,)
     origin : Origin
-    seed : int
-        How examples are dealt to folds.
+    options : Options
+    progress : callable, optional
+        Called with (steps done, steps in all, what is done now).
 
     Returns
     -------
@@ -58,8 +86,11 @@ def train_head(folder: Path, X: ArrayLike, y: Sequence[str], origin: Origin, *, 
     """
     from classifiers.heads import LogisticHead
 
+    report, seed = progress or (lambda *_: None), options.seed
     embeddings, labels = np.asarray(X), np.asarray(y)
+    report(0, 2, "fitting")
     head = LogisticHead(random_state=seed).fit(embeddings, labels)
+    report(1, 2, "measuring")
     manifest = Manifest(
         backbone=origin.backbone,
         fingerprint=origin.fingerprint,
@@ -71,6 +102,7 @@ def train_head(folder: Path, X: ArrayLike, y: Sequence[str], origin: Origin, *, 
         versions={name: importlib.metadata.version(name) for name in LIBRARIES},
     )
     save_head(folder, head.head(), manifest)
+    report(2, 2, "kept")
     return manifest
 
 

@@ -1,42 +1,103 @@
-"""`headwater heads`: a table of what was trained."""
+"""`headwater heads`: a table of what was trained; which version is in production; and away with one."""
 
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 from rich.table import Table
 
 from headwater.console import out
 
-FINGERPRINT_DIGITS = 8  # enough to tell two apart at a glance
+if TYPE_CHECKING:
+    from headwater.shelf import Version
+
+heads = typer.Typer(help="Trained heads: list, activate, delete.", invoke_without_command=True)
+
+VersionArgument = Annotated[str, typer.Argument(help="`NAME@3`, or `NAME@ALIAS`.", metavar="NAME@VERSION")]
 
 
-def heads() -> None:
-    """List the heads under HEADWATER_HOME, and whether each can be used.
+@heads.callback()
+def show(context: typer.Context) -> None:
+    """List the heads under HEADWATER_HOME, their versions, and whether each can be used.
 
     Example: `headwater heads`
     """
-    from classifiers.errors import HeadInvalid
-    from classifiers.persist import load_head
-    from headwater.shelf import installed_heads
+    if not context.invoked_subcommand:
+        _list()
 
-    folders = installed_heads()
-    if not folders:
+
+@heads.command()
+def activate(
+    version: VersionArgument,
+    alias: Annotated[str, typer.Option(help="What shall stand for the version.")] = "production",
+) -> None:
+    """Let a name alone mean this version from now on; so an older one is rolled back to.
+
+    Example: `headwater heads activate pets@2`
+    """
+    from classifiers.persist import load_head
+    from headwater.shelf import activate as activate_version
+    from headwater.shelf import find_version
+
+    found = find_version(version)
+    load_head(found.folder)  # what cannot be used is not put in production
+    activate_version(found, alias)
+    out.print(f"{found} is {alias}", markup=False)
+
+
+@heads.command()
+def delete(
+    head: Annotated[str, typer.Argument(help="`NAME` for all its versions, or `NAME@3`.", metavar="NAME[@VERSION]")],
+) -> None:
+    """Delete a head, or one of its versions.
+
+    Example: `headwater heads delete pets@1`
+    """
+    from headwater.shelf import delete_head, delete_version, find_version
+
+    if "@" in head:
+        delete_version(find_version(head))
+    else:
+        delete_head(head)
+    out.print(f"{head} is deleted", markup=False)
+
+
+def _list() -> None:
+    from headwater.shelf import head_names, versions
+
+    found = [version for name in head_names() for version in versions(name)]
+    if not found:
         out.print("there is no head yet; make one: [bold]headwater train DATA --name NAME[/]")
         return
-    table = Table()
-    for title in ("name", "backbone", "classes", "examples", "held-out accuracy", "made", "fingerprint"):
-        table.add_column(title, overflow="fold")
-    for folder in folders:
-        try:
-            head, manifest = load_head(folder)
-        except HeadInvalid as error:
-            table.add_row(folder.name, f"not usable: {error}")
-            continue
-        accuracy = manifest.metrics.get("cv_accuracy")
-        table.add_row(
-            folder.name,
-            manifest.backbone,
-            str(len(head.classes_)),
-            f"{len(manifest.items):,}",
-            "" if accuracy is None else f"{accuracy:.1%}",
-            manifest.created[:10],
-            manifest.fingerprint[:FINGERPRINT_DIGITS],
-        )
-    out.print(table)
+    told = [_facts(version) for version in found]
+    rows = [row for row in told if isinstance(row, list)]
+    if rows:
+        table = Table(*("head", "", "backbone", "classes", "examples", "accuracy", "made"))
+        for row in rows:
+            table.add_row(*row)
+        out.print(table)
+    for row in told:
+        if isinstance(row, str):
+            out.print(f"not usable: {row}", soft_wrap=True, markup=False)
+
+
+def _facts(version: "Version") -> list[str] | str:
+    """Return a version's row of the table, or why it cannot be used."""
+    from classifiers.errors import HeadInvalid
+    from classifiers.persist import load_head
+    from headwater.shelf import aliases
+
+    try:
+        head, manifest = load_head(version.folder)
+    except HeadInvalid as error:
+        return str(error)
+    marks = [alias for alias, number in sorted(aliases(version.name).items()) if number == version.number]
+    accuracy = manifest.metrics.get("cv_accuracy")
+    return [
+        str(version),
+        ", ".join(marks),
+        manifest.backbone,
+        str(len(head.classes_)),
+        f"{len(manifest.items):,}",
+        "" if accuracy is None else f"{accuracy:.1%}",
+        manifest.created[:10],
+    ]

@@ -12,7 +12,7 @@ from headwater.console import err, out
 
 
 def predict(
-    head: Annotated[str, typer.Argument(help="Name of a head, or its folder.")],
+    head: Annotated[str, typer.Argument(help="`NAME`, `NAME@3`, `NAME@ALIAS`, or a folder.")],
     files: Annotated[list[Path] | None, typer.Argument(help="Images, or files that hold one text each.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="A text itself; may be given several times.")] = None,
     backbone: Annotated[

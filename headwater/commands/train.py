@@ -21,12 +21,13 @@ def train(
         Path,
         typer.Argument(help="A folder with a folder a label, or a `.csv` or `.jsonl` with a label and a text or path."),
     ],
-    name: Annotated[str, typer.Option(help="Of the head; one of that name is replaced.")],
+    name: Annotated[str, typer.Option(help="Of the head; where there is one of that name, this is its next version.")],
     backbone: Annotated[
         str, typer.Option(help="Name or folder; may be left out where there is only one.", envvar="HEADWATER_BACKBONE")
     ] = "",
     label_column: Annotated[str, typer.Option(help="Of a table.")] = "label",
     item_column: Annotated[str | None, typer.Option(help="Of a table; by default `text` or `path`.")] = None,
+    activate: Annotated[bool, typer.Option(help="Let the name alone mean this version from now on.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="The same number gives the same head.")] = 0,
     server: ServerOption = None,
     cache: CacheOption = None,
@@ -44,10 +45,11 @@ def train(
     from extractor.outcome import stack
     from headwater.errors import OutputNotWritable
     from headwater.labelled import read_labelled
-    from headwater.shelf import head_folder
-    from headwater.training import Origin, train_head
+    from headwater.shelf import activate as activate_version
+    from headwater.shelf import add_version, check_name, staging
+    from headwater.training import Options, Origin, train_head
 
-    folder = head_folder(name)
+    check_name(name)
     labelled = read_labelled(data, label_column=label_column, item_column=item_column)
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     with embedder(backbone, server, access, cache) as source:
@@ -58,13 +60,16 @@ def train(
     keys = [_key(source.fingerprint, labelled.items[i]) for i in good]
     origin = Origin(backbone=source.name, fingerprint=source.fingerprint, items=keys)
     try:
-        with err.status("training …"):
-            manifest = train_head(folder, X, labels, origin, seed=seed)
+        with err.status("training …"), staging() as folder:
+            manifest = train_head(folder, X, labels, origin, Options(seed=seed))
+            version = add_version(name, folder)
+        if activate:
+            activate_version(version)
     except OSError as error:
-        raise OutputNotWritable(f"cannot write {folder}: {error.strerror}; make it writable") from None
+        raise OutputNotWritable(f"cannot write {error.filename}: {error.strerror}; make it writable") from None
     counts = Counter(labels)
     out.print(
-        f"head {name}: {len(counts)} classes, {len(labels)} examples, {source.name}", soft_wrap=True, markup=False
+        f"head {version}: {len(counts)} classes, {len(labels)} examples, {source.name}", soft_wrap=True, markup=False
     )
     if "cv_accuracy" in manifest.metrics:
         accuracy, folds = manifest.metrics["cv_accuracy"], manifest.metrics["cv_folds"]

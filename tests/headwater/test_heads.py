@@ -44,9 +44,9 @@ def test_files_become_a_head_and_the_head_knows_others(data: Path, tiny_image: P
     home = tmp_path / "home"
     done = headwater("train", data, "--name", "colours", "--backbone", tiny_image, home=home)
     assert done.returncode == 0, done.stderr
-    assert "head colours: 3 classes, 18 examples, tiny-image" in done.stdout
+    assert "head colours@1: 3 classes, 18 examples, tiny-image" in done.stdout
     assert "accuracy on held-out examples: 100.0% (5 folds)" in done.stdout
-    head, manifest = load_head(home / "heads" / "colours")
+    head, manifest = load_head(home / "heads" / "colours" / "1")
     assert head.classes_.tolist() == sorted(COLOURS)
     with Extractor.load(tiny_image) as extractor:
         assert manifest.fingerprint == extractor.fingerprint
@@ -70,7 +70,7 @@ def test_a_server_gives_the_same_head(data: Path, tiny_image: Path, server: Serv
         "train", data, "--name", "two", "--server", server.target, "--backbone", "tiny-image", home=tmp_path
     )
     assert (here.returncode, there.returncode) == (0, 0), there.stderr
-    (one, made_here), (two, made_there) = (load_head(tmp_path / "heads" / name) for name in ("one", "two"))
+    (one, made_here), (two, made_there) = (load_head(tmp_path / "heads" / name / "1") for name in ("one", "two"))
     np.testing.assert_allclose(one.scorer.weights[0], two.scorer.weights[0], atol=1e-4)
     assert made_here.items == made_there.items
     done = headwater("predict", "two", data / "red" / "0.png", "--server", server.target, home=tmp_path)
@@ -82,7 +82,7 @@ def test_another_backbone_is_refused_with_both_named(data: Path, tiny_image: Pat
     other = write_tiny_dense(tmp_path / "other")
     done = headwater("predict", "one", data / "red" / "0.png", "--backbone", other, home=tmp_path)
     assert done.returncode == 1
-    _, manifest = load_head(tmp_path / "heads" / "one")
+    _, manifest = load_head(tmp_path / "heads" / "one" / "1")
     with Extractor.load(other) as extractor:
         assert manifest.fingerprint in done.stderr
         assert extractor.fingerprint in done.stderr
@@ -118,7 +118,7 @@ def test_what_is_missing_or_altered_is_one_line(data: Path, tiny_image: Path, tm
     assert "there is no head yet" in headwater("heads", home=tmp_path).stdout
     assert headwater("train", data, "--name", "one", "--backbone", tiny_image, home=tmp_path).returncode == 0
     assert "nothing to predict" in headwater("predict", "one", home=tmp_path).stderr
-    path = tmp_path / "heads" / "one" / "head.json"
+    path = tmp_path / "heads" / "one" / "1" / "head.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": ["a", "b"]}))
     done = headwater("predict", "one", data / "red" / "0.png", home=tmp_path)
     assert done.returncode == 1
@@ -134,3 +134,31 @@ def test_one_class_is_a_clear_error(data: Path, tiny_image: Path, tmp_path: Path
     assert done.returncode == 1
     assert "all 6 examples are of 1 class, 'red'" in done.stderr
     assert not (tmp_path / "heads" / "one").exists()
+
+
+def test_versions_are_activated_rolled_back_and_deleted(data: Path, tiny_image: Path, tmp_path: Path) -> None:
+    def run(*arguments: object) -> str:
+        done = headwater(*arguments, home=tmp_path)
+        return done.stdout + done.stderr
+
+    train = ("train", data, "--name", "one", "--backbone", tiny_image)
+    assert "head one@1" in run(*train)
+    for file in (data / "red").iterdir():
+        file.rename(data / "green" / f"was-red-{file.name}")
+    (data / "red").rmdir()
+    assert "head one@2: 2 classes" in run(*train, "--no-activate")
+    image = data / "green" / "was-red-0.png"
+    told = {which: run("predict", f"one{which}", image, "--backbone", tiny_image) for which in ("", "@1", "@2")}
+    assert "red" in told[""].partition(": ")[2]
+    assert told[""] == told["@1"] != told["@2"]
+    assert "one@2 is production" in run("heads", "activate", "one@2")
+    assert run("predict", "one", image, "--backbone", tiny_image) == told["@2"]
+    assert "one@2 is production; activate another" in run("heads", "delete", "one@2")
+    assert "one@1 is old" in run("heads", "activate", "one@1", "--alias", "old")
+    assert run("predict", "one@old", image, "--backbone", tiny_image) == told["@1"]
+    assert "head 'one' has no version '7'; there are: 1, 2, old, production" in run("predict", "one@7", image)
+    assert "one@1 is production" in run("heads", "activate", "one@1")
+    assert "one@2 is deleted" in run("heads", "delete", "one@2")
+    assert "one is deleted" in run("heads", "delete", "one")
+    assert "there is no head yet" in run("heads")
+    assert not list((tmp_path / "heads").iterdir())
