@@ -75,9 +75,8 @@ def _list() -> None:
         for row in rows:
             table.add_row(*row)
         out.print(table)
-    for row in told:
-        if isinstance(row, str):
-            out.print(f"not usable: {row}", soft_wrap=True, markup=False)
+    for error in (one for one in told if isinstance(one, str)):
+        out.print(f"not usable: {error}", soft_wrap=True, markup=False)
 
 
 def _facts(version: "Version") -> list[str] | str:
