@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from numpy.typing import NDArray
 
@@ -136,6 +136,17 @@ class Extractor:
         opened = open_cache(named) if named is None or isinstance(named, str) else named
         batcher.start(spec.name)
         return cls(backbone, batcher, proof, cache=opened, owns_cache=opened is not cache, limits=limits)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return this extractor itself, so that scikit-learn's `clone` of a pipeline shares it."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: sessions and threads stay in their process."""
+        raise TypeError(
+            "an Extractor cannot go to another process; share it among threads, "
+            "`with joblib.parallel_config('threading'):`, or load one in each process"
+        )
 
     @property
     def spec(self) -> Spec:

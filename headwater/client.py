@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import grpc
 
@@ -75,6 +75,17 @@ class Client(ClientCore):
         super().__init__(target, access, backbone=backbone, timeout_s=timeout_s, cache_control=cache_control)
         self._channel = open_channel(target, access, OPTIONS)
         self._stub = extractor_pb2_grpc.ExtractorServiceStub(self._channel)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return this client itself, so that scikit-learn's `clone` of a pipeline shares it."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: a key does not belong into a file, nor a connection into another process."""
+        raise TypeError(
+            "a Client cannot go to another process; share it among threads, "
+            "`with joblib.parallel_config('threading'):`, or make one in each process"
+        )
 
     def extract(self, items: Iterable[Item], *, backbone: str = "", progress: Progress | None = None) -> Embedding:
         """Embed items; the first bad one raises.
