@@ -1,17 +1,40 @@
-"""What people have labelled -> items and labels: a folder of folders, or a CSV or JSONL file."""
+"""What people have labelled -> items and labels: a folder of folders, or a CSV, JSONL or Parquet file."""
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from headwater.errors import DataInvalid
 
 TEXT, PATH, LABEL = "text", "path", "label"
-TABLES = (".csv", ".jsonl")
+TABLES = (".csv", ".jsonl", ".parquet")
+SINGLE, MULTI, REGRESSION = "single", "multi", "regression"
+SEPARATOR = "|"  # between several labels in one cell of a CSV
 MAX_FIELD_CHARACTERS = 16 << 20  # of a CSV; Python's own limit is shorter than a text may be
+
+Label = str | tuple[str, ...] | float
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table.
+
+    Parameters
+    ----------
+    label : str
+    item : str, optional
+        By default `text` or `path`, whichever is there; another one is taken for texts.
+    group : str, optional
+        Of what belongs together, such as the photos of one camera: no fold divides it.
+    """
+
+    label: str = LABEL
+    item: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -22,68 +45,123 @@ class Labelled:
     ----------
     items : list of str or Path
         A text, or the path of a file.
-    labels : list of str
+    labels : list of str, tuple of str, or float
+        The one label, the several, or the number.
     names : list of str
         What people call each item: its path, or the line that it stands on.
+    groups : list of str, optional
     """
 
     items: list[str | Path]
-    labels: list[str]
+    labels: list[Label]
     names: list[str]
+    groups: list[str] | None = None
 
 
-def read_labelled(data: Path, *, label_column: str = LABEL, item_column: str | None = None) -> Labelled:
+class Row(NamedTuple):
+    """One item of a source."""
+
+    item: str | Path
+    label: Label
+    name: str
+    group: str | None = None
+
+
+def read_labelled(data: Path, *, kind: str = SINGLE, columns: Columns = Columns()) -> Labelled:
     """Read labelled items.
 
     Parameters
     ----------
     data : Path
-        A folder with a folder for each label, whose files are its items; or a `.csv` with a header or a `.jsonl` with
-        an object a line, each with a label and either a text or the path of a file, which starts at the table's folder.
-    label_column : str
-    item_column : str, optional
-        By default `text` or `path`, whichever is there; another one is taken for texts.
+        A folder with a folder for each label, whose files are its items; or a `.csv` with a header, a `.jsonl` with
+        an object a line or a `.parquet`, each with a label and either a text or the path of a file, which starts at
+        the table's folder.
+    kind : {'single', 'multi', 'regression'}
+        One label an item; any number, a list or in a CSV a cell of them with `|` between; a number.
+    columns : Columns
 
     Raises
     ------
     DataInvalid
         There is nothing labelled, or a line lacks its label or its item.
     """
-    rows = list(_folder(data) if data.is_dir() else _table(data, label_column, item_column))
+    if data.is_dir() and kind != SINGLE:
+        raise DataInvalid(f"a folder such as {data} gives one label an item; {kind} needs a table of {_tables()}")
+    rows = list(_folder(data) if data.is_dir() else _table(data, kind, columns))
     if not rows:
         raise DataInvalid(
-            f"{data} has no labelled item; give a folder with a folder a label, or a table of {' or '.join(TABLES)}"
+            f"{data} has no labelled item; give a folder with a folder a label, or a table of {_tables()}"
         )
-    items, labels, names = zip(*rows, strict=True)
-    return Labelled(list(items), list(labels), list(names))
+    groups = None if columns.group is None else [str(row.group) for row in rows]
+    return Labelled([row.item for row in rows], [row.label for row in rows], [row.name for row in rows], groups)
 
 
-def _folder(data: Path) -> Iterator[tuple[Path, str, str]]:
-    for label in sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for file in sorted(path for path in label.iterdir() if path.is_file() and not path.name.startswith(".")):
-            yield file, label.name, str(file.relative_to(data))
+def rows_of(data: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Read a table: each row with the number of its line, or in a Parquet file of its row from 1.
 
-
-def _table(data: Path, label_column: str, item_column: str | None) -> Iterator[tuple[str | Path, str, str]]:
+    Raises
+    ------
+    DataInvalid
+        It is no table, cannot be read, or a line cannot be understood.
+    """
     lines = {".csv": _csv, ".jsonl": _jsonl}.get(data.suffix.lower())
-    if lines is None:
-        raise DataInvalid(f"{data} is neither a folder nor a table of {' or '.join(TABLES)}; name one of these")
     try:
-        with data.open(encoding="utf-8-sig", newline="") as file:
-            for number, row in lines(file, data):
-                column = item_column or (PATH if PATH in row and TEXT not in row else TEXT)
-                item, label = row.get(column), row.get(label_column)
-                if item in (None, "") or label in (None, ""):
-                    wanted = label_column if label in (None, "") else column
-                    raise DataInvalid(
-                        f"{data}, line {number} has no {wanted!r}, only {', '.join(map(repr, row)) or 'nothing'}; "
-                        "mend it, or name the columns with --label-column and --item-column"
-                    )
-                yield data.parent / str(item) if column == PATH else str(item), str(label), f"{data.name}:{number}"
+        if data.suffix.lower() == ".parquet":
+            yield from _parquet(data)
+        elif lines is None:
+            raise DataInvalid(f"{data} is neither a folder nor a table of {_tables()}; name one of these")
+        else:
+            with data.open(encoding="utf-8-sig", newline="") as file:
+                yield from lines(file, data)
     except OSError as error:
         raise DataInvalid(f"{data} cannot be read: {error.strerror}; name a folder or a table that is there") from None
     except UnicodeDecodeError as error:
         raise DataInvalid(f"{data} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def _tables() -> str:
+    return " or ".join(TABLES)
+
+
+def _folder(data: Path) -> Iterator[Row]:
+    for label in sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        for file in sorted(path for path in label.iterdir() if path.is_file() and not path.name.startswith(".")):
+            yield Row(file, label.name, str(file.relative_to(data)))
+
+
+def _table(data: Path, kind: str, columns: Columns) -> Iterator[Row]:
+    for number, row in rows_of(data):
+        where = f"{data}, line {number}"
+        item_column = columns.item or (PATH if PATH in row and TEXT not in row else TEXT)
+        item = str(_cell(row, item_column, where))
+        # No label at all is an answer where there may be several.
+        label = _label(_cell(row, columns.label, where, may_be_empty=kind == MULTI), kind, where)
+        group = str(_cell(row, columns.group, where)) if columns.group else None
+        yield Row(data.parent / item if item_column == PATH else item, label, f"{data.name}:{number}", group)
+
+
+def _cell(row: dict[str, Any], column: str, where: str, *, may_be_empty: bool = False) -> Any:
+    if column not in row or (not may_be_empty and row[column] in (None, "")):
+        raise DataInvalid(
+            f"{where} has no {column!r}, only {', '.join(map(repr, row)) or 'nothing'}; "
+            "mend it, or name the columns with --label-column, --item-column and --group-column"
+        )
+    return row[column]
+
+
+def _label(value: Any, kind: str, where: str) -> Label:
+    if kind == MULTI:
+        several = value if isinstance(value, list) else str(value or "").split(SEPARATOR)
+        return tuple(dict.fromkeys(str(one).strip() for one in several if str(one).strip()))
+    if kind == SINGLE:
+        return str(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataInvalid(f"{where} has the label {value!r}, and a regression needs a finite number; mend it")
+    return number
 
 
 def _csv(file: Iterable[str], data: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -107,3 +185,15 @@ def _jsonl(file: Iterable[str], data: Path) -> Iterator[tuple[int, dict[str, Any
         if not isinstance(row, dict):
             raise DataInvalid(f"{data}, line {number} is no object; write one a line, with a label and a text or path")
         yield number, row
+
+
+def _parquet(data: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(data) as file:
+            rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
+            yield from enumerate(rows, 1)
+    except ArrowInvalid as error:
+        raise DataInvalid(f"{data} is no Parquet file ({error}); write it again") from None

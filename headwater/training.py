@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from classifiers.persist import Manifest, save_head
+from headwater.labelled import Label
 
 LIBRARIES = ("headwater", "numpy", "scikit-learn")
 
@@ -53,7 +54,7 @@ Progress = Callable[[int, int, str], object]  # steps done, steps in all, what i
 def train_head(
     folder: Path,
     X: ArrayLike,
-    y: Sequence[str],
+    y: Sequence[Label],
     origin: Origin,
     options: Options = Options(),
     *,
@@ -66,7 +67,7 @@ def train_head(
     folder : Path
         The head's.
     X : array-like of shape (n, dim), float32
-    y : sequence of str, (n,)
+    y : sequence of str, of tuple of str, or of float, (n,)
     origin : Origin
     options : Options
     progress : callable, optional

@@ -36,7 +36,8 @@ CLASSIFIERS_ROWS: list[set[str]] = [
 ]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
-    {"labelled", "shelf", "training"},
+    {"labelled", "shelf"},
+    {"training"},
     {"status", "keys", "exposure", "tls", "logs", "top"},
     {"convert", "keyring", "channel", "retry"},
     {"content"},

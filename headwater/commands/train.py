@@ -44,13 +44,13 @@ def train(
 
     from extractor.outcome import stack
     from headwater.errors import OutputNotWritable
-    from headwater.labelled import read_labelled
+    from headwater.labelled import Columns, read_labelled
     from headwater.shelf import activate as activate_version
     from headwater.shelf import add_version, check_name, staging
     from headwater.training import Options, Origin, train_head
 
     check_name(name)
-    labelled = read_labelled(data, label_column=label_column, item_column=item_column)
+    labelled = read_labelled(data, columns=Columns(label_column, item_column))
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     with embedder(backbone, server, access, cache) as source:
         outcomes = list(source.outcomes(labelled.items))

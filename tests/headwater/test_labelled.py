@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from headwater.errors import DataInvalid
-from headwater.labelled import read_labelled
+from headwater.labelled import Columns, read_labelled
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -41,8 +43,35 @@ def test_a_table_may_name_files_beside_it(tmp_path: Path) -> None:
 
 def test_columns_may_be_named(tmp_path: Path) -> None:
     table = write(tmp_path / "t.csv", "question,category\nhow?,a\n")
-    found = read_labelled(table, label_column="category", item_column="question")
+    found = read_labelled(table, columns=Columns("category", "question"))
     assert (found.items, found.labels) == (["how?"], ["a"])
+
+
+def test_a_parquet_file_is_a_table_too(tmp_path: Path) -> None:
+    table = pa.table({"text": ["how?", "ä"], "label": ["a", "b"], "camera": [1, 2]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    found = read_labelled(tmp_path / "t.parquet", columns=Columns(group="camera"))
+    assert (found.items, found.labels, found.groups) == (["how?", "ä"], ["a", "b"], ["1", "2"])
+    assert found.names == ["t.parquet:1", "t.parquet:2"]
+
+
+def test_several_labels_are_a_list_or_a_cell_with_bars(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", "text,label\nx,a|b\ny,\nz, b |a|b\n")
+    assert read_labelled(table, kind="multi").labels == [("a", "b"), (), ("b", "a")]
+    table = write(tmp_path / "t.jsonl", '{"text": "x", "label": ["a", "b|c"]}\n{"text": "y", "label": []}\n')
+    assert read_labelled(table, kind="multi").labels == [("a", "b|c"), ()]
+    pq.write_table(pa.table({"text": ["x", "y"], "label": [["a"], []]}), tmp_path / "t.parquet")
+    assert read_labelled(tmp_path / "t.parquet", kind="multi").labels == [("a",), ()]
+
+
+def test_numbers_are_numbers(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", "text,label\nx,1.5\ny,-2\n")
+    assert read_labelled(table, kind="regression").labels == [1.5, -2.0]
+    for bad in ("much", "nan", "inf"):
+        with pytest.raises(DataInvalid, match=f"line 2 has the label '{bad}'"):
+            read_labelled(write(tmp_path / "t.csv", f"text,label\nx,{bad}\n"), kind="regression")
+    with pytest.raises(DataInvalid, match="regression needs a table"):
+        read_labelled(tmp_path, kind="regression")
 
 
 @pytest.mark.parametrize(
@@ -59,6 +88,7 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
         ("t.jsonl", "[1]\n", "line 1 is no object"),
         ("t.jsonl", "[" * 100_000, "line 1 is not JSON"),
         ("t.txt", "x", "neither a folder nor a table"),
+        ("t.parquet", "PAR1x", "is no Parquet file"),
     ],
 )
 def test_what_cannot_be_understood_is_named(tmp_path: Path, name: str, content: str | bytes, words: str) -> None:
