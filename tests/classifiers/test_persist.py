@@ -7,13 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skops.io
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
 
 from classifiers.errors import HeadInvalid, NotFinite
+from classifiers.head import Calibration, Head, Rejection
 from classifiers.heads import LogisticHead
 from classifiers.persist import Manifest, load_head, save_head
 from classifiers.preparation import Preparation
-from classifiers.scorer import Layers
+from classifiers.scorer import Fitted, Layers
 
 MANIFEST = Manifest(
     backbone="tiny", fingerprint="ab" * 16, dim=64, created="2026-01-31T12:00:00+00:00", metrics={"accuracy": 0.9}
@@ -136,6 +143,68 @@ def test_embeddings_of_another_length_or_not_finite_are_refused(folder: Path) ->
         head.predict(np.ones((2, 63)))
     with pytest.raises(NotFinite):
         head.predict(np.full((2, 64), np.nan))
+
+
+def kept_estimator(folder: Path, estimator: object, y: np.ndarray) -> tuple[Head, Head]:
+    X, _ = load_digits(return_X_y=True)
+    prepare = Preparation.fit(X[:200])
+    fitted = estimator.fit(prepare(X[:200]), y[:200])
+    n = y.shape[1] if y.ndim > 1 else len(np.unique(y[:200]))
+    kind = "multi" if y.ndim > 1 else "single"
+    rejection = Rejection("confidence", 0.25, "5 % quantile of held-out confidence")
+    head = Head(kind, np.arange(n), Fitted(prepare, fitted, n), Calibration.temperature(2.0, n), rejection)
+    save_head(folder, head, MANIFEST)
+    return head, load_head(folder)[0]
+
+
+@pytest.mark.parametrize("estimator", [SVC(), KNeighborsClassifier(algorithm="brute"), OneVsRestClassifier(SVC())])
+def test_an_estimator_comes_back_with_its_scores(tmp_path: Path, estimator: object) -> None:
+    X, y = load_digits(return_X_y=True)
+    if isinstance(estimator, OneVsRestClassifier):
+        y = np.stack([y > 4, y % 2], axis=1).astype(int)
+    head, read = kept_estimator(tmp_path / "head", estimator, y)
+    np.testing.assert_array_equal(read.predict_proba(X), head.predict_proba(X))
+    assert read.rejection == head.rejection
+    assert read.kind == head.kind
+
+
+def with_estimator(folder: Path, content: bytes) -> Path:
+    (folder / "estimator.skops").write_bytes(content)
+    facts = json.loads((folder / "head.json").read_text())
+    alter(folder, files=facts["files"] | {"estimator.skops": hashlib.sha256(content).hexdigest()})
+    return folder
+
+
+def test_an_estimator_of_foreign_parts_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOMB", str(tmp_path / "ran"))
+    _, y = load_digits(return_X_y=True)
+    kept_estimator(tmp_path / "head", SVC(), y)
+    bad = {
+        "which no head is made of": skops.io.dumps(FunctionTransformer(os.mkdir)),
+        "holds a sklearn.preprocessing._data.StandardScaler": skops.io.dumps(StandardScaler()),
+        "is no estimator": pickle.dumps(Bomb()),
+        r"takes length 3, not 64": skops.io.dumps(SVC().fit([[1, 2, 3], [3, 2, 1]], [0, 1])),
+    }
+    for words, content in bad.items():
+        with pytest.raises(HeadInvalid, match=words):
+            load_head(with_estimator(tmp_path / "head", content))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_estimator_that_is_cut_or_spoilt_is_no_head(tmp_path: Path) -> None:
+    _, y = load_digits(return_X_y=True)
+    kept_estimator(tmp_path / "head", SVC(), y)
+    content = (tmp_path / "head" / "estimator.skops").read_bytes()
+    for spoilt in (b"", content[: len(content) // 2], content[:100] + bytes(100) + content[200:]):
+        with pytest.raises(HeadInvalid):
+            load_head(with_estimator(tmp_path / "head", spoilt))
+
+
+def test_an_estimator_that_could_not_be_read_again_is_not_kept(tmp_path: Path) -> None:
+    _, y = load_digits(return_X_y=True)
+    with pytest.raises(HeadInvalid, match="not one of"):
+        kept_estimator(tmp_path / "head", LogisticRegression(max_iter=1000), y)
+    assert not (tmp_path / "head").exists()
 
 
 def test_weights_that_are_not_finite_are_no_head() -> None:
