@@ -270,7 +270,7 @@ class _Rounds:
     ) -> Found:
         X, values = examples.X, examples.target.values
         if judges:
-            folds = (Fold(np.arange(len(X)), np.arange(len(X), len(X) + len(judges.X))),)
+            folds: tuple[Fold, ...] = (Fold(np.arange(len(X)), np.arange(len(X), len(X) + len(judges.X))),)
             X, values = np.concatenate([X, judges.X]), np.concatenate([values, judges.target.values])
         else:
             seed = self.setting.random_state
