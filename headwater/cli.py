@@ -1,6 +1,7 @@
 """The `headwater` command: one module a subcommand, put together here."""
 
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
@@ -14,7 +15,9 @@ from headwater.commands.cache import cache
 from headwater.commands.dashboard import dashboard
 from headwater.commands.demo import demo
 from headwater.commands.export import export
+from headwater.commands.export_head import export_head
 from headwater.commands.extract import extract
+from headwater.commands.fuse import fuse
 from headwater.commands.heads import heads
 from headwater.commands.keys import keys
 from headwater.commands.predict import predict
@@ -33,7 +36,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, tune, serve, top, dashboard, extract, train, predict, heads):
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(demo, export, backbones, tune, serve, top, dashboard),
+    *(extract, train, predict, heads, export_head, fuse),
+)
+for command in _COMMANDS:
     app.command()(command)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
@@ -46,7 +53,8 @@ _CLASSIFIERS = "'headwater[classifiers]'"
 _BROUGHT_BY = {
     **dict.fromkeys(("blake3", "grpc_health", "grpc_reflection", "lmdb", "onnxruntime", "PIL"), _RUNTIME),
     **dict.fromkeys(("prometheus_client", "tokenizers"), _RUNTIME),
-    **dict.fromkeys(("faiss", "matplotlib", "sklearn"), _CLASSIFIERS),
+    **dict.fromkeys(("faiss", "matplotlib", "sklearn", "skops"), _CLASSIFIERS),
+    "onnx": "'headwater[export]'",
     "pyarrow": "'headwater[dump]'",
     "redis": "'headwater[redis]'",
 }

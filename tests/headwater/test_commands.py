@@ -20,6 +20,7 @@ from tests.tiny import flat, png, write_tiny_image
 
 COMMANDS = (
     *("demo", "export", "backbones", "tune", "serve", "top", "dashboard", "extract", "train", "predict", "heads"),
+    *("export-head", "fuse"),
     *("admin load", "keys add", "keys list", "keys revoke"),
     *(f"cache {verb}" for verb in ("stats", "check", "purge", "export", "import")),
 )
