@@ -49,9 +49,10 @@ def export_head(folder: Path, out: Path) -> float:
 
 def write_proved(model: onnx.ModelProto, out: Path, proof: Callable[[Path], float]) -> float:
     """Write a graph under a temporary name, let a proof read it there, and rename it; returns what the proof does."""
+    check_size(weights_bytes(model))
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        temporary.write_bytes(_serialized(model))
+        temporary.write_bytes(model.SerializeToString())
         difference = proof(temporary)
         os.replace(temporary, out)
     except OSError as error:
@@ -61,12 +62,15 @@ def write_proved(model: onnx.ModelProto, out: Path, proof: Callable[[Path], floa
     return difference
 
 
-def _serialized(model: onnx.ModelProto) -> bytes:
-    n_bytes = sum(len(one.raw_data) for one in model.graph.initializer)
+def check_size(n_bytes: int) -> None:
+    """Raise HeadNotExported for more than one ONNX file can hold."""
     if n_bytes > MAX_BYTES:
         raise HeadNotExported(
-            f"the graph has {n_bytes:,} bytes of weights, one ONNX file holds {MAX_BYTES:,}; ship backbone and head "
-            "apart, or train a head that keeps fewer rows"
+            f"the graph has {n_bytes:,} bytes of weights, and one ONNX file holds {MAX_BYTES:,}; ship backbone and "
+            "head apart, or train a head that keeps fewer rows"
         )
-    content: bytes = model.SerializeToString()
-    return content
+
+
+def weights_bytes(model: onnx.ModelProto) -> int:
+    """Return how many bytes a graph's constants have; protobuf itself cannot tell of one that is too large."""
+    return sum(len(one.raw_data) for one in model.graph.initializer)
