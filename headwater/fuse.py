@@ -65,6 +65,7 @@ def fuse(backbone: Path, head: Path, out: Path) -> float:
         )
     _check_precision(spec)
     verify_files(backbone, spec)
+    check_size((backbone / MODEL_FILE).stat().st_size + weights_bytes(head_graph(model)))
     graph = _merged(_read(backbone / MODEL_FILE), model, spec.name)
     add_metadata(graph, model, manifest, head.resolve().name)
     _add_recipe(graph, spec)
@@ -80,7 +81,6 @@ def _check_precision(spec: Spec) -> None:
 
 
 def _read(path: Path) -> onnx.ModelProto:
-    check_size(path.stat().st_size)
     try:
         return onnx.load(path)
     except Exception as error:  # protobuf's exceptions share no public root
@@ -95,7 +95,6 @@ def _merged(backbone: onnx.ModelProto, head: Head, name: str) -> onnx.ModelProto
     (output,) = backbone.graph.output
     body = compose.add_prefix(backbone, PREFIX, rename_inputs=False)
     last = head_graph(head, opset=opset)
-    check_size(weights_bytes(body) + weights_bytes(last))
     body.ir_version = last.ir_version = max(body.ir_version, last.ir_version)
     for model in (body, last):
         model.ClearField("metadata_props")
