@@ -1,8 +1,8 @@
 """How good are heads on real labelled data, beside what was published? Everything goes through the service.
 
-Banking77: the ten published accuracies of MTEB (embeddings-benchmark/results), by its recipe: one list of train positions
-in file order, shuffled anew each time by `RandomState(42)`; the first 8 of each label; `LogisticRegression(random_state=42,
-max_iter=100)` on unit-length embeddings; accuracy on the whole test file.
+Banking77: the ten published accuracies of MTEB (embeddings-benchmark/results), by its recipe: one list of train
+positions in file order, shuffled anew each time by `RandomState(42)`; the first 8 of each label;
+`LogisticRegression(random_state=42, max_iter=100)` on unit-length embeddings; accuracy on the whole test file.
 CLINC150 (Larson et al., 2019): accuracy in scope and recall of what is out of it, with out-of-scope as one more class,
 and with a threshold that is chosen on the validation split.
 Clothing: accuracy on the test split, the head chosen on the validation split.
@@ -70,7 +70,9 @@ def banking77_rows(sets: Embedded) -> Iterator[Row]:
         head = LogisticRegression(random_state=42, max_iter=100).fit(X[kept], y[kept])
         accuracies.append(head.score(X_test, y_test))
         assert abs(accuracies[-1] - published) < TOLERANCE, (accuracies[-1], published)
-        yield row(f"Banking77, experiment {i}", f"{accuracies[-1]:.4f}", f"±{TOLERANCE}", f"{published:.4f}", begun=begun)
+        yield row(
+            f"Banking77, experiment {i}", f"{accuracies[-1]:.4f}", f"±{TOLERANCE}", f"{published:.4f}", begun=begun
+        )
     begun = time.perf_counter()
     yield row("Banking77, mean of the ten", f"{np.mean(accuracies):.5f}", "", ".80042", begun=begun)
     head = train(*sets["train"], random_state=0).head
@@ -88,7 +90,9 @@ def clinc150_rows(sets: Embedded) -> Iterator[Row]:
     accuracy = np.mean(trained.head.predict(X_test) == y_test)
     recall = np.mean(trained.head.predict(X_oos_test) == OUT_OF_SCOPE)
     found = f"{100 * accuracy:.1f} / {100 * recall:.1f}"
-    yield row(f"CLINC150, out-of-scope as a class ({trained.chosen.head})", found, "95.7 / 60", "96.9 / 40.3", begun=begun)
+    yield row(
+        f"CLINC150, out-of-scope as a class ({trained.chosen.head})", found, "95.7 / 60", "96.9 / 40.3", begun=begun
+    )
     begun = time.perf_counter()
     trained = train(X, y, head="logistic", validation=(X_val, y_val), out_of_scope=X_oos_val, reject="validation")
     known = ~trained.head.is_unknown(X_test)

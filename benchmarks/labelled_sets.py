@@ -37,9 +37,12 @@ def banking77(data: Path) -> dict[str, Split]:
 
 
 def clinc150(data: Path) -> dict[str, Split]:
-    """Return train, val and test of 150 intents, and beside each `oos_…`, what is none of them (Larson et al., 2019)."""
+    """Return train, val and test of 150 intents, and beside each what is none of them (Larson et al., 2019)."""
     content = json.loads((found(data / "clinc150" / "data") / "data_full.json").read_bytes())
-    return {name: Split([text for text, _ in rows], np.array([label for _, label in rows])) for name, rows in content.items()}
+    return {
+        name: Split([text for text, _ in rows], np.array([label for _, label in rows]))
+        for name, rows in content.items()
+    }
 
 
 def clothing(data: Path) -> dict[str, Split]:

@@ -14,7 +14,9 @@ from headwater.commands.cache import cache
 from headwater.commands.dashboard import dashboard
 from headwater.commands.demo import demo
 from headwater.commands.export import export
+from headwater.commands.export_head import export_head
 from headwater.commands.extract import extract
+from headwater.commands.fuse import fuse
 from headwater.commands.heads import heads
 from headwater.commands.keys import keys
 from headwater.commands.predict import predict
@@ -33,11 +35,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, tune, serve, top, dashboard, extract, train, predict):
+for command in (demo, export, backbones, tune, serve, top, dashboard, extract, train, predict, fuse):
     app.command()(command)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
 app.add_typer(cache, name="cache")
+heads.command("export")(export_head)
 app.add_typer(heads, name="heads")
 
 
@@ -48,6 +51,7 @@ _BROUGHT_BY = {
     **dict.fromkeys(("blake3", "grpc_health", "grpc_reflection", "lmdb", "onnxruntime", "PIL"), _RUNTIME),
     **dict.fromkeys(("prometheus_client", "tokenizers"), _RUNTIME),
     **dict.fromkeys(("faiss", "jinja2", "matplotlib", "sklearn", "skops"), _CLASSIFIERS),
+    **dict.fromkeys(("onnx", "skl2onnx"), "'headwater[export]'"),
     "torch": "'headwater[network]'",
     "pyarrow": "'headwater[dump]'",
     "redis": "'headwater[redis]'",

@@ -9,6 +9,7 @@ HeadwaterError
 ├── ServiceError            a call failed for a reason that no other error names
 ├── ClientClosed            a client was used after it was closed
 ├── DataInvalid             what was labelled cannot be read
+├── HeadNotExported         a head cannot be written as ONNX, or its graph does not compute the same
 ├── HeadNotFound            no head has this name
 ├── CredentialsInvalid      a client's key, certificate or authority cannot be used
 ├── KeyFileInvalid          a file of keys is not there, or is not understood
@@ -78,6 +79,10 @@ class ClientClosed(HeadwaterError):
 
 class DataInvalid(HeadwaterError):
     """What was labelled is not there, or a line of it cannot be understood."""
+
+
+class HeadNotExported(HeadwaterError):
+    """A head cannot be written as ONNX, or what was written does not compute the same."""
 
 
 class HeadNotFound(HeadwaterError):

@@ -104,6 +104,12 @@ def find_head(reference: str) -> Path:
     return Path(reference) if (Path(reference) / HEAD_FILE).is_file() else find_version(reference).folder
 
 
+def title(folder: Path) -> str:
+    """Return what people call the head in a folder: `NAME@3` of a version, else the folder's name."""
+    folder = folder.resolve()
+    return f"{folder.parent.name}@{folder.name}" if folder.name.isdecimal() else folder.name
+
+
 @contextmanager
 def staging() -> Iterator[Path]:
     """Give a folder to write a head into; `add_version` takes it away, and what it did not take is removed.

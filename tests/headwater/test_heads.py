@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from classifiers.persist import load_head
 from extractor import Extractor
 from extractor.cache import item_key
+from headwater.cli import app
 from headwater.process import ServerProcess
 from tests.tiny import png, write_tiny_dense
 
@@ -136,10 +138,14 @@ def test_one_class_is_a_clear_error(data: Path, tiny_image: Path, tmp_path: Path
     assert not (tmp_path / "heads" / "one").exists()
 
 
-def test_versions_are_activated_rolled_back_and_deleted(data: Path, tiny_image: Path, tmp_path: Path) -> None:
-    def run(*arguments: object) -> str:
-        done = headwater(*arguments, home=tmp_path)
-        return done.stdout + done.stderr
+def test_versions_are_activated_rolled_back_and_deleted(
+    data: Path, tiny_image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path))
+
+    def run(*arguments: object) -> str:  # within this process: that commands start is tested above
+        done = CliRunner().invoke(app, list(map(str, arguments)))
+        return done.output + str(done.exception or "")
 
     train = ("train", data, "--name", "one", "--backbone", tiny_image)
     assert "head one@1" in run(*train)

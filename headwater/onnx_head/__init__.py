@@ -1,0 +1,1 @@
+"""A head -> an ONNX graph that computes the same, proved so: embeddings (n, dim) in, probabilities and labels out."""
