@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from classifiers.embeddings import check_finite, unit_length
 from classifiers.errors import TooFewExamples
@@ -67,10 +68,10 @@ def project(
     unit = unit_length(embeddings[rows])
     if len(rows) < LEAST_FOR_TSNE or not np.ptp(unit, axis=0).any():
         return Projection(rows, _within_one(_principal(unit, 2)), "PCA")
-    reduced = _principal(unit, N_COMPONENTS)
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
-    # Scaled, because t-SNE starts from the first two components as they are.
-    found = TSNE(2, perplexity=perplexity, init="pca", random_state=random_state).fit_transform(reduced)
+    with threadpool_limits(1):  # so few rows: threads that wait for each other made it ten times slower
+        reduced = _principal(unit, N_COMPONENTS)
+        found = TSNE(2, perplexity=perplexity, init="pca", random_state=random_state).fit_transform(reduced)
     return Projection(rows, _within_one(np.asarray(found, np.float64)), "t-SNE")
 
 

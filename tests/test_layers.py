@@ -26,9 +26,15 @@ EXTRACTOR_ROWS: list[set[str]] = [
     {"export", "derive"},
     {"tune"},
 ]
-CLASSIFIERS_ROWS: list[set[str]] = [{"errors"}, {"embeddings"}, {"linear"}, {"heads", "fewshot", "evaluate", "persist"}]
+CLASSIFIERS_ROWS: list[set[str]] = [
+    {"errors"},
+    {"embeddings"},
+    {"linear", "measures"},
+    {"heads", "fewshot", "evaluate", "persist", "suspects", "curve", "projection"},
+]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
+    {"report"},
     {"labelled", "shelf", "training"},
     {"status", "keys", "exposure", "tls", "logs", "top"},
     {"convert", "keyring", "channel", "retry"},
