@@ -114,7 +114,7 @@ def _confused(report: Report) -> list[tuple[str, str, int, float]]:
 
 
 def _pictures(report: Report) -> dict[str, Any]:
-    drawn: dict[str, Any] = {}
+    drawn: dict[str, Any] = dict.fromkeys(("confusion", "reliability", "curve", "map", "scatter"))
     if isinstance(report.measures, SingleLabelMeasures):
         drawn["confusion"] = pictures.confusion(report.measures.confusion, report.classes)
     if isinstance(report.measures, SingleLabelMeasures | MultiLabelMeasures):
