@@ -6,13 +6,17 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from classifiers.embeddings import check_finite, unit_length
-from classifiers.errors import InvalidLabels, InvalidOption, NotFinite
+from classifiers.errors import InvalidLabels, InvalidOption, NotFinite, TooFewExamples
 from classifiers.measures import positions
 
 LOG_ODDS = "log_odds"
 CLEANLAB = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")  # its names
+C = 3.0  # weaker than a head's: what fits wrong labels less closely finds more of them
+MAX_ITER = 300
 TINY = 1e-9  # a probability of 0 is as unlikely as this
 
 LEAST_COSINE = 0.95
@@ -60,6 +64,59 @@ class Duplicates:
     cosines: Floats
 
 
+def out_of_fold(
+    X: ArrayLike, y: ArrayLike, classes: ArrayLike, *, folds: int = 5, random_state: int | None = 0
+) -> Floats:
+    """Return probabilities that are good at finding wrong labels: of logistic regression, out of fold.
+
+    They need not be those of the head that is served. On photos of clothes, 3 % of whose labels were changed, those of
+    an RBF SVM with a calibration on top missed half as many again: calibrated on wrong labels, it is unsure of all.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, dim), float
+        Brought to unit length.
+    y : array-like of shape (n,)
+    classes : array-like of shape (n_classes,)
+        In the order of the columns to be.
+    folds : int
+        At least 2; dealt class by class.
+    random_state : int or None
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes), float64
+        A row that is alone in its class has a 1 for that, for nobody else can tell.
+
+    Raises
+    ------
+    InvalidLabels
+        A label that is none of the classes.
+    InvalidOption
+        Fewer than 2 folds.
+    NotFinite
+        NaN or infinity in X.
+    TooFewExamples
+        Fewer than 2 classes.
+    """
+    unit, own = _unit(X), positions(y, classes)
+    if folds < 2:
+        raise InvalidOption(f"folds is {folds}; take at least 2")
+    if len(np.unique(own)) < 2:
+        raise TooFewExamples(f"there is {len(np.unique(own))} class, and telling labels apart needs 2; add another")
+    probabilities = np.zeros((len(own), len(np.asarray(classes))))
+    probabilities[np.arange(len(own)), own] = 1
+    dealt = _dealt(own, folds, np.random.default_rng(random_state))
+    with threadpool_limits(1):  # threads that wait for each other make small fits many times slower
+        for fold in range(folds):
+            held = dealt == fold
+            if held.any():
+                model = LogisticRegression(C=C, max_iter=MAX_ITER).fit(unit[~held], own[~held])
+                probabilities[held] = 0
+                probabilities[np.ix_(held, model.classes_)] = model.predict_proba(unit[held])
+    return probabilities
+
+
 def label_suspects(
     y: ArrayLike, probabilities: ArrayLike, classes: ArrayLike, *, n: int | None = None, ranking: str = LOG_ODDS
 ) -> Suspects:
@@ -68,7 +125,8 @@ def label_suspects(
     The estimate is confident learning's (Northcutt, Jiang and Chuang, JAIR 2021): a class is confident of an example
     when it is as probable as it is, on average, among the examples that bear its label; a label is taken to be wrong
     where the likeliest of the confident classes is another one. The order is by the log-odds of the given label
-    against the likeliest other, which found more of the labels changed on purpose than the three that cleanlab has.
+    against the likeliest other. Of labels that were changed on purpose it found as many as self-confidence, cleanlab's
+    own choice, and more than the normalised margin and the weighted entropy did.
 
     Parameters
     ----------
@@ -151,6 +209,18 @@ def near_duplicates(
         rows, near, cosines = _once(rows, near, cosines)
     order = np.lexsort((near, rows, -cosines))[:n]
     return Duplicates(rows[order], near[order], cosines[order])
+
+
+def _dealt(own: NDArray[np.int64], folds: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Deal the examples of each class to folds in turn; -1, so never held out, where one is alone in its class."""
+    order = random.permutation(len(own))
+    order = order[np.argsort(own[order], kind="stable")]
+    counts = np.bincount(own)
+    dealt = np.empty(len(own), np.int64)
+    # Going on from class to class, so that rare classes do not all fall into the first folds.
+    dealt[order] = np.arange(len(own)) % folds
+    dealt[counts[own] == 1] = -1
+    return dealt
 
 
 def _ranked_by(ranking: str) -> Callable[[Floats, NDArray[np.int64], NDArray[np.int64]], Floats]:

@@ -10,7 +10,7 @@ from classifiers import measures as measuring
 from classifiers.curve import LearningCurve, learning_curve
 from classifiers.errors import ClassifierError, TooFewExamples
 from classifiers.projection import project
-from classifiers.suspects import label_suspects, near_duplicates
+from classifiers.suspects import label_suspects, near_duplicates, out_of_fold
 from headwater.report.facts import Dot, Duplicate, Examples, Map, Report, Scatter, Shown, Suspect, Task, Tried, Wrong
 from headwater.report.thumbnails import Budget, Thumbnails
 
@@ -76,7 +76,7 @@ def make_report(
     facts: dict[str, Any] = {}
     if task == "single-label":
         facts["wrong"] = _wrong(measured, known, show_test)
-        facts |= _suspects(train, known, show_train)
+        facts |= _suspects(train, known, show_train, random_state, remarks)
         facts["curve"] = _curve(estimator, train, random_state, remarks)
     if task == "regression":
         facts["scatter"] = _scatter(measured, random_state)
@@ -129,8 +129,14 @@ def _wrong(examples: Examples, classes: NDArray[Any], show: Thumbnails) -> tuple
     )
 
 
-def _suspects(train: Examples, classes: NDArray[Any], show: Thumbnails) -> dict[str, Any]:
-    p = np.asarray(train.predicted, np.float64)
+def _suspects(
+    train: Examples, classes: NDArray[Any], show: Thumbnails, random_state: int, remarks: list[str]
+) -> dict[str, Any]:
+    try:
+        p = out_of_fold(train.X, train.y, classes, random_state=random_state)
+    except TooFewExamples as error:
+        remarks.append(f"No search for wrong labels: {error}.")
+        return {}
     given = measuring.positions(train.y, classes)
     found = label_suspects(train.y, p, classes, n=N_SUSPECTS)
     ranked = zip(found.rows.tolist(), found.suggested.tolist(), strict=True)

@@ -17,11 +17,9 @@ from headwater.report.facts import Map, Scatter
 LABELLED_CLASSES = 30  # a matrix of more is drawn without names and counts
 COLOURED_CLASSES = 10  # a map of more tells right from wrong instead
 LABEL_CHARACTERS = 18
-SHAPES = 2  # classes of like colours differ in shape
 
 _TEXT = Markup('<text x="{:.1f}" y="{:.1f}" class="{}">{}</text>')
 _LINE = Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>')
-_RECT = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}" rx="{}"><title>{}</title></rect>')
 
 
 def short(label: str, most: int = LABEL_CHARACTERS) -> str:
@@ -87,13 +85,20 @@ def reliability(bins: Iterable[Bin]) -> Markup:
     for one in found:
         x, width = left + side * one.low, side * (one.high - one.low) - 2
         said = f"{one.n} predictions, {one.confidence:.0%} sure on average, {one.accuracy:.0%} right"
-        high, low = max(one.accuracy, one.confidence), min(one.accuracy, one.confidence)
+        most_right = max(one.accuracy, one.confidence)
+        gap = "surplus" if one.accuracy > one.confidence else "gap"
+        floor_y = top + side + below + 34
         marks += [
-            _RECT.format(x + 1, top + side * (1 - one.accuracy), width, max(side * one.accuracy, 0.5), "blue", 1, said),
-            _RECT.format(x + 1, top + side * (1 - high), width, max(side * (high - low), 0.5), "gap", 1, said),
-            _RECT.format(
-                x + 1, top + side + below + 34 - 34 * one.n / most, width, max(34 * one.n / most, 1), "quiet", 1, said
+            _bar(x + 1, top + side, width, side * min(one.accuracy, one.confidence), "blue", said),
+            _bar(
+                x + 1,
+                top + side * (1 - min(one.accuracy, one.confidence)),
+                width,
+                side * (most_right - min(one.accuracy, one.confidence)),
+                gap,
+                said,
             ),
+            _bar(x + 1, floor_y, width, max(34 * one.n / most, 1), "quiet", said),
         ]
     marks += [
         _LINE.format(left, top + side, left + side, top, "ideal"),
@@ -107,7 +112,7 @@ def reliability(bins: Iterable[Bin]) -> Markup:
 
 def curve(found: LearningCurve) -> Markup:
     """Draw accuracy by examples a class, on a logarithmic scale, with the least and the most of the draws."""
-    left, top, width, height = 44.0, 14.0, 500.0, 260.0
+    left, top, width, height = 44.0, 14.0, 900.0, 300.0
     lowest = max(0.0, floor(10 * min(one.low for one in found.points)) / 10)
     lowest = min(lowest, 0.8)
     steps = np.log([one.shots for one in found.points])
@@ -144,7 +149,11 @@ def curve(found: LearningCurve) -> Markup:
 
 def map_of(found: Map, classes: Sequence[str]) -> Markup:
     """Draw embeddings on a plane: a colour a class where there are few, otherwise right and wrong."""
-    half, margin = 300.0, 12.0
+    half, margin = 360.0, 10.0
+    tall = max((abs(dot.y) for dot in found.dots), default=1.0)  # the longer extent is 1, the other one less
+    wide = max((abs(dot.x) for dot in found.dots), default=1.0)
+    scale = half / max(wide, tall, 1e-9)
+    height, width = max(scale * tall, 40.0), max(scale * wide, 40.0)
     place = {label: i for i, label in enumerate(classes)}
     few = 0 < len(classes) <= COLOURED_CLASSES
     marks = []
@@ -155,8 +164,8 @@ def map_of(found: Map, classes: Sequence[str]) -> Markup:
             Markup(
                 '<circle cx="{:.1f}" cy="{:.1f}" r="{}" class="dot {}{}" data-i="{}"><title>{}</title></circle>'
             ).format(
-                margin + half * (1 + dot.x),
-                margin + half * (1 - dot.y),
+                margin + width + scale * dot.x,
+                margin + height - scale * dot.y,
                 4.2 if dot.right else 4.8,
                 colour,
                 "" if dot.right else " wrong",
@@ -164,7 +173,7 @@ def map_of(found: Map, classes: Sequence[str]) -> Markup:
                 said,
             )
         )
-    return _svg(2 * (half + margin), 2 * (half + margin), marks, "map", "Map of the embeddings")
+    return _svg(2 * (width + margin), 2 * (height + margin), marks, "map", "Map of the embeddings")
 
 
 def scatter(found: Scatter) -> Markup:
@@ -200,6 +209,12 @@ def scatter(found: Scatter) -> Markup:
         ),
     ]
     return _svg(left + side + 24, top + side + 46, marks, "scatter", "Predicted against true values")
+
+
+def _bar(x: float, bottom: float, width: float, height: float, kind: str, said: str) -> Markup:
+    return Markup(
+        '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"><title>{}</title></rect>'
+    ).format(x, bottom - height, width, height, kind, said)
 
 
 def _svg(width: float, height: float, marks: Iterable[Markup], kind: str, said: str) -> Markup:
