@@ -69,8 +69,8 @@ def out_of_fold(
 ) -> Floats:
     """Return probabilities that are good at finding wrong labels: of logistic regression, out of fold.
 
-    They need not be those of the head that is served. On photos of clothes, 3 % of whose labels were changed, those of
-    an RBF SVM with a calibration on top missed half as many again: calibrated on wrong labels, it is unsure of all.
+    They need not be those of the head that is served. Of 3 % of labels that were changed among photos of clothes, the
+    first 150 suspects held 91 % by these, and 79 to 83 % by those of a calibrated RBF SVM.
 
     Parameters
     ----------
