@@ -102,7 +102,7 @@ def learning_curve(
             for own in _steps(labels[train], shots, max_train)
         ]
     gain = _gain(points)
-    return LearningCurve(tuple(points), len(test), n_draws, gain, _advice(points, gain))
+    return LearningCurve(tuple(points), len(test), n_draws, gain, _advice(points, gain, len(test)))
 
 
 def _split(y: NDArray[Any], max_test: int, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -172,13 +172,16 @@ def _gain(points: list[Point]) -> float | None:
     return (points[-1].mean - span[0].mean) / float(np.log2(last / span[0].n_train))
 
 
-def _advice(points: list[Point], gain: float | None) -> str:
+def _advice(points: list[Point], gain: float | None, n_test: int) -> str:
     if gain is None:
         return "There are too few examples to tell whether more labels would help."
     end = points[-1]
-    said = f"At {end.shots} examples a class, twice as many labels gained {100 * gain:.1f} points of accuracy."
+    said = f"Up to {end.shots} examples a class, the last doubling gained {100 * gain:.1f} points of accuracy."
     if end.mean > 1 - SLIGHT:
         return "No: held-out accuracy is as good as perfect already."
+    noise = (end.mean * (1 - end.mean) / n_test) ** 0.5  # standard error of a share
+    if SLIGHT < gain < noise:
+        return f"Perhaps. {said} But {n_test} held-out examples are too few to tell that from chance."
     if gain > STEEP:
         return f"Yes: the curve still climbs. {said}"
     if gain > SLIGHT:

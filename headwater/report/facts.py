@@ -98,7 +98,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Dot:
-    """An item on the map: where, in [-1, 1], what it is, and what the head says."""
+    """An item on the map: where, in [-1, 1], what it is, and what the head says; a number's rank in [0, 1]."""
 
     x: float
     y: float
@@ -106,6 +106,7 @@ class Dot:
     label: str
     predicted: str
     right: bool
+    shade: float | None = None
 
 
 @dataclass(frozen=True)

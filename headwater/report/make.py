@@ -92,7 +92,7 @@ def make_report(
         measured_on="cross-validation" if test is None else "test",
         measures=_measures(task, measured, known, random_state),
         tried=tuple(tried),
-        duplicates=_duplicates(train, test, show_train, show_test),
+        duplicates=_duplicates(train, test, show_train, show_test, known if task == "multi-label" else None),
         duplicates_between="training examples" if test is None else "train and test",
         map=_map(
             train, known, task, Thumbnails(train.items, train.names, Budget(MAX_MAP_PICTURES_BYTES)), random_state
@@ -176,30 +176,46 @@ def _scatter(examples: Examples, random_state: int) -> Scatter:
 
 
 def _duplicates(
-    train: Examples, test: Examples | None, show_train: Thumbnails, show_test: Thumbnails
+    train: Examples,
+    test: Examples | None,
+    show_train: Thumbnails,
+    show_test: Thumbnails,
+    names: NDArray[Any] | None,
 ) -> tuple[Duplicate, ...]:
     first = train if test is None else test
     found = near_duplicates(first.X, None if test is None else train.X, n=N_DUPLICATES)
     pairs = zip(found.rows.tolist(), found.others.tolist(), found.cosines.tolist(), strict=True)
     return tuple(
-        Duplicate(show_test(row), show_train(other), _in_words(first.y, row), _in_words(train.y, other), cosine)
+        Duplicate(
+            show_test(row), show_train(other), _in_words(first.y, row, names), _in_words(train.y, other, names), cosine
+        )
         for row, other, cosine in pairs
     )
 
 
-def _in_words(y: ArrayLike, row: int) -> str:
-    label = np.asarray(y)[row]
-    return str(label) if np.ndim(label) == 0 else " ".join(map(str, np.asarray(label).tolist()))
+def _in_words(y: ArrayLike, row: int, names: NDArray[Any] | None) -> str:
+    label = np.asarray(y)[row].tolist()
+    if isinstance(label, list) and names is not None:
+        return ", ".join(map(str, names[np.asarray(label, bool)]))
+    return f"{label:.4g}" if isinstance(label, float) else str(label)
 
 
 def _map(train: Examples, classes: NDArray[Any], task: Task, show: Thumbnails, random_state: int) -> Map:
     labels, said, right = _labels_in_words(train, classes, task)
     found = project(train.X, labels if task == "single-label" else None, random_state=random_state)
+    shades = _ranks(train.y).tolist() if task == "regression" else [None] * len(labels)
     places = zip(found.rows.tolist(), found.positions.tolist(), strict=True)
     dots = tuple(
-        Dot(x, y, show(row, side=MAP_SIDE_PIXELS), labels[row], said[row], bool(right[row])) for row, (x, y) in places
+        Dot(x, y, show(row, side=MAP_SIDE_PIXELS), labels[row], said[row], bool(right[row]), shades[row])
+        for row, (x, y) in places
     )
     return Map(found.method, len(labels), dots)
+
+
+def _ranks(y: ArrayLike) -> NDArray[np.float64]:
+    numbers = np.asarray(y, np.float64).ravel()
+    ranks: NDArray[np.float64] = np.searchsorted(np.sort(numbers), numbers) / max(len(numbers) - 1, 1)
+    return ranks
 
 
 def _labels_in_words(

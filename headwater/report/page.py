@@ -68,6 +68,7 @@ def render(report: Report) -> str:
         dots=_dots(report),
         shown_suspects=[one for one in report.suspects if one.item.text or one.item.image] or report.suspects[:N_BARE],
         style=environment.from_string(_file("style.css.j2")).render(),
+        previews=_previewed(report),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -136,8 +137,18 @@ def _dots(report: Report) -> list[list[str]]:
     ]
 
 
+def _previewed(report: Report) -> bool:
+    """Tell whether any item is shown by more than its name."""
+    shown = (*(one.item for one in report.wrong), *(one.item for one in report.suspects))
+    return any(item.image or item.text for item in (*shown, *(one.item for one in report.duplicates)))
+
+
 def _percent(share: float | None, digits: int = 1) -> str:
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
+    """Write a share; one that is rounded to 0 and is not 0 as less than the least."""
+    if share is None:
+        return "–"
+    least = 10.0**-digits
+    return f"< {least:g} %" if 0 < 100 * share < least / 2 else f"{100 * share:.{digits}f} %"
 
 
 def _decimal(value: float | None) -> str:

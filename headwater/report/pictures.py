@@ -17,6 +17,7 @@ from headwater.report.facts import Map, Scatter
 LABELLED_CLASSES = 30  # a matrix of more is drawn without names and counts
 COLOURED_CLASSES = 10  # a map of more tells right from wrong instead
 LABEL_CHARACTERS = 18
+SHADE = Markup(' style="fill: color-mix(in srgb, var(--c1) {}%, var(--c0))"')  # of a number: from the least to the most
 
 _TEXT = Markup('<text x="{:.1f}" y="{:.1f}" class="{}">{}</text>')
 _LINE = Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>')
@@ -113,8 +114,9 @@ def reliability(bins: Iterable[Bin]) -> Markup:
 def curve(found: LearningCurve) -> Markup:
     """Draw accuracy by examples a class, on a logarithmic scale, with the least and the most of the draws."""
     left, top, width, height = 44.0, 14.0, 900.0, 300.0
-    lowest = max(0.0, floor(10 * min(one.low for one in found.points)) / 10)
-    lowest = min(lowest, 0.8)
+    least = min(one.low for one in found.points)
+    step = next(step for step in (0.05, 0.1, 0.2) if step == 0.2 or 1 - least <= 5 * step)
+    lowest = min(step * floor(least / step), 1 - 2 * step)
     steps = np.log([one.shots for one in found.points])
     span = float(np.ptp(steps)) or 1.0
     xs = [left + 14 + (width - 28) * (float(step - steps[0]) / span if len(steps) > 1 else 0.5) for step in steps]
@@ -125,7 +127,7 @@ def curve(found: LearningCurve) -> Markup:
     points = found.points
     band = [(x, up(one.high)) for x, one in zip(xs, points, strict=True)]
     band += [(x, up(one.low)) for x, one in reversed(list(zip(xs, points, strict=True)))]
-    ticks = [lowest + (1 - lowest) * i / 4 for i in range(5)]
+    ticks = np.arange(1.0, lowest - step / 2, -step).tolist()
     marks = [
         *_grid(left, top, width, height, ticks, lowest),
         Markup('<polygon points="{}" class="band"/>').format(_points(band)),
@@ -144,6 +146,7 @@ def curve(found: LearningCurve) -> Markup:
         )
         marks.append(_TEXT.format(x, top + height + 18, "tick middle", f"{one.shots:,}"))
     marks.append(_TEXT.format(left + width / 2, top + height + 38, "axis middle", "examples a class"))
+    marks.append(_TEXT.format(left + 4, top + 14, "axis", "accuracy, %"))
     return _svg(left + width + 12, top + height + 46, marks, "curve", "Learning curve")
 
 
@@ -159,10 +162,11 @@ def map_of(found: Map, classes: Sequence[str]) -> Markup:
     marks = []
     for i, dot in sorted(enumerate(found.dots), key=lambda one: not one[1].right):
         colour = f"c{place[dot.label]}" if few and dot.label in place else ("c0" if dot.right else "c1")
+        shade = "" if dot.shade is None else SHADE.format(round(100 * dot.shade))
         said = f"{dot.item.name}: {dot.label}" + ("" if dot.right else f", predicted {dot.predicted}")
         marks.append(
             Markup(
-                '<circle cx="{:.1f}" cy="{:.1f}" r="{}" class="dot {}{}" data-i="{}"><title>{}</title></circle>'
+                '<circle cx="{:.1f}" cy="{:.1f}" r="{}" class="dot {}{}" data-i="{}"{}><title>{}</title></circle>'
             ).format(
                 margin + width + scale * dot.x,
                 margin + height - scale * dot.y,
@@ -170,6 +174,7 @@ def map_of(found: Map, classes: Sequence[str]) -> Markup:
                 colour,
                 "" if dot.right else " wrong",
                 i,
+                shade,
                 said,
             )
         )
