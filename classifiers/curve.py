@@ -66,7 +66,8 @@ def learning_curve(
 ) -> LearningCurve:
     """Fit clones of an estimator on ever more examples a class, and score them on examples that none of them saw.
 
-    A class that has fewer examples than a point asks for gives all it has. The last point takes all examples, of as
+    A class that has fewer examples than a point asks for gives all it has. Points where the estimator refuses to learn
+    are left out. The last point takes all examples, of as
     many classes as there are, up to `max_train` rows.
 
     Parameters
@@ -88,7 +89,8 @@ def learning_curve(
     InvalidOption
         A number of shots or draws below 1.
     TooFewExamples
-        Fewer than 2 classes that have 2 examples: nothing can be held out.
+        Fewer than 2 classes that have 2 examples: nothing can be held out. Or the estimator learns from none of the
+        draws.
     """
     if n_draws < 1 or not all(one >= 1 for one in shots):
         raise InvalidOption(f"n_draws is {n_draws} and shots are {list(shots)}; take at least 1 of each")
@@ -97,10 +99,13 @@ def learning_curve(
     random = np.random.default_rng(random_state)
     train, test = _split(labels, max_test, random)
     with threadpool_limits(1):  # many small fits: threads that wait for each other made them ninety times slower
-        points = [
+        found = [
             _point(estimator, embeddings, labels, _drawn(labels, train, own, max_train, n_draws, random), test, own)
             for own in _steps(labels[train], shots, max_train)
         ]
+    points = [one for one in found if one is not None]
+    if not points:
+        raise TooFewExamples(f"{type(estimator).__name__} learns from none of the {len(train)} examples; add examples")
     gain = _gain(points)
     return LearningCurve(tuple(points), len(test), n_draws, gain, _advice(points, gain, len(test)))
 
@@ -155,8 +160,12 @@ def _point(
     draws: list[NDArray[np.int64]],
     test: NDArray[np.int64],
     shots: int,
-) -> Point:
-    scores = [float(clone(estimator).fit(X[train], y[train]).score(X[test], y[test])) for train in draws]
+) -> Point | None:
+    """Return the point, or None where the estimator needs more examples, as one that cross-validates does."""
+    try:
+        scores = [float(clone(estimator).fit(X[train], y[train]).score(X[test], y[test])) for train in draws]
+    except ValueError:
+        return None
     return Point(shots, len(draws[0]), float(np.mean(scores)), min(scores), max(scores))
 
 

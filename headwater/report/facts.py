@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from classifiers.curve import LearningCurve
-from classifiers.measures import Measures, OpenSetMeasures
+from classifiers.measures import Measures, OpenSetMeasures, as_json
 
 Item = bytes | str | Path  # an image's bytes, a text, or the path of a file
 Task = Literal["single-label", "multi-label", "regression"]
@@ -183,8 +183,6 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return the facts as JSON can hold them, without pictures of items."""
-        from classifiers.measures import as_json
-
         facts: dict[str, Any] = as_json(self)
         return {"format": 1, **_without_images(facts)}
 

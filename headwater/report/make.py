@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from classifiers import measures as measuring
 from classifiers.curve import LearningCurve, learning_curve
-from classifiers.errors import ClassifierError, TooFewExamples
+from classifiers.errors import TooFewExamples
 from classifiers.projection import project
 from classifiers.suspects import label_suspects, near_duplicates, out_of_fold
 from headwater.report.facts import Dot, Duplicate, Examples, Map, Report, Scatter, Shown, Suspect, Task, Tried, Wrong
@@ -162,8 +162,6 @@ def _curve(estimator: Any, train: Examples, random_state: int, remarks: list[str
         return learning_curve(estimator, train.X, train.y, random_state=random_state)
     except TooFewExamples as error:
         remarks.append(f"No learning curve: {error}.")
-    except (ClassifierError, ValueError) as error:  # an estimator that cannot learn from few, such as one with folds
-        remarks.append(f"No learning curve: the estimator does not learn from a few examples ({error}).")
     return None
 
 

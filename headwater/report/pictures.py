@@ -30,12 +30,16 @@ def short(label: str, most: int = LABEL_CHARACTERS) -> str:
 
 def interval(value: float, low: float, high: float) -> Markup:
     """Draw a share and its interval on a line from 0 to 1."""
+
+    def along(share: float) -> float:
+        return 5 + 190 * min(1.0, max(0.0, share))
+
     marks = [
         Markup('<rect x="0" y="4" width="200" height="2" rx="1" class="rail"/>'),
         Markup('<rect x="{:.1f}" y="2" width="{:.1f}" height="6" rx="3" class="span"/>').format(
-            200 * _within(low), max(2.0, 200 * (_within(high) - _within(low)))
+            along(low), max(2.0, along(high) - along(low))
         ),
-        Markup('<circle cx="{:.1f}" cy="5" r="4.5" class="knob"/>').format(4.5 + 191 * _within(value)),
+        Markup('<circle cx="{:.1f}" cy="5" r="4.5" class="knob"/>').format(along(value)),
     ]
     return _svg(200, 10, marks, "interval", f"{value:.3f}, between {low:.3f} and {high:.3f}")
 
@@ -258,10 +262,6 @@ def _grid(
 
 def _points(points: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-
-
-def _within(share: float) -> float:
-    return min(1.0, max(0.0, share))
 
 
 def _length(label: str) -> int:

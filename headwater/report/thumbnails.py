@@ -112,7 +112,7 @@ def _content(item: bytes | Path) -> bytes:
     if isinstance(item, bytes):
         return item
     try:
-        return item.read_bytes() if item.stat().st_size <= MAX_ITEM_BYTES else b""
+        return item.read_bytes() if item.is_file() and item.stat().st_size <= MAX_ITEM_BYTES else b""
     except OSError:
         return b""
 

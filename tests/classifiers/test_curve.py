@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier
 
 from classifiers.curve import learning_curve
 from classifiers.errors import InvalidOption, TooFewExamples
@@ -68,6 +71,15 @@ def test_two_examples_of_each_of_two_classes() -> None:
     found = learning_curve(NearestClassMean(), [[0.0, 1], [0, 1.1], [1, 0], [1.1, 0]], [1, 1, 2, 2])
     assert (found.n_test, found.points[0].mean, found.gain) == (2, 1.0, None)
     assert "too few" in found.advice
+
+
+def test_points_that_an_estimator_cannot_learn_are_left_out(digits: Digits) -> None:
+    neighbours = KNeighborsClassifier(60)
+    with pytest.raises(TooFewExamples, match="KNeighborsClassifier learns from none"):
+        learning_curve(neighbours, digits.X[:60], digits.y[:60])
+    calibrated = CalibratedClassifierCV(NearestClassMean(), cv=StratifiedKFold(3))
+    found = learning_curve(calibrated, digits.X[:300], digits.y[:300], shots=(1, 2, 10))
+    assert found.points[0].shots == 10
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
