@@ -16,7 +16,8 @@ from headwater.report.thumbnails import Budget, Thumbnails
 
 N_WRONG, N_SUSPECTS, N_SUSPECTS_SHOWN, N_DUPLICATES = 24, 150, 36, 24
 N_SCATTER = 2000
-MAP_SIDE_PIXELS = 56
+MAX_SEARCHED = 20_000  # rows that heads are fitted on to find wrong labels, and that are compared with each other
+MAP_SIDE_PIXELS = 72
 MAX_MAP_PICTURES_BYTES = 4 << 20
 
 
@@ -92,7 +93,7 @@ def make_report(
         measured_on="cross-validation" if test is None else "test",
         measures=_measures(task, measured, known, random_state),
         tried=tuple(tried),
-        duplicates=_duplicates(train, test, show_train, show_test, known if task == "multi-label" else None),
+        duplicates=_duplicates(train, test, show_train, show_test, known if task == "multi-label" else None, remarks),
         duplicates_between="training examples" if test is None else "train and test",
         map=_map(
             train, known, task, Thumbnails(train.items, train.names, Budget(MAX_MAP_PICTURES_BYTES)), random_state
@@ -132,8 +133,13 @@ def _wrong(examples: Examples, classes: NDArray[Any], show: Thumbnails) -> tuple
 def _suspects(
     train: Examples, classes: NDArray[Any], show: Thumbnails, random_state: int, remarks: list[str]
 ) -> dict[str, Any]:
+    many = len(np.asarray(train.y)) > MAX_SEARCHED
     try:
-        p = out_of_fold(train.X, train.y, classes, random_state=random_state)
+        p = (
+            np.asarray(train.predicted, np.float64)
+            if many
+            else out_of_fold(train.X, train.y, classes, random_state=random_state)
+        )
     except TooFewExamples as error:
         remarks.append(f"No search for wrong labels: {error}.")
         return {}
@@ -179,7 +185,11 @@ def _duplicates(
     show_train: Thumbnails,
     show_test: Thumbnails,
     names: NDArray[Any] | None,
+    remarks: list[str],
 ) -> tuple[Duplicate, ...]:
+    if test is None and len(np.asarray(train.y)) > MAX_SEARCHED:
+        remarks.append(f"Near-duplicates are not searched among more than {MAX_SEARCHED:,} training examples.")
+        return ()
     first = train if test is None else test
     found = near_duplicates(first.X, None if test is None else train.X, n=N_DUPLICATES)
     pairs = zip(found.rows.tolist(), found.others.tolist(), found.cosines.tolist(), strict=True)

@@ -174,9 +174,9 @@ def map_of(found: Map, classes: Sequence[str]) -> Markup:
             ).format(
                 margin + width + scale * dot.x,
                 margin + height - scale * dot.y,
-                4.2 if dot.right else 4.8,
+                4.8 if few and not dot.right else 4.2,
                 colour,
-                "" if dot.right else " wrong",
+                " wrong" if few and not dot.right else "",
                 i,
                 shade,
                 said,
