@@ -79,6 +79,8 @@ def make_report(
         facts["wrong"] = _wrong(measured, known, show_test)
         facts |= _suspects(train, known, show_train, random_state, remarks)
         facts["curve"] = _curve(estimator, train, random_state, remarks)
+    names = known if task == "multi-label" else None
+    facts |= _duplicates(train, test, show_train, show_test, names, remarks)
     if task == "regression":
         facts["scatter"] = _scatter(measured, random_state)
     return Report(
@@ -93,8 +95,6 @@ def make_report(
         measured_on="cross-validation" if test is None else "test",
         measures=_measures(task, measured, known, random_state),
         tried=tuple(tried),
-        duplicates=_duplicates(train, test, show_train, show_test, known if task == "multi-label" else None, remarks),
-        duplicates_between="training examples" if test is None else "train and test",
         map=_map(
             train, known, task, Thumbnails(train.items, train.names, Budget(MAX_MAP_PICTURES_BYTES)), random_state
         ),
@@ -133,13 +133,10 @@ def _wrong(examples: Examples, classes: NDArray[Any], show: Thumbnails) -> tuple
 def _suspects(
     train: Examples, classes: NDArray[Any], show: Thumbnails, random_state: int, remarks: list[str]
 ) -> dict[str, Any]:
-    many = len(np.asarray(train.y)) > MAX_SEARCHED
+    p = np.asarray(train.predicted, np.float64)
     try:
-        p = (
-            np.asarray(train.predicted, np.float64)
-            if many
-            else out_of_fold(train.X, train.y, classes, random_state=random_state)
-        )
+        if len(p) <= MAX_SEARCHED:
+            p = out_of_fold(train.X, train.y, classes, random_state=random_state)
     except TooFewExamples as error:
         remarks.append(f"No search for wrong labels: {error}.")
         return {}
@@ -186,19 +183,20 @@ def _duplicates(
     show_test: Thumbnails,
     names: NDArray[Any] | None,
     remarks: list[str],
-) -> tuple[Duplicate, ...]:
+) -> dict[str, Any]:
     if test is None and len(np.asarray(train.y)) > MAX_SEARCHED:
         remarks.append(f"Near-duplicates are not searched among more than {MAX_SEARCHED:,} training examples.")
-        return ()
+        return {}
     first = train if test is None else test
     found = near_duplicates(first.X, None if test is None else train.X, n=N_DUPLICATES)
     pairs = zip(found.rows.tolist(), found.others.tolist(), found.cosines.tolist(), strict=True)
-    return tuple(
+    duplicates = tuple(
         Duplicate(
             show_test(row), show_train(other), _in_words(first.y, row, names), _in_words(train.y, other, names), cosine
         )
         for row, other, cosine in pairs
     )
+    return {"duplicates": duplicates, "duplicates_between": "training examples" if test is None else "train and test"}
 
 
 def _in_words(y: ArrayLike, row: int, names: NDArray[Any] | None) -> str:

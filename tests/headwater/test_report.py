@@ -209,6 +209,16 @@ def test_texts_are_shown_from_their_beginning() -> None:
     assert "<b>bold" not in page
 
 
+def test_very_many_examples_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.report.make.MAX_SEARCHED", 30)
+    train = examples(["a", "b", "c"], 60)
+    report = make_report(train, name="many", classes=["a", "b", "c"])
+    assert report.duplicates_between == ""
+    assert "Near-duplicates are not searched among more than 30" in render(report)
+    given, p = report.suspects[0], np.asarray(train.predicted)
+    assert given.suggested_probability == p[given.row].max()  # of the head itself, for no other was fitted
+
+
 def test_multi_label() -> None:
     random = np.random.default_rng(0)
     p = random.random((80, 4))
