@@ -29,10 +29,11 @@ EXTRACTOR_ROWS: list[set[str]] = [
 CLASSIFIERS_ROWS: list[set[str]] = [
     {"errors"},
     {"embeddings"},
-    {"preparation"},
+    {"preparation", "measures"},
     {"scorer"},
     {"head"},
-    {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"},
+    {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
+    | {"suspects", "curve", "projection"},
     {"folds", "estimators"},
     {"search"},
     {"chosen"},
@@ -40,6 +41,7 @@ CLASSIFIERS_ROWS: list[set[str]] = [
 ]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
+    {"report"},
     {"labelled", "shelf"},
     {"onnx_head"},
     {"training", "fuse"},
@@ -177,6 +179,7 @@ def test_the_walk_sees_imports() -> None:
             {"onnxruntime", "openvino", "PIL", "sklearn", "torch", "faiss", "matplotlib", "pyarrow", "lmdb", "redis"}
             | {"onnx"},
         ),
+        ("import headwater.report", {"onnxruntime", "PIL", "sklearn", "faiss", "jinja2"}),
         ("import headwater.server", {"opentelemetry", "sklearn", "torch", "faiss"}),
         ("import extractor", {"onnxruntime", "openvino", "PIL", "torch", "tokenizers"}),
         ("import extractor; extractor.Extractor", {"torch", "sklearn", "faiss", "grpc"}),
