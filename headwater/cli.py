@@ -51,7 +51,7 @@ _BROUGHT_BY = {
     **dict.fromkeys(("blake3", "grpc_health", "grpc_reflection", "lmdb", "onnxruntime", "PIL"), _RUNTIME),
     **dict.fromkeys(("prometheus_client", "tokenizers"), _RUNTIME),
     **dict.fromkeys(("faiss", "jinja2", "matplotlib", "sklearn", "skops"), _CLASSIFIERS),
-    **dict.fromkeys(("onnx", "skl2onnx"), "'headwater[export]'"),
+    "onnx": "'headwater[export]'",
     "torch": "'headwater[network]'",
     "pyarrow": "'headwater[dump]'",
     "redis": "'headwater[redis]'",

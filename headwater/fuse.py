@@ -4,9 +4,11 @@ import dataclasses
 import json
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import compose, version_converter
 
 from classifiers.head import Head
@@ -117,7 +119,11 @@ def _prove(path: Path, backbone: Backbone, folder: Path, head: Head) -> float:
     session = open_session(path)
     arrays = Proof.load(backbone.spec, folder).arrays
     batches = [[array] for array in arrays] + [list(islice(cycle(arrays), size)) for size in BATCHES if size > 1]
-    found = [
-        differences(answers(session, collate(backbone.spec, batch)), head, backbone.forward(batch)) for batch in batches
-    ]
-    return check(np.concatenate(found))
+    return check(np.concatenate([_apart(session, backbone, head, batch) for batch in batches]))
+
+
+def _apart(session: Any, backbone: Backbone, head: Head, batch: list[NDArray[Any]]) -> NDArray[np.float64]:
+    """Return how far the answers of a file are from those of the two steps, for each of a batch's items."""
+    embeddings = backbone.forward(batch)
+    found = answers(session, collate(backbone.spec, batch))
+    return differences(found, head, embeddings, head.scores(embeddings))

@@ -18,20 +18,20 @@ from headwater.onnx_head.nodes import DOUBLE, Nodes
 KERNELS = ("linear", "poly", "rbf", "sigmoid")
 
 
-class Kernel(NamedTuple):
+class KernelFunction(NamedTuple):
     """What a support vector machine compares rows by, in libsvm's words."""
 
     name: str
-    gamma: float
-    coef0: float
-    degree: int
+    gamma: float = 0.0
+    coef0: float = 0.0
+    degree: int = 0
 
 
 class Machine(NamedTuple):
     """A support vector machine of one margin: its column among the outputs, and its vectors (n_vectors, dim)."""
 
     column: int
-    kernel: Kernel
+    kernel: KernelFunction
     vectors: NDArray[np.float64]
     weights: NDArray[np.float64]
     intercept: float
@@ -80,17 +80,17 @@ def _machine(column: int, estimator: Any) -> Machine:
     """Return the one margin of an SVR or an SVC of two classes; for a label that all or none have, a number."""
     if type(estimator).__name__ == "_ConstantPredictor":
         none = np.zeros((0, 0))
-        return Machine(column, Kernel("linear", 0.0, 0.0, 0), none, np.zeros(0), float(estimator.y_[0]))
+        return Machine(column, KernelFunction("linear"), none, np.zeros(0), float(estimator.y_[0]))
     if type(estimator).__name__ not in ("SVC", "SVR"):
         raise HeadNotExported(f"one {type(estimator).__name__} for each output cannot be written as ONNX; use SVMs")
     kernel, vectors = _kernel(estimator), np.asarray(estimator.support_vectors_, np.float64)
     return Machine(column, kernel, vectors, estimator.dual_coef_[0], float(estimator.intercept_[0]))
 
 
-def _kernel(estimator: Any) -> Kernel:
+def _kernel(estimator: Any) -> KernelFunction:
     if estimator._sparse or estimator.kernel not in KERNELS:
         raise HeadNotExported(f"kernel {estimator.kernel!r} cannot be written as ONNX, only {', '.join(KERNELS)}")
-    return Kernel(estimator.kernel, float(estimator._gamma), float(estimator.coef0), int(estimator.degree))
+    return KernelFunction(estimator.kernel, float(estimator._gamma), float(estimator.coef0), int(estimator.degree))
 
 
 def _add_machines(nodes: Nodes, machines: Sequence[Machine], rows: str) -> str:
@@ -104,7 +104,7 @@ def _add_machines(nodes: Nodes, machines: Sequence[Machine], rows: str) -> str:
         weights = np.zeros((len(vectors), len(machines)))
         columns = np.concatenate([np.full(len(one.vectors), one.column) for one in same])
         np.add.at(weights, (position.ravel(), columns), np.concatenate([one.weights for one in same]))
-        similarity = _add_kernel(nodes, kernel, rows, vectors)
+        similarity = add_kernel(nodes, kernel, rows, vectors)
         margins = nodes.add("Add", nodes.add("MatMul", similarity, nodes.double(weights)), margins)
     if fitted:
         return margins
@@ -112,7 +112,7 @@ def _add_machines(nodes: Nodes, machines: Sequence[Machine], rows: str) -> str:
     return nodes.add("Expand", intercepts, nodes.add("Concat", n, nodes.int64([len(machines)]), axis=0))
 
 
-def _add_kernel(nodes: Nodes, kernel: Kernel, rows: str, vectors: NDArray[np.float64]) -> str:
+def add_kernel(nodes: Nodes, kernel: KernelFunction, rows: str, vectors: NDArray[np.float64]) -> str:
     """Return how alike rows and vectors are, (n, n_vectors)."""
     kept = nodes.double(vectors)
     products = nodes.add("MatMul", rows, nodes.add("Transpose", kept, perm=[1, 0]))
@@ -145,7 +145,7 @@ def _add_votes(nodes: Nodes, estimator: Any, rows: str) -> str:
     if estimator.decision_function_shape != "ovr":
         raise HeadNotExported("an SVC with decision_function_shape='ovo' has a score a pair, not a class; take 'ovr'")
     n_classes, counts = len(estimator.classes_), np.asarray(estimator.n_support_)
-    similarity = _add_kernel(nodes, _kernel(estimator), rows, np.asarray(estimator.support_vectors_, np.float64))
+    similarity = add_kernel(nodes, _kernel(estimator), rows, np.asarray(estimator.support_vectors_, np.float64))
     position, weights = _of_classes(estimator.dual_coef_, counts)
     of_classes = nodes.add("Transpose", nodes.add("Gather", similarity, nodes.int64(position), axis=1), perm=[1, 0, 2])
     halves = nodes.add("MatMul", of_classes, nodes.double(weights))  # (n_classes, n, n_classes)

@@ -214,7 +214,7 @@ def test_a_tie_of_neighbours_is_nobodys_mistake_and_too_many_are_told() -> None:
     estimator = KNeighborsClassifier(1).fit(same, [0] * 4 + [1] * 4)
     head = Head(SINGLE, np.arange(2), Fitted(preparation, estimator, 2), Calibration.none(2))
     opposite = {"probabilities": 1 - head.predict_proba(X).astype(np.float32), "label": 1 - head.predict(X)}
-    apart = differences(opposite, head, X)
+    apart = differences(opposite, head, X, head.scores(X))
     assert np.isnan(apart).all()
     with pytest.raises(HeadNotExported, match=r"on 90 where rounding decides"):
         check(apart)
