@@ -58,7 +58,7 @@ def render(report: Report) -> str:
     )
     environment.filters |= {"percent": _percent, "decimal": _decimal, "short": pictures.short}
     template = environment.from_string(_file("report.html.j2"))
-    script = _file("hover.js.j2")
+    script = _file("hover.js")
     return template.render(
         report=report,
         measures=_tiles(report),
