@@ -18,15 +18,15 @@ from sklearn.metrics.pairwise import rbf_kernel
 from threadpoolctl import threadpool_limits
 
 from classifiers.calibrate import calibrate, check_calibration, log_loss
-from classifiers.estimators import GAMMA, Candidate, Setting, as_scorer, unfitted, weights_of
+from classifiers.estimators import Candidate, Setting, as_scorer, unfitted, weights_of
 from classifiers.folds import Fold
 from classifiers.head import MULTI, REGRESSION, SINGLE
+from classifiers.kernel import GAMMA
 from classifiers.preparation import Preparation
-from classifiers.scorer import estimator_scores
 
 Progress = Callable[[int, int, str], None]
 METRICS = {SINGLE: "accuracy", MULTI: "macro_f1", REGRESSION: "r2"}
-MAX_KERNEL_ROWS = 6000  # 288 MB; above, every fit computes its own part of the kernel
+MAX_KERNEL_ROWS = 8_000  # 0.5 GiB, and nearly as much in each thread
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,21 @@ def _fit_all(
     done, total, found = 0, len(candidates) * len(folds), []
     with quietly():
         prepared = _prepared(X, folds, {path[0].transformation for path in paths})
-        kernel = rbf_kernel(prepared["SCALED"], gamma=GAMMA) if _share_kernel(candidates, X) else None
+        kernel = (
+            rbf_kernel(prepared["SCALED"], gamma=GAMMA).astype(np.float64) if _share_kernel(candidates, X) else None
+        )
         run = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
-        work = ((path, fold, prepared[path[0].transformation], kernel, values, setting) for path, fold in jobs)
+        work = (
+            (
+                path,
+                fold,
+                prepared[path[0].transformation],
+                kernel if path[0].head == "rbf-svm" else None,
+                values,
+                setting,
+            )
+            for path, fold in jobs
+        )
         for (path, _), parts in zip(jobs, run(delayed(_fit_path)(*one) for one in work), strict=True):
             found.append(parts)
             done += len(path)
@@ -214,28 +226,22 @@ def _fit_path(
     if len(learnt) == 1 and setting.kind == SINGLE:  # all that one group leaves of two classes
         return [Part(_spread(np.zeros((len(fold.test), 1)), learnt, setting), 0.0)] * len(path)
     inner = replace(setting, n_outputs=len(learnt), class_weight=weights_of(setting.class_weight, learnt))
-    shared = kernel if path[0].head == "rbf-svm" else None
-    train = X[fold.train] if shared is None else shared[np.ix_(fold.train, fold.train)]
-    test = X[fold.test] if shared is None else shared[np.ix_(fold.test, fold.train)]
-    parts, model = [], None
+    train, test = X[fold.train], X[fold.test]
+    shared = {"kernel": kernel[np.ix_(fold.train, fold.train)]} if kernel is not None else {}
+    asis, parts, model = Preparation("UN", np.zeros(X.shape[1])), [], None
     for candidate in path:
         begun = time.perf_counter()
-        model = _next(model, candidate, inner, train, precomputed=shared is not None).fit(train, own)
-        if shared is None:
-            scores = as_scorer(model, Preparation("UN", np.zeros(X.shape[1])), len(learnt)).scores(test)
-        else:
-            scores = estimator_scores(model, test)
+        model = _next(model, candidate, inner, len(train)).fit(train, own, **shared)
+        scores = as_scorer(model, asis, len(learnt)).scores(test)
         parts.append(Part(_spread(scores, learnt, setting), time.perf_counter() - begun))
     return parts
 
 
-def _next(model: Any, candidate: Candidate, setting: Setting, X: NDArray[Any], *, precomputed: bool) -> Any:
+def _next(model: Any, candidate: Candidate, setting: Setting, n_rows: int) -> Any:
     """Return what is fitted next: where it can be, the model before it, which begins where that one ended."""
     if isinstance(model, LogisticRegression):
         return model.set_params(**candidate.params)
-    estimator = unfitted(candidate, setting, n_rows=len(X))
-    if precomputed:
-        estimator.set_params(**{name: "precomputed" for name in estimator.get_params() if name.endswith("kernel")})
+    estimator = unfitted(candidate, setting, n_rows=n_rows)
     return estimator.set_params(warm_start=True) if isinstance(estimator, LogisticRegression) else estimator
 
 

@@ -33,6 +33,7 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"scorer"},
     {"head"},
     {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"},
+    {"kernel"},
     {"folds", "estimators"},
     {"search"},
     {"chosen"},
