@@ -3,13 +3,14 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -180,26 +181,19 @@ def _fit_all(
     done, total, found = 0, len(candidates) * len(folds), []
     with quietly():
         prepared = _prepared(X, folds, {path[0].transformation for path in paths})
-        kernel = (
-            rbf_kernel(prepared["SCALED"], gamma=GAMMA).astype(np.float64) if _share_kernel(candidates, X) else None
-        )
-        run = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
-        work = (
-            (
-                path,
-                fold,
-                prepared[path[0].transformation],
-                kernel if path[0].head == "rbf-svm" else None,
-                values,
-                setting,
-            )
-            for path, fold in jobs
-        )
-        for (path, _), parts in zip(jobs, run(delayed(_fit_path)(*one) for one in work), strict=True):
-            found.append(parts)
-            done += len(path)
-            if progress:
-                progress(done, total, f"{path[0].head} on held-out folds")
+        kernels = _kernels(prepared, candidates)
+        with _pool(n_jobs) as pool:
+            futures = [
+                pool.submit(
+                    _fit_path, path, fold, prepared[path[0].transformation], kernels.get(path[0].head), values, setting
+                )
+                for path, fold in jobs
+            ]
+            for (path, _), future in zip(jobs, futures, strict=True):
+                found.append(future.result())
+                done += len(path)
+                if progress:
+                    progress(done, total, f"{path[0].head} on held-out folds")
     by_path = [found[number * len(folds) : (number + 1) * len(folds)] for number in range(len(paths))]
     return [own for parts in by_path for own in zip(*parts, strict=True)]
 
@@ -209,8 +203,22 @@ def _prepared(X: NDArray[Any], folds: Sequence[Fold], transformations: set[str])
     return {name: Preparation.fit(X[learnt], name)(X) for name in transformations}
 
 
-def _share_kernel(candidates: Sequence[Candidate], X: NDArray[Any]) -> bool:
-    return len(X) <= MAX_KERNEL_ROWS and any(one.head == "rbf-svm" for one in candidates)
+def _kernels(prepared: Mapping[str, NDArray[Any]], candidates: Sequence[Candidate]) -> dict[str, NDArray[np.float64]]:
+    """Return the kernel matrix that all folds and C of an RBF machine share, by its name; none, where it is large."""
+    machines = [one for one in candidates if one.head == "rbf-svm"]
+    if not machines or len(prepared[machines[0].transformation]) > MAX_KERNEL_ROWS:
+        return {}
+    return {"rbf-svm": rbf_kernel(prepared[machines[0].transformation], gamma=GAMMA).astype(np.float64)}
+
+
+@contextmanager
+def _pool(n_jobs: int) -> Iterator[ThreadPoolExecutor]:
+    """Give threads; when the search ends by an error, what has not begun is not begun."""
+    pool = ThreadPoolExecutor(effective_n_jobs(n_jobs))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _fit_path(

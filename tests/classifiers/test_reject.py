@@ -26,25 +26,34 @@ def test_too_few_held_out_give_no_threshold() -> None:
     assert by_quantile(np.ones(20), "energy", 0.05) is not None
 
 
-def test_validation_finds_the_threshold_that_brute_force_finds() -> None:
+def test_validation_takes_the_highest_threshold_that_is_about_the_best() -> None:
     random = np.random.default_rng(0)
     scores = np.eye(3)[random.integers(3, size=60)] * 3 + random.normal(size=(60, 3))
     scores, foreign = scores.round(1), random.normal(size=(30, 3)).round(1)  # with ties
     right = random.random(60) < 0.8
     found = by_validation(head(), scores, right, foreign)
-    best = 0.0
-    for by in ("confidence", "energy"):
-        known, strange = head().knowing(scores, by), head().knowing(foreign, by)
-        for threshold in np.concatenate([known, strange, [np.inf]]):
-            best = max(best, (right & (known >= threshold)).sum() + (strange < threshold).sum())
-    known, strange = head().knowing(scores, found.score), head().knowing(foreign, found.score)
-    assert (right & (known >= found.threshold)).sum() + (strange < found.threshold).sum() == best
-    assert f"{best / 90:.4f}" in found.rule
+
+    def judged(by: str, threshold: float) -> np.ndarray:
+        known, strange = head().knowing(scores, by) >= threshold, head().knowing(foreign, by) < threshold
+        return np.concatenate([right & known, strange])
+
+    def thresholds(by: str) -> np.ndarray:
+        return np.unique(np.concatenate([head().knowing(scores, by), head().knowing(foreign, by), [np.inf]]))
+
+    best = {by: max(judged(by, one).sum() for one in thresholds(by)) for by in ("confidence", "energy")}
+    assert best[found.score] == max(best.values())
+    assert f"{best[found.score] / 90:.4f}" in found.rule
+    own = judged(found.score, found.threshold)
+    first = next(one for one in thresholds(found.score) if judged(found.score, one).sum() == best[found.score])
+    assert (best[found.score] - own.sum()) ** 2 <= (own != judged(found.score, first)).sum()
+    for higher in thresholds(found.score)[thresholds(found.score) > found.threshold][1:]:
+        other = judged(found.score, higher)
+        assert (best[found.score] - other.sum()) ** 2 > (other != judged(found.score, first)).sum()
 
 
-def test_validation_may_reject_nothing() -> None:
-    scores = np.eye(3) * 9
-    found = by_validation(head(), scores, np.ones(3, bool), scores)
+def test_validation_rejects_little_where_nothing_tells_apart() -> None:
+    scores = np.tile(np.eye(3) * 9, (20, 1))
+    found = by_validation(head(), scores, np.ones(60, bool), scores[:6])
     assert (head().knowing(scores, found.score) >= found.threshold).all()
 
 
