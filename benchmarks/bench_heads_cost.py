@@ -1,4 +1,4 @@
-"""What does `train(head="auto")` cost beside the obvious scikit-learn script, and how good is it? Banking77 and clothing.
+"""What does `train(head="auto")` cost beside the obvious scikit-learn script, and how good is it? On two data sets.
 
 The script is `LogisticRegressionCV()` with its defaults on the same embeddings; a second one has a single BLAS thread,
 which is faster where cores are shared. Contenders take turns in rounds; seconds are medians.
