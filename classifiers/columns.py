@@ -38,8 +38,8 @@ class Columns(BaseEstimator):
             spread = float(column.std()) or 1.0
             known = {name: value * spread for name, value in one.get_params().items() if name in ("C", "epsilon")}
             return one.set_params(**known).fit(X, column)
-        if column.min() == column.max():  # by Laplace's rule of succession
-            return float(logit((column.sum() + 1) / (len(column) + 2)))
+        if column.min() == column.max():
+            return constant_odds(column)
         return one.fit(X, column)
 
     def _scores(self, one: Any, X: NDArray[Any]) -> NDArray[np.float64]:
@@ -47,3 +47,8 @@ class Columns(BaseEstimator):
             return np.full(len(X), one)
         scores = one.decision_function(X) if is_classifier(one) else one.predict(X)
         return np.asarray(scores, np.float64)
+
+
+def constant_odds(column: NDArray[Any]) -> float:
+    """Return the log-odds of a label that all or none of n examples have, by Laplace's rule of succession."""
+    return float(logit((column.sum() + 1) / (len(column) + 2)))

@@ -9,22 +9,19 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-from sklearn.preprocessing import LabelBinarizer
 from sklearn.svm import SVC, SVR, LinearSVC
 
 from classifiers.columns import Columns
 from classifiers.errors import InvalidOption, TooFewExamples
 from classifiers.fewshot import NearestClassMean
 from classifiers.head import KINDS, MULTI, REGRESSION, SINGLE
+from classifiers.kernel import GAMMA, KernelMachine
 from classifiers.preparation import Preparation
-from classifiers.scorer import Fitted, Layers, Scorer
+from classifiers.scorer import Fitted, Kernel, Layers, Scorer
 from classifiers.target import Target
 
 MAX_ITER = 1000
-GAMMA = 1.0  # what scikit-learn's "scale" comes to on SCALED embeddings; fixed, so that all folds share one kernel
 CACHE_MIB = 500  # of kernel rows, while a support vector machine is fitted
 
 
@@ -60,7 +57,9 @@ LABELS = (SINGLE, MULTI)
 METHODS: Mapping[str, Method] = {
     "logistic": Method({"C": (0.1, 1.0, 10.0, 100.0)}, {"C": 10.0}, LABELS, weighs=True),
     "linear-svm": Method({"C": (0.01, 0.1, 1.0, 10.0)}, {"C": 1.0}, weighs=True),
-    "rbf-svm": Method({"C": (1.0, 3.0, 10.0, 30.0)}, {"C": 10.0}, weighs=True),
+    "rbf-svm": Method({"C": (1.0, 3.0, 10.0)}, {"C": 10.0}, weighs=True),
+    # Each pair of classes votes: more recall where one class is "anything else", but votes make poor probabilities.
+    "rbf-svm-pairs": Method({"C": (1.0, 3.0, 10.0)}, {"C": 10.0}, (SINGLE,), weighs=True),
     "ridge": Method({"alpha": (0.01, 0.1, 1.0, 10.0)}, {"alpha": 1.0}, weighs=True),
     "knn": Method({"n_neighbors": (1, 3, 5, 10, 20)}, {"n_neighbors": 1}),
     # Squared distances over 0.15 are what NearestClassMean takes, on unit length.
@@ -107,12 +106,15 @@ class Setting:
     class_weight : dict of int to float, 'balanced' or None
         By position of the class.
     random_state : int or None
+    n_jobs : int
+        Threads of one fit.
     """
 
     kind: str
     n_outputs: int
     class_weight: Any = None
     random_state: int | None = None
+    n_jobs: int = 1
 
 
 def check_head(name: str, kind: str, class_weight: Any = None) -> None:
@@ -176,7 +178,9 @@ def unfitted(candidate: Candidate, setting: Setting, *, n_rows: int) -> Any:
     """
     make: Callable[..., Any] = _MAKERS[candidate.head]
     estimator = make(setting, n_rows=n_rows, **candidate.params)
-    alone = candidate.head in ("knn", "network") or (setting.kind == REGRESSION and candidate.head == "ridge")
+    alone = candidate.head in ("knn", "network", "rbf-svm") or (
+        setting.kind == REGRESSION and candidate.head == "ridge"
+    )
     return estimator if setting.kind == SINGLE or alone else Columns(estimator)
 
 
@@ -214,19 +218,22 @@ def as_scorer(estimator: Any, preparation: Preparation, n_outputs: int) -> Score
     """Return a fitted estimator as what is kept and served: arrays where it is linear or a network."""
     if hasattr(estimator, "weights_"):
         return Layers(preparation, estimator.weights_, estimator.biases_)
-    if not _is_affine(estimator):
-        return Fitted(preparation, _of_scikit_learn(estimator), n_outputs)
-    weight, bias = _affine(estimator, preparation.dim)
-    if len(bias) == 1 and n_outputs == 2:  # the margin of the second class: half of it for each
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    if isinstance(estimator, SVC | KNeighborsClassifier | KNeighborsRegressor):
+        return Fitted(preparation, estimator, n_outputs)
+    if isinstance(estimator, KernelMachine):
+        dual, bias = _of_both(estimator.dual_, estimator.intercept_, n_outputs)
+        return Kernel(preparation, estimator.support_vectors_, dual, bias, GAMMA)
+    weight, bias = _of_both(*_affine(estimator, preparation.dim), n_outputs)
     return Layers(preparation, (weight,), (bias,))
 
 
-def _is_affine(estimator: Any) -> bool:
-    if isinstance(estimator, Columns):
-        return all(isinstance(one, float) or _is_affine(one) for one in estimator.estimators_)
-    linear = not isinstance(estimator, SVC | SVR) or estimator.kernel == "linear"
-    return linear and (isinstance(estimator, NearestClassMean) or hasattr(estimator, "coef_"))
+def _of_both(
+    weight: NDArray[np.float64], bias: NDArray[np.float64], n_outputs: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return rows for each of two classes, where there is one for the margin of the second: half of it for each."""
+    if len(bias) == 1 and n_outputs == 2:
+        return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return weight, bias
 
 
 def _affine(estimator: Any, dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -244,20 +251,6 @@ def _affine(estimator: Any, dim: int) -> tuple[NDArray[np.float64], NDArray[np.f
     return weight, np.broadcast_to(np.atleast_1d(estimator.intercept_).astype(np.float64), len(weight)).copy()
 
 
-def _of_scikit_learn(estimator: Any) -> Any:
-    """Return a fitted estimator as scikit-learn's own, which can be kept and exported."""
-    if not isinstance(estimator, Columns):
-        return estimator
-    fitted = estimator.estimators_
-    if isinstance(fitted[0], SVR) and len(fitted) == 1:
-        return fitted[0]
-    whole = (MultiOutputRegressor if isinstance(fitted[0], SVR) else OneVsRestClassifier)(estimator.estimator)
-    whole.estimators_, whole.n_features_in_ = fitted, fitted[0].n_features_in_
-    if isinstance(whole, OneVsRestClassifier):
-        whole.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(np.eye(len(fitted), dtype=np.int64))
-    return whole
-
-
 def _logistic(setting: Setting, *, n_rows: int, C: float) -> Any:
     return LogisticRegression(C=C, class_weight=setting.class_weight, max_iter=MAX_ITER)
 
@@ -270,10 +263,12 @@ def _linear_svm(setting: Setting, *, n_rows: int, C: float) -> Any:
     return LinearSVC(C=C, class_weight=weight, dual=False, tol=1e-3, max_iter=MAX_ITER, random_state=seed)
 
 
-def _rbf_svm(setting: Setting, *, n_rows: int, C: float, kernel: str = "rbf") -> Any:
-    if setting.kind == REGRESSION:
-        return SVR(kernel=kernel, C=C, gamma=GAMMA, cache_size=CACHE_MIB)
-    return SVC(kernel=kernel, C=C, gamma=GAMMA, class_weight=setting.class_weight, cache_size=CACHE_MIB)
+def _rbf_svm(setting: Setting, *, n_rows: int, C: float) -> Any:
+    return KernelMachine(kind=setting.kind, C=C, class_weight=setting.class_weight, n_jobs=setting.n_jobs)
+
+
+def _rbf_svm_pairs(setting: Setting, *, n_rows: int, C: float) -> Any:
+    return SVC(C=C, gamma=GAMMA, class_weight=setting.class_weight, cache_size=CACHE_MIB)
 
 
 def _ridge(setting: Setting, *, n_rows: int, alpha: float) -> Any:
@@ -308,6 +303,7 @@ _MAKERS: Mapping[str, Callable[..., Any]] = {
     "logistic": _logistic,
     "linear-svm": _linear_svm,
     "rbf-svm": _rbf_svm,
+    "rbf-svm-pairs": _rbf_svm_pairs,
     "ridge": _ridge,
     "knn": _knn,
     "ncm": _ncm,

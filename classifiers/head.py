@@ -75,7 +75,7 @@ class Head:
         One label of each item; any number of labels; numbers.
     classes_ : ndarray of shape (n_classes,), str or int
         Each once, in the order of the scorer's outputs; for a regression the names of its values.
-    scorer : Layers or Fitted
+    scorer : Layers, Kernel or Fitted
     calibration : Calibration
     rejection : Rejection, optional
         By default the head always answers.

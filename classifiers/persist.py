@@ -1,9 +1,9 @@
 """A head <-> a folder of JSON and arrays: readable without us, and loading it runs nobody's code.
 
-`head.json` has the classes, what the head was made from and the SHA-256 of each file beside it. Linear, centroid and
-network heads and all calibrations are `.npy`; estimators that are more than arrays are kept by skops, and only those
-named in `TRUSTED` are read. Every file is written under a temporary name and renamed, `head.json` last: a folder
-without it is no head. Nothing here reads pickle.
+`head.json` has the classes, what the head was made from and the SHA-256 of each file beside it. Linear, centroid,
+network and kernel heads and all calibrations are `.npy`; estimators that are more than arrays are kept by skops, and
+only those named in `TRUSTED` are read. Every file is written under a temporary name and renamed, `head.json` last: a
+folder without it is no head. Nothing here reads pickle.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from classifiers.errors import HeadInvalid
 from classifiers.head import Calibration, Head, Rejection
 from classifiers.preparation import Preparation
-from classifiers.scorer import Fitted, Layers, Scorer
+from classifiers.scorer import Fitted, Kernel, Layers, Scorer
 
 HEAD_FILE = "head.json"
 FORMAT = 1
@@ -102,6 +102,7 @@ def save_head(folder: Path, head: Head, manifest: Manifest) -> None:
             "scale": head.scorer.preparation.scale,
         },
         "layers": len(head.scorer.weights) if isinstance(head.scorer, Layers) else 0,
+        "gamma": head.scorer.gamma if isinstance(head.scorer, Kernel) else None,
         "rejection": asdict(head.rejection) if head.rejection else None,
         **asdict(manifest),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
@@ -154,6 +155,8 @@ def _arrays(head: Head) -> dict[str, NDArray[np.float64]]:
     if isinstance(head.scorer, Layers):
         for i, (weight, bias) in enumerate(zip(head.scorer.weights, head.scorer.biases, strict=True)):
             arrays |= {f"weight_{i}.npy": weight, f"bias_{i}.npy": bias}
+    if isinstance(head.scorer, Kernel):
+        arrays |= {"support.npy": head.scorer.support, "dual.npy": head.scorer.dual, "bias.npy": head.scorer.bias}
     return arrays
 
 
@@ -171,6 +174,9 @@ def _head(folder: Path, facts: dict[str, Any]) -> Head:
     if layers:
         weights = tuple(array(f"weight_{i}.npy", 2) for i in range(layers))
         scorer = Layers(preparation, weights, tuple(array(f"bias_{i}.npy") for i in range(layers)))
+    elif facts["gamma"] is not None:
+        support, dual, bias = array("support.npy", 2), array("dual.npy", 2), array("bias.npy")
+        scorer = Kernel(preparation, support, dual, bias, float(facts["gamma"]))
     else:
         estimator = _unpacked(folder / ESTIMATOR, _content(folder / ESTIMATOR, files[ESTIMATOR]))
         if estimator.n_features_in_ != preparation.dim:

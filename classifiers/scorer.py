@@ -11,6 +11,7 @@ from classifiers.errors import HeadInvalid
 from classifiers.preparation import Preparation
 
 LEAST_VOTE = 1e-3  # a probability of 0 has no logarithm; k neighbours can tell no less than this apart
+KERNEL_ROWS = 1024  # of which distances to all support vectors are in memory at once
 
 
 class Scorer(Protocol):
@@ -77,6 +78,61 @@ class Layers:
         for weight, bias in hidden:
             rows = np.maximum(rows @ weight.T + bias, 0)
         return rows @ last[0].T + last[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A machine with an RBF kernel: weighted sums of exp(-gamma |x - s|²) over its support vectors s.
+
+    Parameters
+    ----------
+    preparation : Preparation
+    support : ndarray of shape (n_support, dim), float64
+        Prepared.
+    dual : ndarray of shape (n_outputs, n_support), float64
+    bias : ndarray of shape (n_outputs,), float64
+    gamma : float
+
+    Raises
+    ------
+    HeadInvalid
+        Shapes that do not fit together, or values that are not finite.
+    """
+
+    preparation: Preparation
+    support: NDArray[np.float64]
+    dual: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        n_support, dim = self.support.shape if self.support.ndim == 2 else (0, 0)
+        if dim != self.preparation.dim or self.dual.shape != (len(self.bias), n_support):
+            raise HeadInvalid(
+                f"support vectors {self.support.shape}, dual {self.dual.shape} and bias {self.bias.shape} do not fit "
+                f"an input of {self.preparation.dim}; dual is (outputs, support vectors), bias is (outputs,)"
+            )
+        if (
+            not all(np.isfinite(one).all() for one in (self.support, self.dual, self.bias))
+            or not 0 < self.gamma < np.inf
+        ):
+            raise HeadInvalid("support vectors, dual, bias or gamma hold NaN or infinity; train the head again")
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of scores of an embedding."""
+        return len(self.bias)
+
+    def scores(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return scores (n, n_outputs), float64, of embeddings X (n, dim)."""
+        rows = self.preparation(X).astype(np.float64)
+        lengths = (self.support**2).sum(axis=1)
+        found = np.empty((len(rows), self.n_outputs))
+        for begin in range(0, len(rows), KERNEL_ROWS):
+            part = rows[begin : begin + KERNEL_ROWS]
+            squared = (part**2).sum(axis=1)[:, np.newaxis] + lengths - 2 * (part @ self.support.T)
+            found[begin : begin + KERNEL_ROWS] = np.exp(-self.gamma * squared.clip(min=0)) @ self.dual.T + self.bias
+        return found
 
 
 @dataclass(frozen=True, eq=False)

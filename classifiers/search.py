@@ -3,13 +3,14 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -18,15 +19,15 @@ from sklearn.metrics.pairwise import rbf_kernel
 from threadpoolctl import threadpool_limits
 
 from classifiers.calibrate import calibrate, check_calibration, log_loss
-from classifiers.estimators import GAMMA, Candidate, Setting, as_scorer, unfitted, weights_of
+from classifiers.estimators import Candidate, Setting, as_scorer, unfitted, weights_of
 from classifiers.folds import Fold
 from classifiers.head import MULTI, REGRESSION, SINGLE
+from classifiers.kernel import GAMMA
 from classifiers.preparation import Preparation
-from classifiers.scorer import estimator_scores
 
 Progress = Callable[[int, int, str], None]
 METRICS = {SINGLE: "accuracy", MULTI: "macro_f1", REGRESSION: "r2"}
-MAX_KERNEL_ROWS = 6000  # 288 MB; above, every fit computes its own part of the kernel
+MAX_KERNEL_ROWS = 8_000  # 0.5 GiB, and nearly as much in each thread
 
 
 @dataclass(frozen=True)
@@ -180,14 +181,19 @@ def _fit_all(
     done, total, found = 0, len(candidates) * len(folds), []
     with quietly():
         prepared = _prepared(X, folds, {path[0].transformation for path in paths})
-        kernel = rbf_kernel(prepared["SCALED"], gamma=GAMMA) if _share_kernel(candidates, X) else None
-        run = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
-        work = ((path, fold, prepared[path[0].transformation], kernel, values, setting) for path, fold in jobs)
-        for (path, _), parts in zip(jobs, run(delayed(_fit_path)(*one) for one in work), strict=True):
-            found.append(parts)
-            done += len(path)
-            if progress:
-                progress(done, total, f"{path[0].head} on held-out folds")
+        kernels = _kernels(prepared, candidates)
+        with _pool(n_jobs) as pool:
+            futures = [
+                pool.submit(
+                    _fit_path, path, fold, prepared[path[0].transformation], kernels.get(path[0].head), values, setting
+                )
+                for path, fold in jobs
+            ]
+            for (path, _), future in zip(jobs, futures, strict=True):
+                found.append(future.result())
+                done += len(path)
+                if progress:
+                    progress(done, total, f"{path[0].head} on held-out folds")
     by_path = [found[number * len(folds) : (number + 1) * len(folds)] for number in range(len(paths))]
     return [own for parts in by_path for own in zip(*parts, strict=True)]
 
@@ -197,8 +203,22 @@ def _prepared(X: NDArray[Any], folds: Sequence[Fold], transformations: set[str])
     return {name: Preparation.fit(X[learnt], name)(X) for name in transformations}
 
 
-def _share_kernel(candidates: Sequence[Candidate], X: NDArray[Any]) -> bool:
-    return len(X) <= MAX_KERNEL_ROWS and any(one.head == "rbf-svm" for one in candidates)
+def _kernels(prepared: Mapping[str, NDArray[Any]], candidates: Sequence[Candidate]) -> dict[str, NDArray[np.float64]]:
+    """Return the kernel matrix that all folds and C of an RBF machine share, by its name; none, where it is large."""
+    machines = [one for one in candidates if one.head == "rbf-svm"]
+    if not machines or len(prepared[machines[0].transformation]) > MAX_KERNEL_ROWS:
+        return {}
+    return {"rbf-svm": rbf_kernel(prepared[machines[0].transformation], gamma=GAMMA).astype(np.float64)}
+
+
+@contextmanager
+def _pool(n_jobs: int) -> Iterator[ThreadPoolExecutor]:
+    """Give threads; when the search ends by an error, what has not begun is not begun."""
+    pool = ThreadPoolExecutor(effective_n_jobs(n_jobs))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _fit_path(
@@ -214,28 +234,22 @@ def _fit_path(
     if len(learnt) == 1 and setting.kind == SINGLE:  # all that one group leaves of two classes
         return [Part(_spread(np.zeros((len(fold.test), 1)), learnt, setting), 0.0)] * len(path)
     inner = replace(setting, n_outputs=len(learnt), class_weight=weights_of(setting.class_weight, learnt))
-    shared = kernel if path[0].head == "rbf-svm" else None
-    train = X[fold.train] if shared is None else shared[np.ix_(fold.train, fold.train)]
-    test = X[fold.test] if shared is None else shared[np.ix_(fold.test, fold.train)]
-    parts, model = [], None
+    train, test = X[fold.train], X[fold.test]
+    shared = {"kernel": kernel[np.ix_(fold.train, fold.train)]} if kernel is not None else {}
+    asis, parts, model = Preparation("UN", np.zeros(X.shape[1])), [], None
     for candidate in path:
         begun = time.perf_counter()
-        model = _next(model, candidate, inner, train, precomputed=shared is not None).fit(train, own)
-        if shared is None:
-            scores = as_scorer(model, Preparation("UN", np.zeros(X.shape[1])), len(learnt)).scores(test)
-        else:
-            scores = estimator_scores(model, test)
+        model = _next(model, candidate, inner, len(train)).fit(train, own, **shared)
+        scores = as_scorer(model, asis, len(learnt)).scores(test)
         parts.append(Part(_spread(scores, learnt, setting), time.perf_counter() - begun))
     return parts
 
 
-def _next(model: Any, candidate: Candidate, setting: Setting, X: NDArray[Any], *, precomputed: bool) -> Any:
+def _next(model: Any, candidate: Candidate, setting: Setting, n_rows: int) -> Any:
     """Return what is fitted next: where it can be, the model before it, which begins where that one ended."""
     if isinstance(model, LogisticRegression):
         return model.set_params(**candidate.params)
-    estimator = unfitted(candidate, setting, n_rows=len(X))
-    if precomputed:
-        estimator.set_params(**{name: "precomputed" for name in estimator.get_params() if name.endswith("kernel")})
+    estimator = unfitted(candidate, setting, n_rows=n_rows)
     return estimator.set_params(warm_start=True) if isinstance(estimator, LogisticRegression) else estimator
 
 

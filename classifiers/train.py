@@ -185,7 +185,7 @@ def train(
     if held_out == "all" and (judges or len(sample) < len(examples.X)):
         own, rows = rounds.compare(examples, None, [best], ""), np.arange(len(examples.X))
     rounds.tell(f"{best} on all {len(examples.X):,} examples")
-    fitted = fit_head(best, examples.X, target, setting)
+    fitted = fit_head(best, examples.X, target, replace(setting, n_jobs=rounds.n_jobs))
 
     evidence = _Evidence(own.scores, target.values[rows[own.rows]])
     if judges:

@@ -34,6 +34,7 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"head"},
     {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
     | {"suspects", "curve", "projection"},
+    {"kernel"},
     {"folds", "estimators"},
     {"search"},
     {"chosen"},
