@@ -25,7 +25,7 @@ from classifiers.head import MULTI, REGRESSION, SINGLE
 from classifiers.kernel import GAMMA
 from classifiers.preparation import Preparation
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[int, int, str], object]
 METRICS = {SINGLE: "accuracy", MULTI: "macro_f1", REGRESSION: "r2"}
 MAX_KERNEL_ROWS = 8_000  # 0.5 GiB, and nearly as much in each thread
 

@@ -2,16 +2,21 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress as Bar
 
 from headwater.console import err
 
 if TYPE_CHECKING:
+    from classifiers.persist import Manifest
     from extractor.outcome import Outcome
+    from headwater.examples import Examples
+    from headwater.labelled import Labelled
 
 ServerOption = Annotated[
     str | None, typer.Option(help="`host:port` of a running server to ask.", envvar="HEADWATER_SERVER")
@@ -26,6 +31,15 @@ CacheOption = Annotated[
 ]
 
 
+LabelColumnOption = Annotated[str, typer.Option(help="Of a table.")]
+ItemColumnOption = Annotated[str | None, typer.Option(help="Of a table; by default `text` or `path`.")]
+GroupColumnOption = Annotated[
+    str | None, typer.Option(help="Of a table: of what belongs together, so that no fold divides it.")
+]
+
+MAX_BYTES = 1 << 30  # what a backbone has read is within its own limit
+
+
 class Embedder(NamedTuple):
     """The backbone that makes embeddings: its name, fingerprint and dim, and how it is asked for outcomes, in order."""
 
@@ -33,6 +47,14 @@ class Embedder(NamedTuple):
     fingerprint: str
     dim: int
     outcomes: "Callable[[Sequence[str | Path]], Iterator[Outcome]]"
+
+
+class Embedded(NamedTuple):
+    """Labelled embeddings, their items' keys in hexadecimal digits, and how many items failed and were left out."""
+
+    examples: "Examples"
+    keys: list[str]
+    n_failed: int
 
 
 @contextmanager
@@ -50,6 +72,45 @@ def embedder(backbone: str, server: str | None, access: dict[str, Any], cache: s
 
             with Extractor.load(backbone or _only_installed(), cache=cache) as own:
                 yield Embedder(own.spec.name, own.fingerprint, own.dim, lambda items: _made(own, items, bar))
+
+
+def embedded(source: Embedder, labelled: "Labelled") -> Embedded:
+    """Embed labelled items; those that fail are named and left out."""
+    import numpy as np
+
+    from extractor.outcome import stack
+    from headwater.examples import Examples
+
+    outcomes = list(source.outcomes(labelled.items))
+    good = [i for i, outcome in enumerate(outcomes) if _is_good(outcome, labelled.names[i])]
+    X = stack([outcomes[i] for i in good], source.dim)
+    every = Examples(np.arange(len(outcomes)), labelled.labels, labelled.items, labelled.names, labelled.groups)
+    keys = [_key(source.fingerprint, labelled.items[i]) for i in good]
+    return Embedded(replace(every.at(np.array(good, np.int64)), X=X), keys, len(outcomes) - len(good))
+
+
+def check_origin(source: Embedder, manifest: "Manifest", head: str) -> None:
+    """Refuse embeddings of another backbone than a head was trained on."""
+    from extractor.errors import BackboneChanged
+
+    if source.fingerprint != manifest.fingerprint:
+        raise BackboneChanged(
+            f"head {head!r} was trained on {manifest.backbone} {manifest.fingerprint}, and {source.name} is "
+            f"{source.fingerprint} here; use the backbone that it was trained on, or train it again"
+        )
+
+
+def _key(fingerprint: str, item: str | Path) -> str:
+    from extractor.cache import item_key
+    from extractor.items import as_bytes
+
+    return item_key(fingerprint, as_bytes(item, max_bytes=MAX_BYTES)).hex()
+
+
+def _is_good(outcome: "Outcome", name: str) -> bool:
+    if outcome.error is not None:
+        err.print(f"[bold red]{escape(name)}:[/] {escape(str(outcome.error))}", soft_wrap=True)
+    return outcome.error is None
 
 
 def _asked(client: Any, items: Sequence[str | Path], bar: Bar) -> "Iterator[Outcome]":

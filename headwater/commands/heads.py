@@ -90,7 +90,8 @@ def _facts(version: "Version") -> list[str] | str:
     except HeadInvalid as error:
         return str(error)
     marks = [alias for alias, number in sorted(aliases(version.name).items()) if number == version.number]
-    accuracy = manifest.metrics.get("cv_accuracy")
+    measured = [manifest.metrics.get(f"{on}_accuracy") for on in ("test", "cv")]
+    accuracy = next((one for one in measured if one is not None), None)
     return [
         str(version),
         ", ".join(marks),

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
-from headwater.commands.embed import CacheOption, ServerOption, embedder
+from headwater.commands.embed import CacheOption, ServerOption, check_origin, embedder
 from headwater.console import err, out
 
 
@@ -33,7 +33,6 @@ def predict(
     import numpy as np
 
     from classifiers.persist import load_head
-    from extractor.errors import BackboneChanged
     from headwater.errors import DataInvalid
     from headwater.shelf import find_head
 
@@ -43,11 +42,7 @@ def predict(
         raise DataInvalid("there is nothing to predict; name files, or give a text with --text")
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     with embedder(backbone or manifest.backbone, server, access, cache) as source:
-        if source.fingerprint != manifest.fingerprint:
-            raise BackboneChanged(
-                f"head {head!r} was trained on {manifest.backbone} {manifest.fingerprint}, and {source.name} is "
-                f"{source.fingerprint} here; use the backbone that it was trained on, or train it again"
-            )
+        check_origin(source, manifest, head)
         outcomes = list(source.outcomes(items))
     n_failed = 0
     for item, outcome in zip(items, outcomes, strict=True):

@@ -1,32 +1,71 @@
-"""`headwater train`: labelled files or texts -> a head."""
+"""`headwater train`: labelled files or texts -> a head, and a report of it."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.progress import Progress as Bar
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
-from headwater.commands.embed import CacheOption, ServerOption, embedder
+from headwater.commands.embed import (
+    CacheOption,
+    GroupColumnOption,
+    ItemColumnOption,
+    LabelColumnOption,
+    ServerOption,
+    embedded,
+    embedder,
+)
 from headwater.console import err, out
 
 if TYPE_CHECKING:
-    from extractor.outcome import Outcome
+    from classifiers.persist import Manifest
+    from headwater.shelf import Version
 
-MAX_BYTES = 1 << 30  # what a backbone has read is within its own limit
+SHOWN = {
+    "single": ("accuracy", "balanced_accuracy", "macro_f1", "ece"),
+    "multi": ("micro_f1", "macro_f1", "subset_accuracy", "ece"),
+    "regression": ("r2", "mae", "rmse"),
+}
 
 
 def train(
     data: Annotated[
         Path,
-        typer.Argument(help="A folder with a folder a label, or a `.csv` or `.jsonl` with a label and a text or path."),
+        typer.Argument(
+            help="A folder with a folder a label, or a `.csv`, `.jsonl` or `.parquet` with a label and a text or path."
+        ),
     ],
     name: Annotated[str, typer.Option(help="Of the head; where there is one of that name, this is its next version.")],
     backbone: Annotated[
         str, typer.Option(help="Name or folder; may be left out where there is only one.", envvar="HEADWATER_BACKBONE")
     ] = "",
-    label_column: Annotated[str, typer.Option(help="Of a table.")] = "label",
-    item_column: Annotated[str | None, typer.Option(help="Of a table; by default `text` or `path`.")] = None,
+    head: Annotated[
+        str,
+        typer.Option(
+            help="`auto` chooses between logistic regression and an RBF SVM; or `logistic`, `linear-svm`, `rbf-svm`, "
+            "`ridge`, `knn`, `ncm`, `lda`, `network`."
+        ),
+    ] = "auto",
+    kind: Annotated[
+        str, typer.Option(help="`single` label, `multi` for several, `regression` for numbers.")
+    ] = "single",
+    validation: Annotated[
+        Path | None, typer.Option(help="Like DATA: choose on these instead of by cross-validation.")
+    ] = None,
+    test: Annotated[Path | None, typer.Option(help="Like DATA: measure on these.")] = None,
+    balanced: Annotated[bool, typer.Option(help="Give all classes the same weight.")] = False,
+    reject: Annotated[
+        str,
+        typer.Option(help="When to say unknown: `quantile` or `energy` of held-out items, `validation`, `none`."),
+    ] = "auto",
+    reject_rate: Annotated[float, typer.Option(help="Share of known items that may be called unknown.")] = 0.05,
+    out_of_scope: Annotated[str, typer.Option(help="The label of items of no class, which tell when to reject.")] = "",
+    label_column: LabelColumnOption = "label",
+    item_column: ItemColumnOption = None,
+    group_column: GroupColumnOption = None,
+    report: Annotated[bool, typer.Option(help="Write a report for people, with pictures.")] = True,
     activate: Annotated[bool, typer.Option(help="Let the name alone mean this version from now on.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="The same number gives the same head.")] = 0,
     server: ServerOption = None,
@@ -36,59 +75,94 @@ def train(
     cert: CertOption = None,
     cert_key: CertKeyOption = None,
 ) -> None:
-    """Train a logistic-regression head on labelled files or texts, and keep it under HEADWATER_HOME/heads.
+    """Train a head on labelled files or texts, keep it under HEADWATER_HOME/heads, and report what it can do.
 
     Example: `headwater train pets/ --name pets --backbone efficientnet-lite0`
     """
-    from collections import Counter
-
-    from extractor.outcome import stack
-    from headwater.errors import OutputNotWritable
     from headwater.labelled import Columns, read_labelled
-    from headwater.shelf import activate as activate_version
-    from headwater.shelf import add_version, check_name, staging
-    from headwater.training import Options, Origin, train_head
+    from headwater.shelf import check_name
+    from headwater.training import Options, Origin
 
     check_name(name)
-    labelled = read_labelled(data, columns=Columns(label_column, item_column))
+    columns = Columns(label_column, item_column, group_column)
+    options = Options(
+        head=head,
+        kind=kind,
+        class_weight="balanced" if balanced else None,
+        reject=reject,
+        reject_rate=reject_rate,
+        out_of_scope=out_of_scope,
+        seed=seed,
+    )
+    sets = {what: data for what, data in (("train", data), ("validation", validation), ("test", test)) if data}
+    labelled = {what: read_labelled(data, kind=kind, columns=columns) for what, data in sets.items()}
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     with embedder(backbone, server, access, cache) as source:
-        outcomes = list(source.outcomes(labelled.items))
-    good = [i for i, outcome in enumerate(outcomes) if _is_good(outcome, labelled.names[i])]
-    labels = [labelled.labels[i] for i in good]
-    X = stack([outcomes[i] for i in good], source.dim)
-    keys = [_key(source.fingerprint, labelled.items[i]) for i in good]
-    origin = Origin(backbone=source.name, fingerprint=source.fingerprint, items=keys)
+        found = {what: embedded(source, one) for what, one in labelled.items()}
+    examples = {what: one.examples for what, one in found.items()}
+    origin = Origin(backbone=source.name, fingerprint=source.fingerprint, items=found["train"].keys)
+    version, manifest = _trained(name, examples, origin, options, report=report, activate=activate)
+    _tell(version, manifest, examples["train"].labels)
+    for what, one in found.items():
+        if one.n_failed:
+            err.print(f"{one.n_failed} of {len(labelled[what].items)} items failed and were left out")
+
+
+def _trained(
+    name: str, examples: dict[str, Any], origin: Any, options: Any, *, report: bool, activate: bool
+) -> "tuple[Version, Manifest]":
+    """Train beside the shelf, and put the head on it when it is whole."""
+    from headwater.errors import OutputNotWritable
+    from headwater.shelf import activate as activate_version
+    from headwater.shelf import add_version, staging
+    from headwater.training import train_head
+
+    learnt = examples.pop("train")
     try:
-        with err.status("training …"), staging() as folder:
-            manifest = train_head(folder, X, labels, origin, Options(seed=seed))
+        with staging() as folder, Bar(console=err, disable=not err.is_terminal, transient=True) as bar:
+            task = bar.add_task("training", total=None)
+            manifest = train_head(
+                folder,
+                learnt,
+                origin,
+                options,
+                **examples,
+                name=name,
+                report=report,
+                progress=lambda done, total, what: bar.update(task, completed=done, total=total, description=what),
+            )
             version = add_version(name, folder)
         if activate:
             activate_version(version)
     except OSError as error:
         raise OutputNotWritable(f"cannot write {error.filename}: {error.strerror}; make it writable") from None
-    counts = Counter(labels)
+    examples["train"] = learnt
+    return version, manifest
+
+
+def _tell(version: "Version", manifest: "Manifest", labels: Any) -> None:
+    from headwater.evaluation import parameters
+
+    kind, options = manifest.options["kind"], manifest.options
+    counts = Counter(one for label in labels for one in (label if kind == "multi" else (label,)))
+    classes = "" if kind == "regression" else f"{len(counts) - (options['out_of_scope'] in counts)} classes, "
+    estimator = f"{options['estimator']} {parameters(options['params'])}".rstrip()
     out.print(
-        f"head {version}: {len(counts)} classes, {len(labels)} examples, {source.name}", soft_wrap=True, markup=False
+        f"head {version}: {classes}{len(labels):,} examples, {manifest.backbone}, {estimator}",
+        soft_wrap=True,
+        markup=False,
     )
-    if "cv_accuracy" in manifest.metrics:
-        accuracy, folds = manifest.metrics["cv_accuracy"], manifest.metrics["cv_folds"]
-        out.print(f"accuracy on held-out examples: {accuracy:.1%} ({folds:.0f} folds)")
-    else:
-        out.print("accuracy is not known: a class has a single example; add more of each")
-    out.print(f"use it: headwater predict {name} FILE …", markup=False)
-    if len(good) < len(outcomes):
-        err.print(f"{len(outcomes) - len(good)} of {len(outcomes)} items failed and were left out")
-
-
-def _key(fingerprint: str, item: str | Path) -> str:
-    from extractor.cache import item_key
-    from extractor.items import as_bytes
-
-    return item_key(fingerprint, as_bytes(item, max_bytes=MAX_BYTES)).hex()
-
-
-def _is_good(outcome: "Outcome", name: str) -> bool:
-    if outcome.error is not None:
-        err.print(f"[bold red]{escape(name)}:[/] {escape(str(outcome.error))}", soft_wrap=True)
-    return outcome.error is None
+    for note in options["notes"]:
+        out.print(f"note: {note}", soft_wrap=True, markup=False)
+    measured = "test" if "test_n" in manifest.metrics else "cv"
+    where = f"{manifest.metrics.get(f'{measured}_n', 0):,.0f} {'test' if measured == 'test' else 'held-out'} examples"
+    for name in SHOWN[kind]:
+        value, low, high = (manifest.metrics.get(f"{measured}_{name}{end}") for end in ("", "_low", "_high"))
+        if value is not None and low is not None and high is not None:
+            title = name.replace("_", " ")
+            out.print(f"{title} on {where}: {value:.3f} ({low:.3f} to {high:.3f})", soft_wrap=True, markup=False)
+    if not manifest.metrics:
+        out.print("accuracy is not known: nothing could be held out; add more examples of each class")
+    if (version.folder / "report.html").exists():
+        out.print(f"report: {version.folder / 'report.html'}", soft_wrap=True, markup=False)
+    out.print(f"use it: headwater predict {version.name} FILE …", markup=False)

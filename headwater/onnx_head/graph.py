@@ -9,9 +9,9 @@ from onnx import helper
 from classifiers.head import ENERGY, MULTI, REGRESSION, SINGLE, Head
 from classifiers.persist import Manifest
 from classifiers.preparation import Preparation
-from classifiers.scorer import Fitted, Layers
+from classifiers.scorer import Fitted, Kernel, Layers
 from headwater.errors import HeadNotExported
-from headwater.onnx_head.estimators import add_estimator
+from headwater.onnx_head.estimators import KernelFunction, add_estimator, add_kernel
 from headwater.onnx_head.nodes import BOOL, DOUBLE, FLOAT, INT64, IR_VERSION, OPSET, Nodes
 
 INPUT = "embedding"
@@ -105,6 +105,9 @@ def _add_scores(nodes: Nodes, head: Head, rows: str) -> str:
                 product = nodes.add("MatMul", entering, nodes.double(weight.T))
                 rows = nodes.add("Add", product, nodes.double(bias))
             return rows
+        case Kernel(support=support, dual=dual, bias=bias, gamma=gamma):
+            similarity = add_kernel(nodes, KernelFunction("rbf", gamma), rows, support)
+            return nodes.add("Add", nodes.add("MatMul", similarity, nodes.double(dual.T)), nodes.double(bias))
         case Fitted(estimator=estimator):
             return add_estimator(nodes, estimator, rows)
     raise HeadNotExported(f"a {type(head.scorer).__name__} cannot be written as ONNX; train another head")

@@ -134,12 +134,12 @@ def proof_rows(head: Head) -> NDArray[np.float32]:
 
 
 def _kept(head: Head, random: np.random.Generator) -> list[NDArray[np.float64]]:
-    """Return some of the rows that an estimator keeps of its training, as embeddings, and rows between them."""
+    """Return some of the rows that a scorer keeps of its training, as embeddings, and rows between them."""
     estimator = getattr(head.scorer, "estimator", None)
     kept = [
         np.asarray(getattr(one, name), np.float64)
-        for one in (estimator, *getattr(estimator, "estimators_", ()))
-        for name in ("support_vectors_", "_fit_X")
+        for one in (head.scorer, estimator, *getattr(estimator, "estimators_", ()))
+        for name in ("support", "support_vectors_", "_fit_X")
         if len(getattr(one, name, ()))
     ]
     if not kept:

@@ -12,7 +12,7 @@ from classifiers.curve import LearningCurve
 from classifiers.measures import Measures, OpenSetMeasures, as_json
 
 Item = bytes | str | Path  # an image's bytes, a text, or the path of a file
-Task = Literal["single-label", "multi-label", "regression"]
+Kind = Literal["single", "multi", "regression"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +133,13 @@ class Report:
     Parameters
     ----------
     name, backbone, fingerprint : str
-    task : {'single-label', 'multi-label', 'regression'}
+    kind : {'single', 'multi', 'regression'}
     estimator : str
         The chosen one, in words.
     classes : tuple of str
     n_train, n_test : int
     measured_on : str
-        'test' or 'cross-validation': where the measures are from.
+        'test', 'validation' or 'cross-validation': where the measures are from.
     measures : SingleLabelMeasures, MultiLabelMeasures or RegressionMeasures
     tried : tuple of Tried
     wrong : tuple of Wrong
@@ -162,7 +162,7 @@ class Report:
     name: str
     backbone: str = ""
     fingerprint: str = ""
-    task: Task = "single-label"
+    kind: Kind = "single"
     estimator: str = ""
     classes: tuple[str, ...] = ()
     n_train: int = 0

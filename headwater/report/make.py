@@ -11,7 +11,7 @@ from classifiers.curve import LearningCurve, learning_curve
 from classifiers.errors import TooFewExamples
 from classifiers.projection import project
 from classifiers.suspects import label_suspects, near_duplicates, out_of_fold
-from headwater.report.facts import Dot, Duplicate, Examples, Map, Report, Scatter, Shown, Suspect, Task, Tried, Wrong
+from headwater.report.facts import Dot, Duplicate, Examples, Kind, Map, Report, Scatter, Shown, Suspect, Tried, Wrong
 from headwater.report.thumbnails import Budget, Thumbnails
 
 N_WRONG, N_SUSPECTS, N_SUSPECTS_SHOWN, N_DUPLICATES = 24, 150, 36, 24
@@ -27,7 +27,7 @@ def make_report(
     *,
     name: str,
     classes: ArrayLike = (),
-    task: Task = "single-label",
+    kind: Kind = "single",
     backbone: str = "",
     fingerprint: str = "",
     chosen: str = "",
@@ -35,6 +35,7 @@ def make_report(
     tried: Sequence[Tried] = (),
     open_set: measuring.OpenSetMeasures | None = None,
     notes: Sequence[str] = (),
+    measured_on: str = "",
     random_state: int = 0,
 ) -> Report:
     """Compute all that a report says of a head.
@@ -51,8 +52,8 @@ def make_report(
     name : str
         The head's.
     classes : array-like of shape (n_classes,)
-        In the order of the probabilities' columns; for multi-label the labels' names; none for regression.
-    task : {'single-label', 'multi-label', 'regression'}
+        In the order of the probabilities' columns; for several labels their' names; none for regression.
+    kind : {'single', 'multi', 'regression'}
     backbone, fingerprint : str
     chosen : str
         The estimator and its parameters, in words.
@@ -62,6 +63,8 @@ def make_report(
     open_set : OpenSetMeasures, optional
     notes : sequence of str
         Shown to the reader.
+    measured_on : {'cross-validation', 'test'}, optional
+        By default as `test` is there or not; say `test` where the head did not learn from `train`.
     random_state : int
         The same number gives the same report on one machine.
 
@@ -75,28 +78,28 @@ def make_report(
     show_test = show_train if test is None else Thumbnails(test.items, test.names, budget)
     known, remarks = np.asarray(classes), list(notes)
     facts: dict[str, Any] = {}
-    if task == "single-label":
+    if kind == "single":
         facts["wrong"] = _wrong(measured, known, show_test)
         facts |= _suspects(train, known, show_train, random_state, remarks)
         facts["curve"] = _curve(estimator, train, random_state, remarks)
-    names = known if task == "multi-label" else None
+    names = known if kind == "multi" else None
     facts |= _duplicates(train, test, show_train, show_test, names, remarks)
-    if task == "regression":
+    if kind == "regression":
         facts["scatter"] = _scatter(measured, random_state)
     return Report(
         name=name,
         backbone=backbone,
         fingerprint=fingerprint,
-        task=task,
+        kind=kind,
         estimator=chosen,
         classes=tuple(map(str, known.tolist())),
         n_train=len(np.asarray(train.y)),
         n_test=0 if test is None else len(np.asarray(test.y)),
-        measured_on="cross-validation" if test is None else "test",
-        measures=_measures(task, measured, known, random_state),
+        measured_on=measured_on or ("cross-validation" if test is None else "test"),
+        measures=_measures(kind, measured, known, random_state),
         tried=tuple(tried),
         map=_map(
-            train, known, task, Thumbnails(train.items, train.names, Budget(MAX_MAP_PICTURES_BYTES)), random_state
+            train, known, kind, Thumbnails(train.items, train.names, Budget(MAX_MAP_PICTURES_BYTES)), random_state
         ),
         open_set=open_set,
         notes=tuple(remarks),
@@ -104,10 +107,10 @@ def make_report(
     )
 
 
-def _measures(task: Task, examples: Examples, classes: NDArray[Any], random_state: int) -> measuring.Measures:
-    if task == "regression":
+def _measures(kind: Kind, examples: Examples, classes: NDArray[Any], random_state: int) -> measuring.Measures:
+    if kind == "regression":
         return measuring.regression(examples.y, examples.predicted, random_state=random_state)
-    if task == "multi-label":
+    if kind == "multi":
         return measuring.multi_label(examples.y, examples.predicted, random_state=random_state)
     return measuring.single_label(examples.y, examples.predicted, classes, random_state=random_state)
 
@@ -206,10 +209,10 @@ def _in_words(y: ArrayLike, row: int, names: NDArray[Any] | None) -> str:
     return f"{label:.4g}" if isinstance(label, float) else str(label)
 
 
-def _map(train: Examples, classes: NDArray[Any], task: Task, show: Thumbnails, random_state: int) -> Map:
-    labels, said, right = _labels_in_words(train, classes, task)
-    found = project(train.X, labels if task == "single-label" else None, random_state=random_state)
-    shades = _ranks(train.y).tolist() if task == "regression" else [None] * len(labels)
+def _map(train: Examples, classes: NDArray[Any], kind: Kind, show: Thumbnails, random_state: int) -> Map:
+    labels, said, right = _labels_in_words(train, classes, kind)
+    found = project(train.X, labels if kind == "single" else None, random_state=random_state)
+    shades = _ranks(train.y).tolist() if kind == "regression" else [None] * len(labels)
     places = zip(found.rows.tolist(), found.positions.tolist(), strict=True)
     dots = tuple(
         Dot(x, y, show(row, side=MAP_SIDE_PIXELS), labels[row], said[row], bool(right[row]), shades[row])
@@ -225,13 +228,13 @@ def _ranks(y: ArrayLike) -> NDArray[np.float64]:
 
 
 def _labels_in_words(
-    examples: Examples, classes: NDArray[Any], task: Task
+    examples: Examples, classes: NDArray[Any], kind: Kind
 ) -> tuple[list[str], list[str], NDArray[np.bool_]]:
     """Return the labels, the predictions, and whether they are the same."""
     p, y = np.asarray(examples.predicted, np.float64), np.asarray(examples.y)
-    if task == "regression":
+    if kind == "regression":
         return [f"{one:.4g}" for one in y.ravel()], [f"{one:.4g}" for one in p.ravel()], np.ones(len(y), bool)
-    if task == "multi-label":
+    if kind == "multi":
         there, said = y.astype(bool), p >= 0.5
         sets = [[", ".join(map(str, classes[one])) for one in rows] for rows in (there, said)]
         return sets[0], sets[1], (there == said).all(axis=1)

@@ -123,7 +123,7 @@ def _pictures(report: Report) -> dict[str, Any]:
     if report.curve:
         drawn["curve"] = pictures.curve(report.curve)
     if report.map:
-        drawn["map"] = pictures.map_of(report.map, report.classes if report.task == "single-label" else ())
+        drawn["map"] = pictures.map_of(report.map, report.classes if report.kind == "single" else ())
     if report.scatter:
         drawn["scatter"] = pictures.scatter(report.scatter)
     return drawn

@@ -17,11 +17,13 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.svm import SVC, SVR
 
+from classifiers.estimators import METHODS
 from classifiers.head import MULTI, REGRESSION, SINGLE, Calibration, Head, Rejection
 from classifiers.heads import LogisticHead
 from classifiers.persist import Manifest, save_head
 from classifiers.preparation import TRANSFORMATIONS, Preparation
 from classifiers.scorer import Fitted, Layers
+from classifiers.train import train
 from headwater.errors import HeadNotExported, OutputNotWritable
 from headwater.onnx_head import export
 from headwater.onnx_head.export import export_head
@@ -118,6 +120,22 @@ def test_fitted_estimators_are_the_head(estimator: Any, y: np.ndarray, kind: str
     head = fitted(estimator, y, kind, transformation)
     assert_equal(head, QUERIES)
     assert_equal(head, X[::7])  # a neighbour's distance to itself is 0
+    assert prove(session(head_graph(head)), head) <= TOLERANCE
+
+
+QUICK = [name for name in METHODS if name != "network"]  # which is layers, as above
+TRAINED = [
+    *((name, LABELS, SINGLE) for name in QUICK),
+    *((name, SEVERAL[:, :2], MULTI) for name in QUICK if MULTI in METHODS[name].kinds),
+    *((name, VALUES, REGRESSION) for name in QUICK if REGRESSION in METHODS[name].kinds),
+]
+
+
+@pytest.mark.parametrize(("name", "y", "kind"), TRAINED, ids=[f"{name}-{kind}" for name, _, kind in TRAINED])
+def test_whatever_is_trained_has_a_graph(name: str, y: np.ndarray, kind: str) -> None:
+    classes = None if kind == SINGLE else ["a", "b"]
+    head = train(X, y, head=name, kind=kind, classes=classes, reject=None, cv=2, n_jobs=1).head
+    assert_equal(head, QUERIES)
     assert prove(session(head_graph(head)), head) <= TOLERANCE
 
 

@@ -223,7 +223,7 @@ def test_multi_label() -> None:
     random = np.random.default_rng(0)
     p = random.random((80, 4))
     train = Examples(random.normal(size=(80, 5)), random.random((80, 4)) < p, p)
-    report = make_report(train, name="multi", classes=["ä", "b", "c", "d"], task="multi-label")
+    report = make_report(train, name="multi", classes=["ä", "b", "c", "d"], kind="multi")
     tags = check_page(render(report))
     assert "Label by label" in "".join(tags.words)
     assert not report.wrong
@@ -233,13 +233,13 @@ def test_regression() -> None:
     random = np.random.default_rng(0)
     y = random.normal(size=80) * 1e4
     train = Examples(random.normal(size=(80, 5)), y, y + random.normal(size=80))
-    report = make_report(train, name="numbers", task="regression")
+    report = make_report(train, name="numbers", kind="regression")
     assert report.scatter is not None
     tags = check_page(render(report))
     assert tags.count("svg") == 2
     facts = json.dumps(report.as_json(), allow_nan=False)
     assert "R²" in "".join(tags.words)
-    assert json.loads(facts)["task"] == "regression"
+    assert json.loads(facts)["kind"] == "regression"
 
 
 def test_a_report_is_the_same_again() -> None:

@@ -1,0 +1,74 @@
+"""`headwater evaluate`: a head and labelled files or texts -> how good it is on them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
+from headwater.commands.embed import (
+    CacheOption,
+    ItemColumnOption,
+    LabelColumnOption,
+    ServerOption,
+    check_origin,
+    embedded,
+    embedder,
+)
+from headwater.console import err, out
+
+
+def evaluate(
+    head: Annotated[str, typer.Argument(help="`NAME`, `NAME@3`, `NAME@ALIAS`, or a folder.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with a folder a label, or a `.csv`, `.jsonl` or `.parquet` with a label and a text or path. "
+            "Labels that the head does not have are out of its scope."
+        ),
+    ],
+    backbone: Annotated[
+        str, typer.Option(help="Name or folder; by default the name of the one that it was trained on.")
+    ] = "",
+    report: Annotated[Path | None, typer.Option(help="A folder to write `report.html` and `report.json` into.")] = None,
+    label_column: LabelColumnOption = "label",
+    item_column: ItemColumnOption = None,
+    server: ServerOption = None,
+    cache: CacheOption = None,
+    key: KeyOption = None,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    cert_key: CertKeyOption = None,
+) -> None:
+    """Measure a head on labelled files or texts that it did not learn from, each number with its 95 % interval.
+
+    Example: `headwater evaluate pets more-pets/ --report pets-report`
+    """
+    from classifiers.persist import load_head
+    from headwater.errors import OutputNotWritable
+    from headwater.evaluation import evaluate_head, summary
+    from headwater.labelled import Columns, read_labelled
+    from headwater.shelf import find_head, title
+
+    folder = find_head(head)
+    model, manifest = load_head(folder)
+    labelled = read_labelled(data, kind=model.kind, columns=Columns(label_column, item_column))
+    access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
+    with embedder(backbone or manifest.backbone, server, access, cache) as source:
+        check_origin(source, manifest, title(folder))
+        found = embedded(source, labelled)
+    try:
+        with err.status("measuring …"):
+            measures, opened = evaluate_head(model, manifest, found.examples, name=title(folder), folder=report)
+    except OSError as error:
+        raise OutputNotWritable(f"cannot write {error.filename}: {error.strerror}; make it writable") from None
+    out.print(f"head {title(folder)} on {measures.n:,} examples:", markup=False)
+    for name, (value, low, high) in {**summary(measures), **(summary(opened) if opened else {})}.items():
+        out.print(f"  {name.replace('_', ' ')}: {value:.4f} ({low:.4f} to {high:.4f})", markup=False)
+    if opened:
+        out.print(f"  AUROC of telling {opened.n_out_of_scope:,} out of scope: {opened.auroc:.4f}", markup=False)
+    if report:
+        out.print(f"report: {report / 'report.html'}", soft_wrap=True, markup=False)
+    if found.n_failed:
+        err.print(f"{found.n_failed} of {len(labelled.items)} items failed and were left out")
+        raise typer.Exit(1)
