@@ -12,13 +12,14 @@ from itertools import takewhile
 
 import grpc
 
-from extractor.errors import BackboneChanged, ExtractorError
+from extractor.errors import BackboneChanged
 from extractor.outcome import Outcome
 from headwater import content, convert, retry
 from headwater.content import Content
 from headwater.convert import BackboneInfo
 from headwater.errors import HeadwaterError, ServiceError
 from headwater.retry import Failure, Tries
+from headwater.status import CallError
 from headwater.v1 import extractor_pb2 as pb
 
 MAX_ITEMS = 64  # a request; small enough that a first answer comes soon and no server's limit is met
@@ -39,7 +40,7 @@ class Slice:
     in_flight: bool = False
     due: float = 0.0  # when to send it
     tries: Tries | None = None  # since it was first sent
-    error: ExtractorError | HeadwaterError | None = None
+    error: CallError | HeadwaterError | None = None
 
     @property
     def settled(self) -> bool:

@@ -36,10 +36,10 @@ CLASSIFIERS_ROWS: list[set[str]] = [
 ]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
-    {"labelled", "shelf", "training"},
-    {"status", "keys", "exposure", "tls", "logs", "top"},
-    {"convert", "keyring", "channel", "retry"},
-    {"content"},
+    {"labelled", "shelf", "training", "dumps"},
+    {"status", "keys", "exposure", "tls", "logs", "top", "order"},
+    {"convert", "keyring", "channel", "retry", "job"},
+    {"content", "heads"},
     {"exchange"},
     {"flow"},
     {"core", "threads", "tasks"},  # `core` is what both clients are, the others drive a flow
