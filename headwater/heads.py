@@ -16,7 +16,8 @@ from headwater.v1 import classifier_pb2 as pb
 from headwater.v1 import extractor_pb2
 
 PRESENT = 0.5  # probability above which one of several labels is there
-RUNNING_STATES = ("embedding", "queued", "training")
+EMBEDDING, QUEUED, TRAINING = "embedding", "queued", "training"
+RUNNING_STATES = (EMBEDDING, QUEUED, TRAINING)
 
 
 @dataclass(frozen=True)

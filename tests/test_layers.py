@@ -42,7 +42,8 @@ HEADWATER_ROWS: list[set[str]] = [
     {"content", "heads"},
     {"exchange"},
     {"flow"},
-    {"core", "threads", "tasks"},  # `core` is what both clients are, the others drive a flow
+    {"core", "threads", "tasks", "head_calls"},  # `core` is what both clients are, `threads`, `tasks` drive a flow
+    {"heads_client", "heads_aio"},
     {"service", "client", "aio", "admin_client"},
     {"server", "process"},
     {"demo"},

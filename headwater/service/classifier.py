@@ -15,7 +15,7 @@ from extractor.stages import StageTimes
 from headwater import dumps, shelf
 from headwater.convert import RequestLimits
 from headwater.errors import DumpInvalid, HeadNotFound, JobCancelled
-from headwater.heads import from_job
+from headwater.heads import EMBEDDING, from_job
 from headwater.order import KINDS, SINGLE, Order
 from headwater.service import predicted
 from headwater.service.calls import Call, Calls, Context
@@ -75,7 +75,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             with self._served.using(first.order.backbone) as extractor:
                 order = await asyncio.to_thread(self._order, first.order, extractor)
                 job = await self._jobs.open(order, _visitor(call))
-                telling = asyncio.create_task(_tell(job, context))
+                telling = asyncio.create_task(_tell(job, context, detach=first.order.detach))
                 try:
                     await Upload(requests, call, extractor, job, self._limits, self._calls.sight).run()
                 except BaseException as error:
@@ -224,12 +224,15 @@ def _visitor(call: Call) -> Pass:
     return call.admitted
 
 
-async def _tell(job: Job, context: Context) -> None:
+async def _tell(job: Job, context: Context, *, detach: bool = False) -> None:
+    """Write how a job is until it has ended, or, to detach, until it has its examples."""
     async for info in job.states():
         try:
             await context.write(pb.JobEvent(job=from_job(info)))
         except grpc.aio.InternalError:  # the receiver is gone, and gRPC is about to cancel this call
             raise asyncio.CancelledError from None
+        if detach and info.state != EMBEDDING:
+            return
 
 
 def _check_reference(reference: str) -> None:

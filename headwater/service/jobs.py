@@ -18,7 +18,7 @@ from typing import Any
 from extractor.errors import Closed, ExtractorError
 from headwater import shelf
 from headwater.errors import HeadsNotWritable, JobCancelled, JobFailed, JobNotFound, JobsFull
-from headwater.heads import JobInfo
+from headwater.heads import EMBEDDING, QUEUED, TRAINING, JobInfo
 from headwater.order import HEAD_FOLDER, Order
 from headwater.service import child
 from headwater.service.door import Pass
@@ -123,7 +123,7 @@ class Jobs:
         info = JobInfo(
             id=secrets.token_hex(8),
             head=order.name,
-            state="embedding",
+            state=EMBEDDING,
             backbone=order.backbone,
             fingerprint=order.fingerprint,
             created_at=datetime.now(UTC),
@@ -147,7 +147,7 @@ class Jobs:
 
     async def start(self, job: Job) -> None:
         """Let a job that has its examples train when its turn comes."""
-        job.set(state="queued", done=0, total=0, step="")
+        job.set(state=QUEUED, done=0, total=0, step="")
         job.task = asyncio.create_task(self._train(job))
         await asyncio.sleep(0)  # it has begun: a task that is cancelled before would never say how it ended
 
@@ -199,7 +199,7 @@ class Jobs:
     async def _train(self, job: Job) -> None:
         try:
             async with self._turns:
-                job.set(state="training")
+                job.set(state=TRAINING)
                 metrics = await child.run(job.folder, lambda *at: job.set(**dict(zip(_PROGRESS, at, strict=True))))
                 job.is_kept = True
                 version = await asyncio.to_thread(_keep, job)

@@ -19,7 +19,7 @@ class TrainHeadRequest(_message.Message):
     def __init__(self, order: _Optional[_Union[TrainingOrder, _Mapping]] = ..., examples: _Optional[_Union[Examples, _Mapping]] = ...) -> None: ...
 
 class TrainingOrder(_message.Message):
-    __slots__ = ("name", "backbone", "fingerprint", "kind", "options", "activate", "dump")
+    __slots__ = ("name", "backbone", "fingerprint", "kind", "options", "activate", "dump", "detach")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BACKBONE_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class TrainingOrder(_message.Message):
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     ACTIVATE_FIELD_NUMBER: _ClassVar[int]
     DUMP_FIELD_NUMBER: _ClassVar[int]
+    DETACH_FIELD_NUMBER: _ClassVar[int]
     name: str
     backbone: str
     fingerprint: str
@@ -34,7 +35,8 @@ class TrainingOrder(_message.Message):
     options: TrainingOptions
     activate: bool
     dump: str
-    def __init__(self, name: _Optional[str] = ..., backbone: _Optional[str] = ..., fingerprint: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Union[TrainingOptions, _Mapping]] = ..., activate: bool = ..., dump: _Optional[str] = ...) -> None: ...
+    detach: bool
+    def __init__(self, name: _Optional[str] = ..., backbone: _Optional[str] = ..., fingerprint: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Union[TrainingOptions, _Mapping]] = ..., activate: bool = ..., dump: _Optional[str] = ..., detach: bool = ...) -> None: ...
 
 class TrainingOptions(_message.Message):
     __slots__ = ("head", "class_weight", "reject", "reject_rate", "seed")
