@@ -24,6 +24,7 @@ HEAD_FOLDER = "head"
 ONE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 }
+NEEDED = "scikit-learn"
 SINGLE = "single"
 KINDS = (SINGLE, "multi", "regression")
 
@@ -117,10 +118,10 @@ class Examples:
 def check_installed() -> None:
     """Raise RuntimeMissing where heads can be neither trained nor loaded; loads nothing."""
     try:
-        importlib.metadata.version("scikit-learn")
+        importlib.metadata.version(NEEDED)
     except importlib.metadata.PackageNotFoundError:
         raise RuntimeMissing(
-            "heads need scikit-learn, which is not installed beside the server: pip install 'headwater[classifiers]'"
+            f"heads need {NEEDED}, which is not installed beside the server: pip install 'headwater[classifiers]'"
         ) from None
 
 

@@ -86,9 +86,9 @@ class Job:
     async def states(self) -> AsyncIterator[JobInfo]:
         """Yield how it is now, and then each change, until it has ended; of those not taken in time only the last."""
         while True:
-            changed = self.changed
-            yield self.info
-            if self.info.has_ended:
+            changed, info = self.changed, self.info
+            yield info
+            if info.has_ended:
                 return
             await changed.wait()
 
