@@ -153,7 +153,7 @@ class JobInfo:
     examples, failed_items : int
         What it trains on, and items that could not be embedded.
     failures : mapping of int to ExtractorError
-        The first of these, by their positions.
+        The first of these, by their positions among the items that came to the server.
     backbone, fingerprint : str
     created_at : datetime
     ended_at : datetime, optional
@@ -172,14 +172,14 @@ class JobInfo:
     step: str = ""
     examples: int = 0
     failed_items: int = 0
-    failures: Mapping[int, ExtractorError] = field(default_factory=dict)
+    failures: Mapping[int, ExtractorError] = field(default_factory=dict, compare=False)
     backbone: str = ""
     fingerprint: str = ""
     created_at: datetime
     ended_at: datetime | None = None
     version: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    error: "CallError | HeadwaterError | None" = None
+    error: "CallError | HeadwaterError | None" = field(default=None, compare=False)
 
     @property
     def has_ended(self) -> bool:

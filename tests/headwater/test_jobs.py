@@ -386,26 +386,24 @@ def test_a_job_is_its_owners_and_the_administrators(tiny_image: Path, tmp_path: 
     }
     metadata = {name: [("authorization", f"Bearer {key}")] for name, key in keys.items()}
     extractor = Extractor.load(tiny_image)
-    with in_this_process({NAME: extractor}, ServerSettings(port=0, keys=path)) as server:
-        with channel_to(server.address) as channel:
-            stub: Any = Stub(channel)
-            stop: list[bool] = []
-            sending = stub.TrainHead(_order_and_wait(lambda: not stop), metadata=metadata["mine"])
-            identity = next(sending).job.id
-            for method, kind in (("GetJob", pb.GetJobRequest), ("CancelJob", pb.CancelJobRequest)):
-                with pytest.raises(grpc.RpcError) as caught:
-                    getattr(stub, method)(kind(id=identity), metadata=metadata["other"])
-                assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    settings = ServerSettings(port=0, keys=path)
+    with in_this_process({NAME: extractor}, settings) as server, channel_to(server.address) as channel:
+        stub: Any = Stub(channel)
+        stop: list[bool] = []
+        sending = stub.TrainHead(_order_and_wait(lambda: not stop), metadata=metadata["mine"])
+        identity = next(sending).job.id
+        for method, kind in (("GetJob", pb.GetJobRequest), ("CancelJob", pb.CancelJobRequest)):
             with pytest.raises(grpc.RpcError) as caught:
-                list(stub.WatchJob(pb.WatchJobRequest(id=identity), metadata=metadata["other"]))
+                getattr(stub, method)(kind(id=identity), metadata=metadata["other"])
             assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-            listed = {
-                name: len(stub.ListJobs(pb.ListJobsRequest(), metadata=one).jobs) for name, one in metadata.items()
-            }
-            assert listed == {"mine": 1, "other": 0, "admin": 1}
-            done = stub.CancelJob(pb.CancelJobRequest(id=identity), metadata=metadata["admin"])
-            assert (done.state, "'admin' cancelled" in done.error.message) == ("cancelled", True)
-            stop.append(True)
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stub.WatchJob(pb.WatchJobRequest(id=identity), metadata=metadata["other"]))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        listed = {name: len(stub.ListJobs(pb.ListJobsRequest(), metadata=one).jobs) for name, one in metadata.items()}
+        assert listed == {"mine": 1, "other": 0, "admin": 1}
+        done = stub.CancelJob(pb.CancelJobRequest(id=identity), metadata=metadata["admin"])
+        assert (done.state, "'admin' cancelled" in done.error.message) == ("cancelled", True)
+        stop.append(True)
 
 
 def test_only_the_newest_state_is_told_to_one_who_reads_slowly() -> None:
