@@ -15,19 +15,19 @@ from extractor.errors import BackboneChanged
 from extractor.items import Item, check_several
 from extractor.outcome import Embedding, Outcome, stack
 from headwater import convert
-from headwater.channel import Access, open_aio_channel
+from headwater.channel import Access, Stub, open_aio_channel
 from headwater.content import Content, content_of
 from headwater.convert import BackboneInfo
 from headwater.core import OPTIONS, ClientCore
-from headwater.exchange import Exchange, Progress, Slice
+from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice
+from headwater.heads_aio import AsyncHeadCalls
 from headwater.tasks import AsyncFlow
 from headwater.v1 import extractor_pb2 as pb
-from headwater.v1 import extractor_pb2_grpc
 
 Items = Iterable[Item] | AsyncIterable[Item]
 
 
-class AsyncClient(ClientCore):
+class AsyncClient(AsyncHeadCalls, ClientCore):
     """Asks a Headwater server for embeddings; use it as an asynchronous context manager, in one event loop.
 
     Its parameters, methods, errors and repetitions are those of `headwater.Client`; items may be an asynchronous
@@ -54,7 +54,7 @@ class AsyncClient(ClientCore):
         access = Access(key=key, ca=ca, cert=cert, cert_key=cert_key)
         super().__init__(target, access, backbone=backbone, timeout_s=timeout_s, cache_control=cache_control)
         self._channel: grpc.aio.Channel | None = None  # opened in the event loop that it is used in
-        self._opened_stub: Any = None
+        self._opened_stub: Stub | None = None
 
     async def extract(self, items: Items, *, backbone: str = "", progress: Progress | None = None) -> Embedding:
         """Embed items; the first bad one raises. See `Client.extract`."""
@@ -77,23 +77,10 @@ class AsyncClient(ClientCore):
         self, items: Items, *, backbone: str = "", progress: Progress | None = None
     ) -> AsyncGenerator[Outcome, None]:
         """Embed items of any number, a few requests at a time, and yield the outcomes in order."""
-        exchange = self._exchange(await self.describe(backbone), items, progress)
-        source = _contents(items, exchange.info)
-        running: dict[asyncio.Task[Any], Slice] = {}
-        try:
-            while not exchange.done:
-                await _feed(exchange, source)
-                for part in exchange.due():
-                    running[asyncio.create_task(self._call("Extract", *exchange.request(part)))] = part
-                for outcome in exchange.ready():
-                    yield outcome
-                await self._settle(exchange, running)
-        except BackboneChanged:
-            self._forget()
-            raise
-        finally:
-            for task in running:
-                task.cancel()
+        question = Extraction(await self.describe(backbone))
+        async with aclosing(self._answers(question, items, progress)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
 
     async def iter_unordered(
         self, items: Items, *, backbone: str = "", progress: Progress | None = None
@@ -135,8 +122,28 @@ class AsyncClient(ClientCore):
         self._check_open()
         if self._channel is None:
             self._channel = open_aio_channel(self.target, self._access, OPTIONS)
-            self._opened_stub = extractor_pb2_grpc.ExtractorServiceStub(self._channel)
+            self._opened_stub = Stub(self._channel)
         return self._opened_stub
+
+    async def _answers(self, question: Question[A], items: Items, progress: Progress | None) -> AsyncGenerator[A, None]:
+        """Ask about items of any number, and yield the answers in order."""
+        exchange = self._exchange(question, items, progress)
+        source = _contents(items, exchange.info)
+        running: dict[asyncio.Task[Any], Slice[A]] = {}
+        try:
+            while not exchange.done:
+                await _feed(exchange, source)
+                for part in exchange.due():
+                    running[asyncio.create_task(self._call(question.method, *exchange.request(part)))] = part
+                for outcome in exchange.ready():
+                    yield outcome
+                await self._settle(exchange, running)
+        except BackboneChanged:
+            self._forget()
+            raise
+        finally:
+            for task in running:
+                task.cancel()
 
     async def _ask(self, method: str, request: Any) -> Any:
         tries = self._first_tries(time.monotonic())
@@ -160,7 +167,7 @@ class AsyncClient(ClientCore):
                 raise
         raise self._failure(None).error
 
-    async def _settle(self, exchange: Exchange, running: "dict[asyncio.Task[Any], Slice]") -> None:
+    async def _settle(self, exchange: Exchange[A], running: "dict[asyncio.Task[Any], Slice[A]]") -> None:
         """Wait for an answer, or until something is due, whatever comes first."""
         wait_s = exchange.wait_s()
         if not running:
@@ -186,7 +193,7 @@ class AsyncClient(ClientCore):
         await self.close()
 
 
-async def _feed(exchange: Exchange, source: AsyncIterator[Content]) -> None:
+async def _feed(exchange: Exchange[Any], source: AsyncIterator[Content]) -> None:
     while exchange.wants_items:
         try:
             exchange.take(await anext(source))

@@ -10,6 +10,7 @@ import grpc.aio
 
 from headwater.errors import CredentialsInvalid
 from headwater.exposure import is_loopback
+from headwater.v1 import classifier_pb2_grpc, extractor_pb2_grpc
 
 SYSTEM = "system"
 
@@ -69,6 +70,22 @@ def open_aio_channel(target: str, access: Access, options: Sequence[tuple[str, A
     if credentials is None:
         return grpc.aio.insecure_channel(target, options)
     return grpc.aio.secure_channel(target, credentials, options)
+
+
+class Stub:
+    """The methods of all services that a client asks, by their names, which no two have.
+
+    Parameters
+    ----------
+    channel : grpc.Channel or grpc.aio.Channel
+    """
+
+    def __init__(self, channel: Any) -> None:
+        for service in (extractor_pb2_grpc.ExtractorServiceStub, classifier_pb2_grpc.ClassifierServiceStub):
+            vars(self).update(vars(service(channel)))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no service has the method {name!r}")
 
 
 def options_for(target: str) -> tuple[tuple[str, int], ...]:

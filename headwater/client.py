@@ -14,19 +14,19 @@ from extractor.errors import BackboneChanged
 from extractor.items import Item, check_several
 from extractor.outcome import Embedding, Outcome, stack
 from headwater import convert
-from headwater.channel import Access, open_channel
+from headwater.channel import Access, Stub, open_channel
 from headwater.content import content_of
 from headwater.convert import BackboneInfo
 from headwater.core import OPTIONS, ClientCore
-from headwater.exchange import Exchange, Progress, Slice
+from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice
+from headwater.heads_client import HeadCalls
 from headwater.threads import ThreadedFlow
 from headwater.v1 import extractor_pb2 as pb
-from headwater.v1 import extractor_pb2_grpc
 
 _END = object()
 
 
-class Client(ClientCore):
+class Client(HeadCalls, ClientCore):
     """Asks a Headwater server for embeddings; use it as a context manager.
 
     What meets a full queue, a stopping server or none at all is asked for again, until `timeout_s` is over: when the
@@ -74,7 +74,7 @@ class Client(ClientCore):
         access = Access(key=key, ca=ca, cert=cert, cert_key=cert_key)
         super().__init__(target, access, backbone=backbone, timeout_s=timeout_s, cache_control=cache_control)
         self._channel = open_channel(target, access, OPTIONS)
-        self._stub = extractor_pb2_grpc.ExtractorServiceStub(self._channel)
+        self._stub = Stub(self._channel)
 
     def __deepcopy__(self, memo: object) -> Self:
         """Return this client itself, so that scikit-learn's `clone` of a pipeline shares it."""
@@ -126,23 +126,7 @@ class Client(ClientCore):
         self, items: Iterable[Item], *, backbone: str = "", progress: Progress | None = None
     ) -> Generator[Outcome, None, None]:
         """Embed items of any number, a few requests at a time, and yield the outcomes in order."""
-        exchange = self._exchange(self.describe(backbone), check_several(items), progress)
-        source = iter(items)
-        finished: SimpleQueue[Any] = SimpleQueue()
-        running: dict[Any, Slice] = {}
-        try:
-            while not exchange.done:
-                _feed(exchange, source)
-                for part in exchange.due():
-                    self._send(exchange, part, running, finished)
-                yield from exchange.ready()
-                self._settle(exchange, running, finished)
-        except BackboneChanged:
-            self._forget()
-            raise
-        finally:
-            for call in running:
-                call.cancel()
+        yield from self._answers(Extraction(self.describe(backbone)), items, progress)
 
     def iter_unordered(
         self, items: Iterable[Item], *, backbone: str = "", progress: Progress | None = None
@@ -175,6 +159,28 @@ class Client(ClientCore):
         self._closed = True
         self._channel.close()
 
+    def _answers(
+        self, question: Question[A], items: Iterable[Item], progress: Progress | None
+    ) -> Generator[A, None, None]:
+        """Ask about items of any number, and yield the answers in order."""
+        exchange = self._exchange(question, check_several(items), progress)
+        source = iter(items)
+        finished: SimpleQueue[Any] = SimpleQueue()
+        running: dict[Any, Slice[A]] = {}
+        try:
+            while not exchange.done:
+                _feed(exchange, source)
+                for part in exchange.due():
+                    self._send(exchange, part, running, finished)
+                yield from exchange.ready()
+                self._settle(exchange, running, finished)
+        except BackboneChanged:
+            self._forget()
+            raise
+        finally:
+            for call in running:
+                call.cancel()
+
     def _ask(self, method: Callable[..., Any], request: Any) -> Any:
         tries = self._first_tries(time.monotonic())
         while True:
@@ -187,13 +193,15 @@ class Client(ClientCore):
                 raise failure.error
             time.sleep(pause)
 
-    def _send(self, exchange: Exchange, part: Slice, running: dict[Any, Slice], finished: "SimpleQueue[Any]") -> None:
+    def _send(
+        self, exchange: Exchange[A], part: Slice[A], running: dict[Any, Slice[A]], finished: "SimpleQueue[Any]"
+    ) -> None:
         request, timeout_s = exchange.request(part)
-        call = self._call(self._stub.Extract.future, request, timeout=timeout_s)
+        call = self._call(getattr(self._stub, exchange.question.method).future, request, timeout=timeout_s)
         running[call] = part
         call.add_done_callback(finished.put)
 
-    def _settle(self, exchange: Exchange, running: dict[Any, Slice], finished: "SimpleQueue[Any]") -> None:
+    def _settle(self, exchange: Exchange[A], running: dict[Any, Slice[A]], finished: "SimpleQueue[Any]") -> None:
         """Wait for an answer, or until something is due, whatever comes first."""
         wait_s = exchange.wait_s()
         if not running and wait_s is None:
@@ -229,7 +237,7 @@ class Client(ClientCore):
         self.close()
 
 
-def _feed(exchange: Exchange, source: Iterator[Item]) -> None:
+def _feed(exchange: Exchange[Any], source: Iterator[Item]) -> None:
     while exchange.wants_items:
         item = next(source, _END)
         if item is _END:

@@ -9,7 +9,7 @@ from headwater import convert, retry
 from headwater.channel import Access
 from headwater.convert import BackboneInfo
 from headwater.errors import ClientClosed
-from headwater.exchange import Exchange, Progress
+from headwater.exchange import A, Exchange, Progress, Question
 from headwater.flow import Flow
 from headwater.retry import Failure, Tries
 from headwater.v1 import extractor_pb2 as pb
@@ -36,6 +36,7 @@ class ClientCore:
         self._access = access
         self._metadata = access.metadata() + ((("cache-control", cache_control),) if cache_control else ())
         self._known: dict[str, BackboneInfo] = {}
+        self._trained_on: dict[str, str] = {}  # references of heads -> names of backbones
         self._closed = False
 
     def _check_open(self) -> None:
@@ -55,12 +56,13 @@ class ClientCore:
     def _forget(self) -> None:
         """Ask anew what is served: a caller has been told that a backbone changed, and its next call may go on."""
         self._known.clear()
+        self._trained_on.clear()
 
     def _first_tries(self, now: float) -> Tries:
         return Tries(now + min(self.timeout_s, FIRST_ANSWER_S))
 
-    def _exchange(self, info: BackboneInfo, items: object, progress: Progress | None) -> Exchange:
-        return Exchange(info, timeout_s=self.timeout_s, progress=progress, total=_total(items))
+    def _exchange(self, question: Question[A], items: object, progress: Progress | None) -> Exchange[A]:
+        return Exchange(question, timeout_s=self.timeout_s, progress=progress, total=_total(items))
 
     def _flow(self, info: BackboneInfo, items: object, progress: Progress | None) -> Flow:
         return Flow(info, timeout_s=self.timeout_s, progress=progress, total=_total(items))

@@ -10,7 +10,15 @@ HeadwaterError
 ├── ClientClosed            a client was used after it was closed
 ├── DataInvalid             what was labelled cannot be read
 ├── HeadNotExported         a head cannot be written as ONNX, or its graph does not compute the same
-├── HeadNotFound            no head has this name
+├── HeadError               a head, or a job that makes one, cannot be had
+│   ├── HeadNotFound        no head has this name
+│   ├── HeadInUse           an alias stands for the version that was to be deleted
+│   ├── HeadsNotWritable    a head cannot be kept
+│   ├── DumpInvalid         a dump is not there, not allowed, or not understood
+│   ├── JobNotFound         no job of this caller has this id
+│   ├── JobCancelled        someone, or the server's end, cancelled the job
+│   ├── JobFailed           the job's process ended without a head
+│   └── JobsFull            as many jobs are open as may be
 ├── CredentialsInvalid      a client's key, certificate or authority cannot be used
 ├── KeyFileInvalid          a file of keys is not there, or is not understood
 ├── KeyNotFound             no key has this name or id
@@ -85,8 +93,50 @@ class HeadNotExported(HeadwaterError):
     """A head cannot be written as ONNX, or what was written does not compute the same."""
 
 
-class HeadNotFound(HeadwaterError):
+class HeadError(HeadwaterError):
+    """A head, or a job that makes one, cannot be had."""
+
+
+class HeadNotFound(HeadError):
     """No head has this name, or none may have it."""
+
+
+class HeadInUse(HeadError):
+    """An alias stands for the version that was to be deleted."""
+
+
+class HeadsNotWritable(HeadError):
+    """The folder of heads cannot be written: its rights, or a full disk."""
+
+
+class DumpInvalid(HeadError):
+    """A dump is not below the folder that the operator allows, or is none."""
+
+
+class JobNotFound(HeadError):
+    """No job has this id, or it is someone else's."""
+
+
+class JobCancelled(HeadError):
+    """The job was cancelled: by a call, or because the server stops."""
+
+
+class JobFailed(HeadError):
+    """The job's process ended without a head, and not by an error that has a class of its own."""
+
+
+class JobsFull(HeadError):
+    """As many jobs are open as the caller, or the server, may have.
+
+    Parameters
+    ----------
+    message : str
+    retry_after_ms : int, optional
+    """
+
+    def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
 
 
 class CredentialsInvalid(HeadwaterError):

@@ -6,9 +6,10 @@ no thread: `Client` and `AsyncClient` drive it.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 
@@ -19,6 +20,7 @@ from headwater.content import Content
 from headwater.convert import BackboneInfo
 from headwater.errors import HeadwaterError, ServiceError
 from headwater.retry import Failure, Tries
+from headwater.status import CallError
 from headwater.v1 import extractor_pb2 as pb
 
 MAX_ITEMS = 64  # a request; small enough that a first answer comes soon and no server's limit is met
@@ -28,25 +30,92 @@ REQUESTS_OPEN = 16  # with those that wait to be sent again, and those answered 
 Progress = Callable[[int, int | None], object]
 
 
+class Answer(Protocol):
+    """What a server tells of one item, or why it does not."""
+
+    @property
+    def error(self) -> ExtractorError | None:
+        """The item's own error."""
+        ...
+
+
+A = TypeVar("A", bound=Answer)
+A_co = TypeVar("A_co", bound=Answer, covariant=True)
+
+
+class Question(Protocol[A_co]):
+    """What is asked about items, in any number of requests; `Extraction` is one.
+
+    Parameters
+    ----------
+    info : BackboneInfo
+        Of the backbone that reads the items: what its server accepts.
+    method : str
+    """
+
+    @property
+    def info(self) -> BackboneInfo:
+        """The backbone that reads the items."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """The name of the method that answers."""
+        ...
+
+    def request(self, items: Iterable[bytes]) -> Any:
+        """Return the request about items."""
+        ...
+
+    def answers(self, response: Any) -> Iterator[A_co]:
+        """Return what a response tells of each item; raises BackboneChanged."""
+        ...
+
+    def failed(self, error: ExtractorError) -> A_co:
+        """Return what stands in the place of an item that cannot be sent."""
+        ...
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Asks for embeddings; see `Question`."""
+
+    info: BackboneInfo
+    method: str = "Extract"
+
+    def request(self, items: Iterable[bytes]) -> pb.ExtractRequest:
+        """Return the request for items."""
+        return convert.from_items(self.info.name, items)
+
+    def answers(self, response: pb.ExtractResponse) -> Iterator[Outcome]:
+        """Return the outcomes of a response; raises BackboneChanged."""
+        convert.check_fingerprint(response, self.info)
+        return convert.to_outcomes(response, self.info.dim)
+
+    def failed(self, error: ExtractorError) -> Outcome:
+        """Return the outcome of an item that cannot be sent."""
+        return Outcome(error=error)
+
+
 @dataclass(eq=False)
-class Slice:
+class Slice(Generic[A]):
     """Consecutive items, which are sent together; again, with those that are unanswered, as often as it takes."""
 
-    outcomes: list[Outcome | None] = field(default_factory=list)
+    outcomes: list[A | None] = field(default_factory=list)
     unanswered: dict[int, bytes] = field(default_factory=dict)  # by their places in `outcomes`
     n_bytes: int = 0
     complete: bool = False  # no item will be added
     in_flight: bool = False
     due: float = 0.0  # when to send it
     tries: Tries | None = None  # since it was first sent
-    error: ExtractorError | HeadwaterError | None = None
+    error: CallError | HeadwaterError | None = None
 
     @property
     def settled(self) -> bool:
         """Whether nothing more will come of it."""
         return self.error is not None or (self.complete and not self.unanswered)
 
-    def add(self, one: Content) -> None:
+    def add(self, one: bytes | A) -> None:
         """Take one more item, or the outcome of one that cannot be sent."""
         if isinstance(one, bytes):
             self.unanswered[len(self.outcomes)] = one
@@ -55,19 +124,19 @@ class Slice:
         else:
             self.outcomes.append(one)
 
-    def settle(self, place: int, outcome: Outcome) -> None:
+    def settle(self, place: int, outcome: A) -> None:
         """Put an item's outcome in its place."""
         self.outcomes[place] = outcome
         del self.unanswered[place]
 
 
-class Exchange:
+class Exchange(Generic[A]):
     """One call's items on their way through requests.
 
     Parameters
     ----------
-    info : BackboneInfo
-        Whose embeddings are asked for, and what its server accepts.
+    question : Question
+        What is asked about them.
     timeout_s : float
         For one request and all its repetitions.
     progress : callable, optional
@@ -78,19 +147,20 @@ class Exchange:
 
     def __init__(
         self,
-        info: BackboneInfo,
+        question: Question[A],
         *,
         timeout_s: float,
         progress: Progress | None = None,
         total: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.info = info
+        self.question = question
+        self.info = info = question.info
         self._timeout_s = timeout_s
         self._progress = progress
         self._total = total
         self._clock = clock
-        self._open: deque[Slice] = deque()
+        self._open: deque[Slice[A]] = deque()
         self._ended = False
         self._n_done = 0
         self._max_items = min(MAX_ITEMS, info.request_limits.max_items)
@@ -117,9 +187,13 @@ class Exchange:
         part = self._open[-1] if self._open else None
         if part is None or part.complete or part.n_bytes + size > self._max_bytes:
             self._complete()
-            part = Slice()
+            part = Slice[A]()
             self._open.append(part)
-        part.add(one)
+        if isinstance(one, Outcome):
+            assert one.error is not None  # noqa: S101  # for mypy: it is not sent
+            part.add(self.question.failed(one.error))
+        else:
+            part.add(one)
         if len(part.outcomes) == self._max_items:
             self._complete()
 
@@ -128,7 +202,7 @@ class Exchange:
         self._ended = True
         self._complete()
 
-    def due(self) -> list[Slice]:
+    def due(self) -> list[Slice[A]]:
         """Return the slices to send now; each is to be answered or refused."""
         now = self._clock()
         parts = [part for part in self._waiting() if part.due <= now][: self._n_free]
@@ -137,13 +211,13 @@ class Exchange:
             part.tries = part.tries or Tries(now + self._timeout_s)
         return parts
 
-    def request(self, part: Slice) -> tuple[pb.ExtractRequest, float]:
+    def request(self, part: Slice[A]) -> tuple[Any, float]:
         """Return the request for what is unanswered of a slice, and the seconds that it may take."""
         assert part.tries is not None  # noqa: S101  # for mypy: it was due
-        message = convert.from_items(self.info.name, part.unanswered.values())
+        message = self.question.request(part.unanswered.values())
         return message, max(0.0, part.tries.deadline - self._clock())
 
-    def answer(self, part: Slice, response: pb.ExtractResponse) -> None:
+    def answer(self, part: Slice[A], response: Any) -> None:
         """Put the outcomes of a response where they belong; those that may come out better are asked for again."""
         part.in_flight = False
         try:
@@ -152,7 +226,7 @@ class Exchange:
             part.error = error
         self._report()
 
-    def refuse(self, part: Slice, failure: Failure) -> None:
+    def refuse(self, part: Slice[A], failure: Failure) -> None:
         """Have a slice sent again later, or give it up."""
         part.in_flight = False
         if not self._again(part, failure):
@@ -163,7 +237,7 @@ class Exchange:
         due = [part.due for part in self._waiting()] if self._n_free else []
         return max(0.0, min(due) - self._clock()) if due else None
 
-    def ready(self) -> Iterator[Outcome]:
+    def ready(self) -> Iterator[A]:
         """Give out the outcomes that are there, in the order of the items, as far as there is no gap.
 
         Raises
@@ -183,7 +257,7 @@ class Exchange:
     def _n_free(self) -> int:
         return REQUESTS_IN_FLIGHT - sum(part.in_flight for part in self._open)
 
-    def _waiting(self) -> Iterator[Slice]:
+    def _waiting(self) -> Iterator[Slice[A]]:
         """Yield what is to be sent, now or later; nothing that comes after a slice that was given up."""
         before_an_error = takewhile(lambda part: part.error is None, self._open)
         return (part for part in before_an_error if part.complete and not part.in_flight and not part.settled)
@@ -195,13 +269,13 @@ class Exchange:
             if not self._open[-1].unanswered:
                 self._report()
 
-    def _settle(self, part: Slice, response: pb.ExtractResponse) -> None:
-        convert.check_fingerprint(response, self.info)
-        if len(response.outcomes) != len(part.unanswered):
-            found, asked = len(response.outcomes), len(part.unanswered)
+    def _settle(self, part: Slice[A], response: Any) -> None:
+        answers = list(self.question.answers(response))
+        if len(answers) != len(part.unanswered):
+            found, asked = len(answers), len(part.unanswered)
             raise ServiceError(grpc.StatusCode.UNKNOWN, f"the server gave {found:,} outcomes for {asked:,} items")
-        refused: dict[int, Outcome] = {}
-        for place, outcome in zip(list(part.unanswered), convert.to_outcomes(response, self.info.dim), strict=True):
+        refused: dict[int, A] = {}
+        for place, outcome in zip(list(part.unanswered), answers, strict=True):
             if outcome.error is not None and retry.of_item(outcome.error).retryable:
                 refused[place] = outcome
             else:
@@ -213,7 +287,7 @@ class Exchange:
             for place, outcome in refused.items():
                 part.settle(place, outcome)
 
-    def _again(self, part: Slice, failure: Failure) -> bool:
+    def _again(self, part: Slice[A], failure: Failure) -> bool:
         now = self._clock()
         pause = part.tries.pause_s(failure, now) if part.tries is not None else None
         part.due = now + (pause or 0.0)

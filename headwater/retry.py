@@ -8,6 +8,7 @@ import grpc
 from extractor.errors import ExtractorError
 from headwater import status
 from headwater.errors import HeadwaterError
+from headwater.status import CallError
 
 # Codes under which the same request may succeed later; ABORTED and others tell the caller to think first.
 RETRYABLE = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE})
@@ -24,14 +25,14 @@ class Failure:
 
     Parameters
     ----------
-    error : ExtractorError or HeadwaterError
+    error : CallError or HeadwaterError
         What a caller is told in the end.
     code : grpc.StatusCode
     pushback_ms : int, optional
         When to try again, as the server says; negative: never.
     """
 
-    error: ExtractorError | HeadwaterError
+    error: CallError | HeadwaterError
     code: grpc.StatusCode
     pushback_ms: int | None = None
 

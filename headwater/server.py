@@ -1,6 +1,7 @@
 """The server: extractors -> a gRPC port, with health and reflection beside them, until it is told to stop.
 
-It stops in this order: health says so and new calls are told UNAVAILABLE; calls that run may finish within `drain_s`;
+It stops in this order: health says so and new calls are told UNAVAILABLE; calls that run may finish within `drain_s`,
+training jobs are cancelled;
 what still waits is told UNAVAILABLE; sessions are closed, and then the port. All of it takes at most `drain_s` and a
 few times LAST_WORD_S, also where a session hangs.
 """
@@ -19,6 +20,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from extractor.pipeline import Extractor
+from headwater import shelf
 from headwater.convert import RequestLimits
 from headwater.errors import ServerNotStarted
 from headwater.exposure import check_exposure, is_loopback
@@ -26,15 +28,18 @@ from headwater.keyring import KeyRing
 from headwater.keys import Role
 from headwater.service.admin import ADMIN_SERVICE, AdminService
 from headwater.service.calls import Calls
+from headwater.service.classifier import CLASSIFIER_SERVICE, ClassifierService
 from headwater.service.door import EVERY_ROLE, Door
 from headwater.service.extractor import ExtractorService
 from headwater.service.gate import Gate
+from headwater.service.heads import Heads
 from headwater.service.health import EXTRACTOR_SERVICE, Health, Servicer
+from headwater.service.jobs import Jobs
 from headwater.service.lenient import Registry
 from headwater.service.served import Served
 from headwater.service.sight import Sight
 from headwater.tls import TlsFiles, server_credentials
-from headwater.v1 import admin_pb2_grpc, extractor_pb2_grpc
+from headwater.v1 import admin_pb2_grpc, classifier_pb2_grpc, extractor_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +73,10 @@ class ServerSettings:
     tls : TlsFiles, optional
     open_to_all : bool
         Serve whoever reaches an address that others reach, without keys.
+    dumps : Path, optional
+        Folder of the dumps that heads may be trained on.
+    training_jobs : int
+        Heads that are trained at once, each in a process of low priority.
     """
 
     host: str = "127.0.0.1"
@@ -79,6 +88,8 @@ class ServerSettings:
     keys: Path | None = None
     tls: TlsFiles | None = None
     open_to_all: bool = False
+    dumps: Path | None = None
+    training_jobs: int = 1
 
 
 def check(settings: ServerSettings) -> str:
@@ -152,7 +163,11 @@ async def serve(
         admin = AdminService(
             served, health_of_backbones, admin_calls, work=calls, load=load, stop=stop, drain_s=settings.drain_s
         )
-        _register(server, servicer, ExtractorService(served, calls, settings.limits), admin)
+        jobs = Jobs(calls.sight, at_once=settings.training_jobs)
+        closing = asyncio.create_task(jobs.close_at(calls.refusing))
+        heads = ClassifierService(served, calls, settings.limits, heads=Heads(), jobs=jobs, dumps_folder=settings.dumps)
+        _register(server, servicer, ExtractorService(served, calls, settings.limits), heads, admin)
+        await asyncio.to_thread(shelf.sweep, at_start=True)
         await health_of_backbones.start()
         address = _bind(server, settings)
         await server.start()
@@ -161,6 +176,7 @@ async def serve(
         log.info("stopping: up to %g s for running calls", settings.drain_s)
         await health_of_backbones.stop()
         calls.refuse()
+        await closing
         await calls.quiet(settings.drain_s)
         await asyncio.to_thread(served.close, LAST_WORD_S)
         await calls.quiet(LAST_WORD_S)
@@ -235,13 +251,25 @@ def _server(settings: ServerSettings, gates: list[Gate]) -> grpc.aio.Server:
 
 
 def _register(
-    server: grpc.aio.Server, servicer: health.aio.HealthServicer, extract: ExtractorService, admin: AdminService
+    server: grpc.aio.Server,
+    servicer: health.aio.HealthServicer,
+    extract: ExtractorService,
+    heads: ClassifierService,
+    admin: AdminService,
 ) -> None:
     registry = Registry(server)
     extractor_pb2_grpc.add_ExtractorServiceServicer_to_server(extract, registry)
+    classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(heads, registry)
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, registry)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, registry)
-    names = [EXTRACTOR_SERVICE, ADMIN_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
+    names = [
+        EXTRACTOR_SERVICE,
+        CLASSIFIER_SERVICE,
+        ADMIN_SERVICE,
+        health.SERVICE_NAME,
+        reflection.SERVICE_NAME,
+        _REFLECTION_V1,
+    ]
     registry.add_generic_rpc_handlers(tuple(_reflection(name, names) for name in names[-2:]))
 
 

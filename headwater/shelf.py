@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extractor.home import heads_folder
-from headwater.errors import HeadNotFound
+from headwater.errors import HeadInUse, HeadNotFound
 
 HEAD_FILE = "head.json"
 ALIASES_FILE = "aliases.json"
@@ -83,7 +83,7 @@ def find_version(reference: str) -> Version:
     if not _NAME.fullmatch(name) or not (there := versions(name)):
         known = ", ".join(head_names()) or "none yet; make one: headwater train"
         raise HeadNotFound(f"there is no head {name!r}; there are: {known}")
-    number = int(which) if which.isdecimal() else aliases(name).get(which or PRODUCTION)
+    number = int(which) if re.fullmatch(r"[0-9]{1,9}", which) else aliases(name).get(which or PRODUCTION)
     for version in there:
         if version.number == number:
             return version
@@ -110,6 +110,13 @@ def title(folder: Path) -> str:
     return f"{folder.parent.name}@{folder.name}" if folder.name.isdecimal() else folder.name
 
 
+def stage() -> Path:
+    """Make a folder to write a head into, or below; whoever asked for it removes it. Raises OSError."""
+    folder = heads_folder() / f".new-{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir(parents=True)
+    return folder
+
+
 @contextmanager
 def staging() -> Iterator[Path]:
     """Give a folder to write a head into; `add_version` takes it away, and what it did not take is removed.
@@ -119,8 +126,7 @@ def staging() -> Iterator[Path]:
     OSError
         The folder cannot be made.
     """
-    folder = heads_folder() / f".new-{os.getpid()}-{secrets.token_hex(4)}"
-    folder.mkdir(parents=True)
+    folder = stage()
     try:
         yield folder
     finally:
@@ -169,7 +175,7 @@ def delete_version(version: Version) -> None:
 
     Raises
     ------
-    HeadNotFound
+    HeadInUse
         An alias stands for it while there are others.
     """
     others = [one for one in versions(version.name) if one.number != version.number]
@@ -178,7 +184,7 @@ def delete_version(version: Version) -> None:
         delete_head(version.name)
         return
     if standing:
-        raise HeadNotFound(
+        raise HeadInUse(
             f"{version} is {', '.join(standing)}; activate another version first, or delete {version.name!r}"
         )
     _discard(version.folder)
@@ -190,11 +196,17 @@ def delete_head(name: str) -> None:
     _discard(heads_folder() / name)
 
 
-def sweep() -> None:
-    """Remove what processes that are gone had begun and not finished."""
+def sweep(*, at_start: bool = False) -> None:
+    """Remove what processes that are gone had begun and not finished.
+
+    Parameters
+    ----------
+    at_start : bool
+        This process has begun nothing yet: what bears its number is of an earlier one, as in a container.
+    """
     for path in heads_folder().glob(".new-*"):
         match = _UNFINISHED.fullmatch(path.name)
-        if match and not _lives(int(match[1])):
+        if match and (not _lives(int(match[1])) or (at_start and int(match[1]) == os.getpid())):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -9,10 +9,20 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from classifiers.errors import ClassifierError, HeadInvalid
 from extractor import errors
 from extractor.errors import ExtractorError, RequestTooLarge
 from headwater.errors import (
     CallRefused,
+    DumpInvalid,
+    HeadError,
+    HeadInUse,
+    HeadNotFound,
+    HeadsNotWritable,
+    JobCancelled,
+    JobFailed,
+    JobNotFound,
+    JobsFull,
     PermissionDenied,
     RateExceeded,
     ServiceError,
@@ -21,12 +31,21 @@ from headwater.errors import (
 )
 
 # The trees whose errors travel: what the work raises, and what the door does.
-CallError: TypeAlias = ExtractorError | CallRefused
-ROOTS: tuple[type[CallError], ...] = (ExtractorError, CallRefused)
+CallError: TypeAlias = ExtractorError | ClassifierError | HeadError | CallRefused
+ROOTS: tuple[type[CallError], ...] = (ExtractorError, ClassifierError, HeadError, CallRefused)
 
 # Trailing metadata of a call that failed.
 REASON_KEY = "headwater-reason"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
+
+
+def _leaves(root: type[CallError], *, but: type[CallError]) -> Iterator[type[CallError]]:
+    """Yield the errors below one, whatever a library's tree grows to."""
+    for kind in root.__subclasses__():
+        if kind is not but:
+            yield kind
+            yield from _leaves(kind, but=but)
+
 
 _CODES: dict[type[CallError], grpc.StatusCode] = {
     errors.EmptyItem: grpc.StatusCode.INVALID_ARGUMENT,
@@ -62,6 +81,18 @@ _CODES: dict[type[CallError], grpc.StatusCode] = {
     TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     CallRefused: grpc.StatusCode.PERMISSION_DENIED,
+    HeadNotFound: grpc.StatusCode.NOT_FOUND,
+    HeadInUse: grpc.StatusCode.FAILED_PRECONDITION,
+    HeadsNotWritable: grpc.StatusCode.FAILED_PRECONDITION,
+    DumpInvalid: grpc.StatusCode.INVALID_ARGUMENT,
+    JobNotFound: grpc.StatusCode.NOT_FOUND,
+    JobCancelled: grpc.StatusCode.CANCELLED,
+    JobFailed: grpc.StatusCode.INTERNAL,
+    JobsFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    HeadError: grpc.StatusCode.FAILED_PRECONDITION,
+    HeadInvalid: grpc.StatusCode.FAILED_PRECONDITION,
+    ClassifierError: grpc.StatusCode.INVALID_ARGUMENT,  # and so for all that examples and options may lack
+    **dict.fromkeys(_leaves(ClassifierError, but=HeadInvalid), grpc.StatusCode.INVALID_ARGUMENT),
 }
 
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
@@ -103,6 +134,12 @@ def error_from(number: int, reason: str, message: str) -> ExtractorError:
     if kind is not None and issubclass(kind, ExtractorError):
         return kind(message)
     return errors.ItemError(f"{_BY_NUMBER.get(number, grpc.StatusCode.UNKNOWN).name}: {message}")
+
+
+def told(number: int, reason: str, message: str) -> CallError | ServiceError:
+    """Return the error of which a server tells in an answer, say why a job failed; see `call_error`."""
+    kind = _BY_REASON.get(reason)
+    return kind(message) if kind is not None else ServiceError(_BY_NUMBER.get(number, grpc.StatusCode.UNKNOWN), message)
 
 
 def call_error(call: grpc.RpcError) -> CallError | ServiceError:

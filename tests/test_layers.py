@@ -43,16 +43,17 @@ CLASSIFIERS_ROWS: list[set[str]] = [
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
     {"report"},
-    {"labelled", "shelf"},
+    {"labelled", "shelf", "dumps"},
     {"onnx_head", "examples"},
     {"evaluation", "fuse"},
     {"training"},
-    {"status", "keys", "exposure", "tls", "logs", "top"},
-    {"convert", "keyring", "channel", "retry"},
-    {"content"},
+    {"status", "keys", "exposure", "tls", "logs", "top", "order"},
+    {"convert", "keyring", "channel", "retry", "job"},
+    {"content", "heads"},
     {"exchange"},
     {"flow"},
-    {"core", "threads", "tasks"},  # `core` is what both clients are, the others drive a flow
+    {"core", "threads", "tasks", "head_calls"},  # `core` is what both clients are, `threads`, `tasks` drive a flow
+    {"heads_client", "heads_aio"},
     {"service", "client", "aio", "admin_client"},
     {"server", "process"},
     {"demo"},

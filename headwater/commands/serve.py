@@ -179,6 +179,21 @@ def serve(
             envvar="HEADWATER_OPEN_TO_ALL",
         ),
     ] = False,
+    dumps: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the dumps that heads may be trained on through the service; by default none may.",
+            envvar="HEADWATER_DUMPS",
+        ),
+    ] = None,
+    training_jobs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Heads trained at once, each in a process of low priority.",
+            envvar="HEADWATER_TRAINING_JOBS",
+        ),
+    ] = 1,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -242,6 +257,8 @@ def serve(
         keys=keys,
         tls=_tls_files(tls_cert, tls_key, tls_client_ca),
         open_to_all=open_to_all,
+        dumps=dumps,
+        training_jobs=training_jobs,
     )
     if note := server.check(settings):
         log.warning("%s", note)

@@ -36,6 +36,11 @@ ROLES_FOR: dict[str, frozenset[Role]] = {
     "ExtractStream": frozenset({Role.EXTRACT}),
     "ListBackbones": EVERY_ROLE,
     "GetBackbone": EVERY_ROLE,
+    "Predict": frozenset({Role.CLASSIFY}),
+    **dict.fromkeys(("ListHeads", "GetHead"), frozenset({Role.CLASSIFY, Role.TEACH})),
+    **dict.fromkeys(("TrainHead", "ActivateHead", "DeleteHead"), frozenset({Role.TEACH})),
+    # An administrator sees everyone's jobs.
+    **dict.fromkeys(("WatchJob", "GetJob", "ListJobs", "CancelJob"), frozenset({Role.TEACH, Role.ADMIN})),
     **dict.fromkeys(
         ("LoadBackbone", "UnloadBackbone", "ReplaceBackbone", "Drain", "SetLogLevel", "GetServerStatus"),
         frozenset({Role.ADMIN}),
@@ -65,12 +70,15 @@ class Visitor:
     roles : frozenset of Role
     key : Key, optional
         Where there is a file of keys.
+    name : str
+        Of its certificate, where there is no such file; "" where nobody has a name.
     """
 
     id: str
     caller: Caller
     roles: frozenset[Role]
     key: Key | None = None
+    name: str = ""
 
 
 class Pass:
@@ -92,6 +100,15 @@ class Pass:
     def caller(self) -> Caller:
         """Who calls."""
         return self._visitor.caller
+
+    @property
+    def owner(self) -> str:
+        """Whose a job is that the call begins; "" where callers have no names: then each is everyone's."""
+        return self._visitor.key.id if self._visitor.key is not None else self._visitor.name
+
+    def may_see(self, owner: str) -> bool:
+        """Tell whether what is someone's may be seen: by the same, and by administrators."""
+        return owner == self.owner or Role.ADMIN in self._visitor.roles
 
     @property
     def max_items(self) -> int | None:
@@ -184,7 +201,7 @@ class Door:
         name = _certified_name(context) if self._certificates else None
         if self._ring is None:
             caller = Caller(name or context.peer())  # a connection, where nobody has a name
-            return Visitor(caller.name, caller, self._open_roles)
+            return Visitor(caller.name, caller, self._open_roles, name=name or "")
         sent = sent_key(context.invocation_metadata())
         if sent is None and name is None:
             raise Unauthenticated("this server asks for a key; send it as `authorization: Bearer hw_...`")

@@ -42,7 +42,7 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
                 items = convert.to_items(request)
                 self._check_items(len(items))
                 call.charge(len(items))
-                outcomes, times = await _extract(extractor, items, call)
+                outcomes, times = await extract(extractor, items, call)
                 self._calls.sight.extracted(call, extractor.spec.name, outcomes, times)
                 return convert.from_outcomes(extractor.spec, outcomes, times)
 
@@ -73,7 +73,7 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
         return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, limits)
 
 
-async def _extract(extractor: Extractor, items: list[bytes], call: Call) -> tuple[list[Outcome], StageTimes]:
+async def extract(extractor: Extractor, items: list[bytes], call: Call) -> tuple[list[Outcome], StageTimes]:
     """Await the outcomes; a caller that leaves takes what only it waited for out of the queue."""
     request = await _submit(extractor, items, call)
     try:

@@ -5,7 +5,7 @@ never a name that a caller sent.
 """
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 import grpc
@@ -31,6 +31,7 @@ SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 
 STAGE_SECONDS = (0.0001, 0.0002, 0.0005, *SECONDS)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 COSTS = (1, 4, 16, 64, 256, 1024, 4096, 16384)  # images, or tokens
+JOB_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 STAGES = ("queue", "decode", "inference", "cache")
 
 # The stage at which an error of a class, or of its nearest ancestor here, ends an item or a call.
@@ -96,6 +97,23 @@ class Metrics:
             "What was padded, in images or tokens; the waste is padding / (padding + headwater_batch_cost_sum).",
             "backbone",
         )
+        self._predictions = self._counter(
+            "predictions", "Items that a head was asked about: known, unknown, or with an error.", "head", "outcome"
+        )
+        self._jobs = self._counter("jobs", "Training jobs that have ended.", "state")
+        self._job_seconds = self._histogram(
+            "job_seconds", "From the order of a training job to its end.", JOB_SECONDS, "state"
+        )
+
+    def predicted(self, head: str, outcomes: Mapping[str, int]) -> None:
+        """Count the predictions of a request, `known`, `unknown` or `error`."""
+        for outcome, number in outcomes.items():
+            self._predictions(head, outcome).inc(number)
+
+    def job_ended(self, state: str, seconds: float) -> None:
+        """Count a training job that has ended."""
+        self._jobs(state).inc()
+        self._job_seconds(state).observe(seconds)
 
     def ended(self, method: str, code: grpc.StatusCode, error: Exception | None, seconds: float) -> None:
         """Count a call; a method that nobody serves is `unknown`, whatever its caller named it."""

@@ -113,10 +113,25 @@ class Sight:
     def extracted(self, call: "Call", backbone: str, outcomes: Sequence[Outcome], times: StageTimes) -> None:
         """See items of a call answered; `backbone` is the name of one that is served."""
         call.n_items += len(outcomes)
+        self.embedded(call, backbone, outcomes, times)
+
+    def embedded(self, call: "Call", backbone: str, outcomes: Sequence[Outcome], times: StageTimes) -> None:
+        """See items of a call embedded that are answered otherwise: with a prediction, or by a head in the end."""
         if self._metrics is not None:
             self._metrics.extracted(backbone, outcomes, times)
         if self._traces is not None:
             self._traces.extracted(call, backbone, len(outcomes), times)
+
+    def predicted(self, call: "Call", head: str, outcomes: Mapping[str, int]) -> None:
+        """See predictions of a call made: how many were `known`, `unknown` or an `error`; `head` is one that exists."""
+        call.n_items += sum(outcomes.values())
+        if self._metrics is not None:
+            self._metrics.predicted(head, outcomes)
+
+    def job_ended(self, state: str, seconds: float) -> None:
+        """See a training job end as `done`, `failed` or `cancelled`."""
+        if self._metrics is not None:
+            self._metrics.job_ended(state, seconds)
 
     def ended(self, call: "Call", code: grpc.StatusCode) -> None:
         """See a call end."""

@@ -9,7 +9,7 @@ from extractor.limits import Limits
 from extractor.outcome import Outcome
 from headwater.convert import BackboneInfo, RequestLimits
 from headwater.errors import ServiceError
-from headwater.exchange import REQUESTS_IN_FLIGHT, REQUESTS_OPEN, Exchange, Slice
+from headwater.exchange import REQUESTS_IN_FLIGHT, REQUESTS_OPEN, Exchange, Extraction, Slice
 from headwater.retry import Failure
 from headwater.v1 import extractor_pb2 as pb
 
@@ -44,7 +44,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def exchange(clock: Clock) -> Exchange:
-    return Exchange(INFO, timeout_s=10.0, clock=clock)
+    return Exchange(Extraction(INFO), timeout_s=10.0, clock=clock)
 
 
 def answer(exchange: Exchange, part: Slice) -> None:

@@ -1,0 +1,228 @@
+"""The stream of a training order: messages of items or embeddings in, examples in the job's folder.
+
+Each message is embedded and written before the next is read, so that no more than one is in memory. Items go through
+the served extractor as any caller's do, in small windows: they take turns with everybody's, and never fill the queue.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers.errors import NotFinite
+from extractor.cache import item_key
+from extractor.errors import (
+    DeadlinePassed,
+    DeadlineTooShort,
+    InferenceFailed,
+    ItemError,
+    QueueFull,
+    RequestInvalid,
+    RequestTooLarge,
+)
+from extractor.outcome import Outcome
+from extractor.pipeline import Extractor
+from headwater.convert import RequestLimits
+from headwater.order import SINGLE, ExampleFiles, Order, Target
+from headwater.service.calls import Call
+from headwater.service.extractor import extract
+from headwater.service.jobs import Job, not_writable
+from headwater.service.sight import Sight
+from headwater.v1 import classifier_pb2 as pb
+
+MAX_EXAMPLES = 1_000_000
+MAX_EXAMPLE_BYTES = 4 << 30  # of embeddings
+MAX_LABEL_LENGTH = 200
+STALL_S = 60.0  # without a message
+# A caller that is gone looks to gRPC's reader like one that has closed its side; the news of it comes a moment later.
+GRACE_S = 0.1
+WINDOW = 32  # items that wait for the backbone at once
+FULL_QUEUE_S = 0.02  # to wait where a full queue does not say how long
+
+Requests = AsyncIterator[pb.TrainHeadRequest]
+
+
+async def next_message(requests: Requests) -> pb.TrainHeadRequest | None:
+    """Return the next message, or None when the sender has closed its side; raises DeadlinePassed where none comes."""
+    try:
+        async with asyncio.timeout(STALL_S):
+            return await anext(requests, None)
+    except TimeoutError:
+        raise DeadlinePassed(
+            f"no message came for {STALL_S:.0f} s; send the examples, and then close your side"
+        ) from None
+
+
+class Upload:
+    """The examples of one job on their way in.
+
+    Parameters
+    ----------
+    requests : asynchronous iterator of TrainHeadRequest
+        Those that follow the order.
+    call : Call
+    extractor : Extractor
+    job : Job
+    limits : RequestLimits
+    sight : Sight
+    """
+
+    def __init__(
+        self, requests: Requests, call: Call, extractor: Extractor, job: Job, limits: RequestLimits, sight: Sight
+    ) -> None:
+        self._requests = requests
+        self._call = call
+        self._extractor = extractor
+        self._job = job
+        self._limits = limits
+        self._sight = sight
+        self._examples = ExampleFiles(job.folder)
+        self._n_items = 0
+
+    async def run(self) -> None:
+        """Take what comes until the sender closes its side.
+
+        Raises
+        ------
+        CallError
+            What ends it early; that of the job where it was cancelled.
+        """
+        reading, stopped = asyncio.create_task(self._read()), asyncio.create_task(self._job.stopped.wait())
+        try:
+            await asyncio.wait((reading, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if self._job.why is not None:
+                raise self._job.why
+            reading.result()
+        finally:
+            for task in (reading, stopped):
+                task.cancel()
+            await asyncio.gather(reading, stopped, return_exceptions=True)
+
+    async def _read(self) -> None:
+        while (message := await next_message(self._requests)) is not None:
+            await self._take(message)
+        await asyncio.sleep(GRACE_S)
+        order, info = self._job.order, self._job.info
+        if not order.dump and not info.examples:
+            raise RequestInvalid(
+                f"there is no example to train on, and {info.failed_items} items failed; send items or embeddings"
+            )
+
+    async def _take(self, message: pb.TrainHeadRequest) -> None:
+        examples = message.examples
+        if message.WhichOneof("part") != "examples" or self._job.order.dump:
+            raise RequestInvalid("after the order only examples may come, and none where it names a dump; leave it out")
+        if examples.items and examples.embeddings:
+            raise RequestInvalid("a message has items and embeddings; send them in two")
+        if len(examples.items) > self._limits.max_items:
+            raise RequestTooLarge(
+                f"message has {len(examples.items):,} items, the limit is {self._limits.max_items:,}; send several"
+            )
+        targets = [_target(one, self._job.order) for one in examples.targets]
+        n_bytes = 4 * self._extractor.dim
+        n_examples = len(examples.items) or len(examples.embeddings) // n_bytes
+        if len(targets) != n_examples:
+            raise RequestInvalid(f"message has {n_examples:,} examples and {len(targets):,} targets; send one for each")
+        check_size(self._job.info.examples + n_examples, n_bytes)
+        if examples.items:
+            await self._embed([item.data for item in examples.items], targets)
+        else:
+            X = matrix(examples.embeddings, self._extractor.dim)
+            wrong = np.flatnonzero(~np.isfinite(X).all(axis=1))
+            if len(wrong):
+                raise NotFinite.in_rows((wrong + self._job.info.examples).tolist(), self._job.info.examples + len(X))
+            await self._write(X, targets, [])
+            self._job.take(len(X), {})
+
+    async def _embed(self, items: list[bytes], targets: list[Target]) -> None:
+        """Embed items and keep what comes of them; those that fail are left out and told."""
+        await self._call.pace(len(items))
+        outcomes = await self._outcomes(items)
+        found = {i: one.embedding for i, one in enumerate(outcomes) if one.embedding is not None}
+        failures = {self._n_items + i: one.error for i, one in enumerate(outcomes) if one.error is not None}
+        for error in failures.values():
+            if not isinstance(error, ItemError | InferenceFailed):
+                raise error  # not the item's fault: the backbone hangs, or is closed
+        X = np.array(list(found.values()), np.float32).reshape(len(found), self._extractor.dim)
+        keys = await asyncio.to_thread(_keys, self._extractor.fingerprint, [items[i] for i in found])
+        await self._write(X, [targets[i] for i in found], keys)
+        self._n_items += len(items)
+        self._job.take(len(found), failures)
+
+    async def _outcomes(self, items: list[bytes]) -> list[Outcome]:
+        """Embed items a window at a time; a full queue is waited for, a window that it can never hold is halved."""
+        size = max(1, min(WINDOW, self._extractor.limits.max_queue_size // 4))
+        waiting = deque(items[i : i + size] for i in range(0, len(items), size))
+        found: list[Outcome] = []
+        while waiting:
+            window = waiting.popleft()
+            try:
+                outcomes, times = await extract(self._extractor, window, self._call)
+            except DeadlineTooShort:
+                raise
+            except QueueFull as full:
+                waiting.appendleft(window)
+                await asyncio.sleep(max(FULL_QUEUE_S, (full.retry_after_ms or 0) / 1000))
+            except RequestTooLarge:
+                if len(window) == 1:
+                    raise
+                waiting.extendleft((window[len(window) // 2 :], window[: len(window) // 2]))
+            else:
+                self._sight.extracted(self._call, self._extractor.spec.name, outcomes, times)
+                found.extend(outcomes)
+        return found
+
+    async def _write(self, X: NDArray[np.float32], targets: Sequence[Target], keys: Sequence[str]) -> None:
+        """Write examples in a thread, to the end also where the caller leaves: then the folder is removed."""
+        writing: asyncio.Future[None] = asyncio.ensure_future(asyncio.to_thread(self._examples.add, X, targets, keys))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait((writing,))
+            raise
+        except OSError as error:
+            raise not_writable(error) from None
+
+
+def matrix(data: bytes, dim: int) -> NDArray[np.float32]:
+    """Return packed embeddings as (n, dim); raises RequestInvalid for what are no whole rows."""
+    if len(data) % (4 * dim):
+        raise RequestInvalid(
+            f"the embeddings have {len(data):,} bytes, no multiple of 4 × {dim}; send float32 rows of length {dim}"
+        )
+    return np.frombuffer(data, "<f4").reshape(-1, dim).astype(np.float32, copy=False)
+
+
+def check_size(n_examples: int, n_bytes: int) -> None:
+    """Raise RequestTooLarge for more examples, of so many bytes each, than a job may have."""
+    if n_examples > MAX_EXAMPLES:
+        raise RequestTooLarge(f"more than {MAX_EXAMPLES:,} examples; the limit is that; send a sample of them")
+    if n_examples * n_bytes > MAX_EXAMPLE_BYTES:
+        raise RequestTooLarge(
+            f"the embeddings of {n_examples:,} examples have {n_examples * n_bytes:,} bytes, the limit is "
+            f"{MAX_EXAMPLE_BYTES:,}; send a sample of them"
+        )
+
+
+def _target(message: pb.Target, order: Order) -> Target:
+    """Return a target as the order's kind of head has it; raises RequestInvalid for another."""
+    labels, values = list(message.labels), list(message.values)
+    if order.kind == "regression":
+        if labels or not values or not np.isfinite(values).all():
+            raise RequestInvalid("a target of a regression is one finite number or several, and no label; mend it")
+        return values
+    if values or (order.kind == SINGLE and len(labels) != 1):
+        raise RequestInvalid(
+            f"a target has {len(labels)} labels and {len(values)} numbers; a {order.kind} head takes "
+            f"{'one label' if order.kind == SINGLE else 'labels'} of each example"
+        )
+    for label in labels:
+        if not 0 < len(label) <= MAX_LABEL_LENGTH:
+            raise RequestInvalid(f"a label has {len(label)} characters; it may have 1 to {MAX_LABEL_LENGTH}")
+    return labels[0] if order.kind == SINGLE else labels
+
+
+def _keys(fingerprint: str, items: Sequence[bytes]) -> list[str]:
+    return [item_key(fingerprint, item).hex() for item in items]
