@@ -1,0 +1,182 @@
+"""Labelled embeddings -> a kept head, what is known of it, and its report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from classifiers.errors import TooFewExamples
+from classifiers.persist import load_head
+from headwater.errors import DataInvalid
+from headwater.evaluation import evaluate_head, summary
+from headwater.examples import Examples
+from headwater.training import Options, Origin, train_head
+
+X, DIGITS = load_digits(return_X_y=True)
+X = X.astype(np.float32)
+NAMES = [f"digit {i}" for i in DIGITS]
+ORIGIN = Origin(backbone="pixels", fingerprint="ab" * 16, items=["00"] * 300)
+LOGISTIC = Options(head="logistic")
+
+
+def examples(rows: slice, labels: list[Any] = NAMES) -> Examples:
+    return Examples(X[rows], labels[rows], [f"<b>item {i}</b>" for i in range(*rows.indices(len(X)))])
+
+
+def report(folder: Path) -> dict[str, Any]:
+    assert "&lt;b&gt;item" in (folder / "report.html").read_text()
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_a_head_says_what_to_expect_of_it(tmp_path: Path) -> None:
+    steps: list[tuple[int, int, str]] = []
+    manifest = train_head(
+        tmp_path,
+        examples(slice(300)),
+        ORIGIN,
+        LOGISTIC,
+        report=True,
+        name="digits",
+        progress=lambda *s: steps.append(s),
+    )
+    head, read = load_head(tmp_path)
+    assert read == manifest
+    found = manifest.metrics
+    assert found["cv_n"] == 300
+    assert 0.85 < found["cv_accuracy_low"] < found["cv_accuracy"] < found["cv_accuracy_high"] <= 1
+    assert np.mean(head.predict(X[300:]) == NAMES[300:]) > 0.85
+    assert head.rejection is not None
+    assert 0.02 < head.is_unknown(X[300:]).mean() < 0.3
+    assert manifest.options["estimator"] == "logistic"
+    assert len(manifest.options["tried"]) > 2
+    assert steps[-1][0] == steps[-1][1]
+    told = report(tmp_path)
+    assert (told["name"], told["measured_on"], told["n_train"]) == ("digits", "cross-validation", 300)
+    assert told["measures"]["accuracy"]["value"] == pytest.approx(found["cv_accuracy"])
+
+
+def test_the_same_seed_gives_the_same_head(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train_head(tmp_path / name, examples(slice(200)), ORIGIN, Options(seed=3))
+    one, two = (load_head(tmp_path / name)[0] for name in ("one", "two"))
+    np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
+
+
+def test_test_examples_are_what_is_measured_and_strangers_are_out_of_scope(tmp_path: Path) -> None:
+    known = [i for i in range(400) if DIGITS[i] < 8]
+    learnt = Examples(X[known], [NAMES[i] for i in known])
+    test = examples(slice(400, 700))
+    manifest = train_head(tmp_path, learnt, ORIGIN, LOGISTIC, test=test, report=True)
+    assert "cv_accuracy" not in manifest.metrics
+    assert manifest.metrics["test_n"] == sum(DIGITS[400:700] < 8)
+    told = report(tmp_path)
+    assert told["measured_on"] == "test"
+    assert told["open_set"]["n_out_of_scope"] == sum(DIGITS[400:700] >= 8)
+    assert told["open_set"]["auroc"] > 0.7
+
+
+def test_a_label_may_mean_that_items_belong_to_no_class(tmp_path: Path) -> None:
+    labels = [name if digit < 8 else "other" for name, digit in zip(NAMES, DIGITS, strict=True)]
+    options = Options(head="logistic", out_of_scope="other")
+    manifest = train_head(tmp_path, examples(slice(400), labels), ORIGIN, options)
+    head, _ = load_head(tmp_path)
+    assert "other" not in head.classes_
+    assert head.rejection is not None
+    assert "out of scope" in head.rejection.rule
+    assert manifest.metrics["cv_n"] == sum(DIGITS[:400] < 8)
+    strangers = DIGITS[400:] >= 8
+    unknown = head.is_unknown(X[400:])
+    assert unknown[strangers].mean() > 0.3 > 0.2 > unknown[~strangers].mean()
+
+
+def test_validation_examples_choose(tmp_path: Path) -> None:
+    manifest = train_head(
+        tmp_path,
+        examples(slice(300)),
+        ORIGIN,
+        LOGISTIC,
+        validation=examples(slice(300, 500)),
+        test=examples(slice(500, 800)),
+    )
+    assert all(trial["folds"] == 1 for trial in manifest.options["tried"])
+    assert manifest.metrics["test_accuracy"] > 0.75
+
+
+def test_several_labels_of_an_item(tmp_path: Path) -> None:
+    labels = [tuple(["even"] * (i % 2 == 0) + ["large"] * (i > 4)) for i in DIGITS.tolist()]
+    manifest = train_head(
+        tmp_path, examples(slice(400), labels), ORIGIN, Options(kind="multi", head="logistic"), report=True
+    )
+    head, _ = load_head(tmp_path)
+    assert head.classes_.tolist() == ["even", "large"]
+    assert manifest.metrics["cv_macro_f1"] > 0.8
+    assert report(tmp_path)["kind"] == "multi"
+    measures, opened = evaluate_head(head, manifest, examples(slice(400, 600), labels), name="two")
+    assert summary(measures)["macro_f1"][0] > 0.75
+    assert opened is None
+
+
+def test_numbers_are_regressed(tmp_path: Path) -> None:
+    values = [float(i) for i in DIGITS]
+    manifest = train_head(
+        tmp_path,
+        examples(slice(400), values),
+        ORIGIN,
+        Options(kind="regression"),
+        test=examples(slice(400, 600), values),
+        report=True,
+    )
+    head, _ = load_head(tmp_path)
+    assert head.kind == "regression"
+    assert manifest.metrics["test_r2"] > 0.6
+    assert report(tmp_path)["measures"]["rmse"]["value"] == pytest.approx(manifest.metrics["test_rmse"])
+
+
+def test_one_example_of_each_is_a_head_of_which_nothing_is_known(tmp_path: Path) -> None:
+    rows = [NAMES.index(f"digit {i}") for i in range(10)]
+    manifest = train_head(tmp_path, Examples(X[rows], [NAMES[i] for i in rows]), ORIGIN, report=True)
+    assert manifest.metrics == {}
+    assert any("not searched" in note for note in manifest.options["notes"])
+    head, _ = load_head(tmp_path)
+    assert head.rejection is None
+    assert np.mean(head.predict(X) == NAMES) > 0.4
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_group_is_held_out_together(tmp_path: Path) -> None:
+    twice = np.concatenate([X[:150], X[:150]])
+    # Each example is there twice: only in groups is the twin of a held-out one not learnt from.
+    names, groups = NAMES[:150] * 2, [str(i) for i in range(150)] * 2
+    apart = train_head(tmp_path / "a", Examples(twice, names, groups=groups), ORIGIN, Options(head="knn"))
+    mixed = train_head(tmp_path / "b", Examples(twice, names), ORIGIN, Options(head="knn"))
+    assert apart.metrics["cv_accuracy"] < mixed.metrics["cv_accuracy"]
+
+
+def test_what_cannot_be_learnt_or_measured_is_told(tmp_path: Path) -> None:
+    with pytest.raises(TooFewExamples):
+        train_head(tmp_path / "a", Examples(X[:3], ["one"] * 3), ORIGIN)
+    assert not (tmp_path / "a").exists()
+    manifest = train_head(tmp_path / "b", examples(slice(100)), ORIGIN, LOGISTIC)
+    head, _ = load_head(tmp_path / "b")
+    with pytest.raises(DataInvalid, match=r"none of the 2 labels is one of head 'b@1': digit 0, digit 1"):
+        evaluate_head(head, manifest, Examples(X[:2], ["cat", "dog"]), name="b@1")
+    with pytest.raises(DataInvalid, match="no test example has a label that was learnt"):
+        train_head(tmp_path / "c", examples(slice(100)), ORIGIN, LOGISTIC, test=Examples(X[:2], ["cat", "dog"]))
+
+
+def test_an_evaluation_is_of_what_it_is_given(tmp_path: Path) -> None:
+    manifest = train_head(tmp_path / "head", examples(slice(300)), ORIGIN, LOGISTIC)
+    head, _ = load_head(tmp_path / "head")
+    labels = ["no digit" if i % 10 == 0 else name for i, name in enumerate(NAMES)]
+    measures, opened = evaluate_head(
+        head, manifest, examples(slice(300, 600), labels), name="x", folder=tmp_path / "told"
+    )
+    assert measures.n == 270
+    right = head.predict(X[300:600]) == labels[300:600]
+    assert summary(measures)["accuracy"][0] == pytest.approx(right.sum() / 270)
+    assert opened is not None
+    assert opened.n_out_of_scope == 30
+    assert report(tmp_path / "told")["measured_on"] == "test"
