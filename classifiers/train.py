@@ -181,12 +181,11 @@ def train(
     sample = examples.sample(_search_rows(target, cv, judges), random_state)
     found = rounds.compare(examples.at(sample), judges, candidates, why)
     best = candidates[found.best]
-    own, rows = (_nothing(setting), sample) if judges else (found, sample)
-    if (held_out == "all" and judges) or len(sample) < len(examples.X):
+    own, rows = found, sample
+    if judges or len(sample) < len(examples.X):
         # A sample's scores are of heads that learnt from less, and less sure: one more fold, of all, is the measure.
         n_folds = cv if held_out == "all" else 0 if judges else 1
-        whole = rounds.compare(examples, None, [best], "", n_folds=n_folds)
-        own, rows = whole, np.arange(len(examples.X))
+        own, rows = rounds.compare(examples, None, [best], "", n_folds=n_folds), np.arange(len(examples.X))
     rounds.tell(f"{best} on all {len(examples.X):,} examples")
     fitted = fit_head(best, examples.X, target, replace(setting, n_jobs=rounds.n_jobs))
 
@@ -216,11 +215,7 @@ def train(
     )
 
 
-def _nothing(setting: Setting) -> Found:
-    return Found((), 0, np.zeros(0, np.int64), np.zeros((0, setting.n_outputs)))
-
-
-_OF_SAMPLE = "searched on a stratified sample of {:,} of the {:,} examples; calibrated on what one more fold held out"
+_OF_SAMPLE = "searched on a stratified sample of {:,} of the {:,} examples"
 
 
 class _Evidence(NamedTuple):
