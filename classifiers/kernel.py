@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import SVC, SVR
@@ -52,7 +53,7 @@ class KernelMachine(BaseEstimator):
     def fit(self, X: NDArray[Any], y: NDArray[Any], kernel: NDArray[np.float64] | None = None) -> Self:
         """Learn from X (n, dim) and the values of a target; `kernel` (n, n) is that of X, where it is known."""
         if kernel is None and len(X) <= MAX_KERNEL_ROWS:
-            kernel = rbf_kernel(X, gamma=GAMMA).astype(np.float64)
+            kernel = rbf_kernel(X.astype(np.float64), gamma=GAMMA)
         rows = X if kernel is None else kernel
         run = Parallel(n_jobs=self.n_jobs, backend="threading")
         fitted = run(delayed(self._column)(rows, *one, kernel is None) for one in self._columns(y))
@@ -83,6 +84,7 @@ class KernelMachine(BaseEstimator):
             return dual, constant_odds(column)
         else:
             machine = SVC(kernel=kernel, gamma=GAMMA, C=self.C)
-        machine.fit(rows, column, sample_weight=weights)
+        with config_context(assume_finite=True):  # it would look through the whole matrix again for each class
+            machine.fit(rows, column, sample_weight=weights)
         dual[machine.support_] = machine.dual_coef_[0]
         return dual, float(machine.intercept_[0])

@@ -174,7 +174,7 @@ def _head(folder: Path, facts: dict[str, Any]) -> Head:
     if layers:
         weights = tuple(array(f"weight_{i}.npy", 2) for i in range(layers))
         scorer = Layers(preparation, weights, tuple(array(f"bias_{i}.npy") for i in range(layers)))
-    elif facts["gamma"] is not None:
+    elif facts.get("gamma") is not None:
         support, dual, bias = array("support.npy", 2), array("dual.npy", 2), array("bias.npy")
         scorer = Kernel(preparation, support, dual, bias, float(facts["gamma"]))
     else:

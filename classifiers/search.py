@@ -208,7 +208,7 @@ def _kernels(prepared: Mapping[str, NDArray[Any]], candidates: Sequence[Candidat
     machines = [one for one in candidates if one.head == "rbf-svm"]
     if not machines or len(prepared[machines[0].transformation]) > MAX_KERNEL_ROWS:
         return {}
-    return {"rbf-svm": rbf_kernel(prepared[machines[0].transformation], gamma=GAMMA).astype(np.float64)}
+    return {"rbf-svm": rbf_kernel(prepared[machines[0].transformation].astype(np.float64), gamma=GAMMA)}
 
 
 @contextmanager

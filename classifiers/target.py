@@ -86,10 +86,12 @@ class Target:
 
 def _plain(y: NDArray[Any]) -> NDArray[Any]:
     """Return labels of a type that a head can keep: bools and whole floats as int, objects as what they are."""
-    if y.dtype == object and y.size and all(isinstance(one, str) for one in y.flat):
-        return y.astype(str)
-    if y.dtype == object and y.size and all(isinstance(one, int | np.integer) for one in y.flat):
-        return y.astype(np.int64)
+    if y.dtype == object and y.size:
+        if all(isinstance(one, str) for one in y.flat):
+            return y.astype(str)
+        if all(isinstance(one, int | np.integer | np.bool_) for one in y.flat):
+            return y.astype(np.int64)
+        raise InvalidLabels.of_kind("of mixed types, or missing")
     return y.astype(np.int64) if y.dtype.kind == "b" else y
 
 

@@ -143,8 +143,8 @@ def train(
     cv : int
         Folds, at least 2.
     held_out : {'searched', 'all'}
-        Which rows of X get a held-out prediction: those that were searched, or all, for which the chosen candidate is
-        cross-validated on all rows.
+        Which rows of X get a held-out prediction: those that were searched (of a sample: those of one more fold, of
+        all rows, which calibrates; with `validation` none), or all, for which the chosen candidate is cross-validated.
     random_state : int or None
         The same number gives the same head, on one machine, whatever `n_jobs` is.
     n_jobs : int, optional
@@ -181,9 +181,11 @@ def train(
     sample = examples.sample(_search_rows(target, cv, judges), random_state)
     found = rounds.compare(examples.at(sample), judges, candidates, why)
     best = candidates[found.best]
-    own, rows = (_nothing(setting), sample) if judges else (found, sample)
-    if held_out == "all" and (judges or len(sample) < len(examples.X)):
-        own, rows = rounds.compare(examples, None, [best], ""), np.arange(len(examples.X))
+    own, rows = found, sample
+    if judges or len(sample) < len(examples.X):
+        # A sample's scores are of heads that learnt from less, and less sure: one more fold, of all, is the measure.
+        n_folds = cv if held_out == "all" else 0 if judges else 1
+        own, rows = rounds.compare(examples, None, [best], "", n_folds=n_folds), np.arange(len(examples.X))
     rounds.tell(f"{best} on all {len(examples.X):,} examples")
     fitted = fit_head(best, examples.X, target, replace(setting, n_jobs=rounds.n_jobs))
 
@@ -211,10 +213,6 @@ def train(
             head=best.head, params=best.params, kind=target.kind, class_weight=class_weight, random_state=random_state
         ),
     )
-
-
-def _nothing(setting: Setting) -> Found:
-    return Found((), 0, np.zeros(0, np.int64), np.zeros((0, setting.n_outputs)))
 
 
 _OF_SAMPLE = "searched on a stratified sample of {:,} of the {:,} examples"
@@ -266,7 +264,12 @@ class _Rounds:
     done: int = 0
 
     def compare(
-        self, examples: _Examples, judges: _Examples | None, candidates: Sequence[Candidate], note: str
+        self,
+        examples: _Examples,
+        judges: _Examples | None,
+        candidates: Sequence[Candidate],
+        note: str,
+        n_folds: int | None = None,
     ) -> Found:
         X, values = examples.X, examples.target.values
         if judges:
@@ -274,10 +277,10 @@ class _Rounds:
             X, values = np.concatenate([X, judges.X]), np.concatenate([values, judges.target.values])
         else:
             seed = self.setting.random_state
-            folds = make_folds(examples.target, cv=self.cv, groups=examples.groups, random_state=seed)
-        found = search(
-            X, values, folds, candidates, self.setting, n_jobs=self.n_jobs, progress=self._onwards, note=note
-        )
+            folds = make_folds(examples.target, cv=self.cv, groups=examples.groups, random_state=seed)[:n_folds]
+        alone = len(folds) * len(candidates) == 1
+        setting = replace(self.setting, n_jobs=self.n_jobs) if alone else self.setting
+        found = search(X, values, folds, candidates, setting, n_jobs=self.n_jobs, progress=self._onwards, note=note)
         self.done += len(folds) * len(candidates)
         return found
 
