@@ -84,15 +84,17 @@ def clinc150_rows(sets: Embedded) -> Iterator[Row]:
     """Tell what is out of scope, as a class of its own and by a threshold."""
     (X, y), (X_val, y_val), (X_test, y_test) = sets["train"], sets["val"], sets["test"]
     (X_oos, y_oos), (X_oos_val, y_oos_val), (X_oos_test, _) = sets["oos_train"], sets["oos_val"], sets["oos_test"]
-    begun = time.perf_counter()
     validation = np.concatenate([X_val, X_oos_val]), np.concatenate([y_val, y_oos_val])
-    trained = train(np.concatenate([X, X_oos]), np.concatenate([y, y_oos]), validation=validation, reject=None)
-    accuracy = np.mean(trained.head.predict(X_test) == y_test)
-    recall = np.mean(trained.head.predict(X_oos_test) == OUT_OF_SCOPE)
-    found = f"{100 * accuracy:.1f} / {100 * recall:.1f}"
-    yield row(
-        f"CLINC150, out-of-scope as a class ({trained.chosen.head})", found, "95.7 / 60", "96.9 / 40.3", begun=begun
-    )
+    every = np.concatenate([X, X_oos]), np.concatenate([y, y_oos])
+    for head in ("rbf-svm-pairs", "auto"):
+        begun = time.perf_counter()
+        trained = train(*every, head=head, validation=validation, reject=None)
+        accuracy = np.mean(trained.head.predict(X_test) == y_test)
+        recall = np.mean(trained.head.predict(X_oos_test) == OUT_OF_SCOPE)
+        found = f"{100 * accuracy:.1f} / {100 * recall:.1f}"
+        goal = "95.7 / 60" if head != "auto" else ""
+        what = f"CLINC150, out-of-scope as a class, {head} ({trained.chosen.head})"
+        yield row(what, found, goal, "96.9 / 40.3", begun=begun)
     begun = time.perf_counter()
     trained = train(X, y, head="logistic", validation=(X_val, y_val), out_of_scope=X_oos_val, reject="validation")
     known = ~trained.head.is_unknown(X_test)
