@@ -21,9 +21,9 @@ MAX_KERNEL_ROWS = 16_384  # 2 GiB; above, libsvm computes the rows of the kernel
 class KernelMachine(BaseEstimator):
     """scikit-learn's SVC for each class against the rest, or SVR for each number, all on one kernel matrix.
 
-    SVC's own way with several classes is to let each pair vote. Votes say little of how sure they are (on Banking77
-    their best temperature leaves an expected calibration error of 0.69, margins against the rest 0.06), and
-    need the pairs' coefficients. On one kernel matrix, each against the rest is as fast, and comes to plain arrays.
+    SVC's own way with several classes is to let each pair vote. Votes say little of how sure they are: on
+    Banking77, learnt from 2,000 to 3,000 texts, their best temperature leaves an expected calibration error of 0.69,
+    margins against the rest 0.06. On one kernel matrix, each against the rest is as fast, and comes to plain arrays.
 
     Parameters
     ----------
