@@ -17,16 +17,28 @@ from extractor.errors import RuntimeMissing
 from headwater.errors import DumpInvalid
 
 SUFFIX = ".parquet"
-FINGERPRINT_KEY = b"headwater.fingerprint"
+FINGERPRINT_KEY, BACKBONE_KEY = b"headwater.fingerprint", b"headwater.backbone"
 EMBEDDING, LABEL, KEY = "embedding", "label", "key"
 
 
 @dataclass(frozen=True)
 class DumpFacts:
-    """What a dump is of: the fingerprint of its embeddings, and how many there are."""
+    """What a dump is of: its fingerprint, how many embeddings there are, and the backbone's name, where known."""
 
     fingerprint: str
     n_rows: int
+    backbone: str = ""
+
+
+def is_dump(path: Path) -> bool:
+    """Return whether a file, or a folder, is a dump rather than a table or a folder of items."""
+    if path.is_dir():
+        inside = [file for file in path.iterdir() if not file.name.startswith(".")]
+        return bool(inside) and all(file.suffix == SUFFIX for file in inside)
+    if path.suffix != SUFFIX or not path.is_file():
+        return False
+    with _read(path) as parquet:
+        return EMBEDDING in parquet.read_schema(path).names
 
 
 def find(root: Path, relative: str) -> Path:
@@ -56,6 +68,7 @@ def facts(path: Path) -> DumpFacts:
         of = {(one.schema_arrow.metadata or {}).get(FINGERPRINT_KEY, b"").decode(errors="replace") for one in found}
         columns = [set(one.schema_arrow.names) for one in found]
         n_rows = sum(one.metadata.num_rows for one in found)
+        names = {(one.schema_arrow.metadata or {}).get(BACKBONE_KEY, b"").decode(errors="replace") for one in found}
     if len(of) != 1 or not all(of):
         raise DumpInvalid(
             f"the dump {path.name!r} has {'no files' if not of else 'no one fingerprint'}, only "
@@ -63,7 +76,7 @@ def facts(path: Path) -> DumpFacts:
         )
     if not all({EMBEDDING, LABEL} <= names for names in columns):
         raise DumpInvalid(f"the dump {path.name!r} lacks a column {EMBEDDING!r} or {LABEL!r}; dump it with labels")
-    return DumpFacts(of.pop(), n_rows)
+    return DumpFacts(of.pop(), n_rows, names.pop() if len(names) == 1 else "")
 
 
 def read(path: Path) -> tuple[NDArray[np.float32], list[str], list[str]]:

@@ -15,6 +15,7 @@ from headwater.console import err
 if TYPE_CHECKING:
     from classifiers.persist import Manifest
     from extractor.outcome import Outcome
+    from headwater.dumps import DumpFacts
     from headwater.examples import Examples
     from headwater.labelled import Labelled
 
@@ -87,6 +88,16 @@ def embedded(source: Embedder, labelled: "Labelled") -> Embedded:
     every = Examples(np.arange(len(outcomes)), labelled.labels, labelled.items, labelled.names, labelled.groups)
     keys = [_key(source.fingerprint, labelled.items[i]) for i in good]
     return Embedded(replace(every.at(np.array(good, np.int64)), X=X), keys, len(outcomes) - len(good))
+
+
+def dumped(path: Path) -> tuple[Embedded, "DumpFacts"]:
+    """Read labelled embeddings of a dump."""
+    from headwater import dumps
+    from headwater.examples import Examples
+
+    facts = dumps.facts(path)
+    X, labels, keys = dumps.read(path)
+    return Embedded(Examples(X, labels, names=keys or None), keys, 0), facts
 
 
 def check_origin(source: Embedder, manifest: "Manifest", head: str) -> None:

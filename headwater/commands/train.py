@@ -14,6 +14,7 @@ from headwater.commands.embed import (
     ItemColumnOption,
     LabelColumnOption,
     ServerOption,
+    dumped,
     embedded,
     embedder,
 )
@@ -21,7 +22,9 @@ from headwater.console import err, out
 
 if TYPE_CHECKING:
     from classifiers.persist import Manifest
+    from headwater.commands.embed import Embedded
     from headwater.shelf import Version
+    from headwater.training import Origin
 
 SHOWN = {
     "single": ("accuracy", "balanced_accuracy", "macro_f1", "ece"),
@@ -34,7 +37,8 @@ def train(
     data: Annotated[
         Path,
         typer.Argument(
-            help="A folder with a folder a label, or a `.csv`, `.jsonl` or `.parquet` with a label and a text or path."
+            help="A folder with a folder a label, or a `.csv`, `.jsonl` or `.parquet` with a label and a text or path; "
+            "or a dump."
         ),
     ],
     name: Annotated[str, typer.Option(help="Of the head; where there is one of that name, this is its next version.")],
@@ -79,6 +83,7 @@ def train(
 
     Example: `headwater train pets/ --name pets --backbone efficientnet-lite0`
     """
+    from headwater.dumps import is_dump
     from headwater.labelled import Columns, read_labelled
     from headwater.shelf import check_name
     from headwater.training import Options, Origin
@@ -95,17 +100,42 @@ def train(
         seed=seed,
     )
     sets = {what: data for what, data in (("train", data), ("validation", validation), ("test", test)) if data}
-    labelled = {what: read_labelled(data, kind=kind, columns=columns) for what, data in sets.items()}
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
-    with embedder(backbone, server, access, cache) as source:
-        found = {what: embedded(source, one) for what, one in labelled.items()}
+    if is_dump(data):
+        found, origin = _dumped(sets, kind)
+    else:
+        labelled = {what: read_labelled(data, kind=kind, columns=columns) for what, data in sets.items()}
+        with embedder(backbone, server, access, cache) as source:
+            found = {what: embedded(source, one) for what, one in labelled.items()}
+        origin = Origin(backbone=source.name, fingerprint=source.fingerprint, items=found["train"].keys)
     examples = {what: one.examples for what, one in found.items()}
-    origin = Origin(backbone=source.name, fingerprint=source.fingerprint, items=found["train"].keys)
     version, manifest = _trained(name, examples, origin, options, report=report, activate=activate)
     _tell(version, manifest, examples["train"].labels)
-    for what, one in found.items():
+    for one in found.values():
         if one.n_failed:
-            err.print(f"{one.n_failed} of {len(labelled[what].items)} items failed and were left out")
+            n_items = one.n_failed + len(one.examples.labels)
+            err.print(f"{one.n_failed} of {n_items} items failed and were left out")
+
+
+def _dumped(sets: dict[str, Path], kind: str) -> "tuple[dict[str, Embedded], Origin]":
+    """Read dumps, which have to be of one backbone."""
+    from extractor.errors import BackboneChanged
+    from headwater.errors import DataInvalid
+    from headwater.training import Origin
+
+    if kind != "single":
+        raise DataInvalid(f"a dump has one label an item, and {kind} needs a table; name a .csv, .jsonl or .parquet")
+    read = {what: dumped(path) for what, path in sets.items()}
+    first = read["train"][1]
+    for what, (_, facts) in read.items():
+        if facts.fingerprint != first.fingerprint:
+            raise BackboneChanged(
+                f"the dump {sets[what]} is of {facts.fingerprint}, and {sets['train']} of {first.fingerprint}; "
+                "dump both by one backbone"
+            )
+    keys = read["train"][0].keys
+    origin = Origin(backbone=first.backbone, fingerprint=first.fingerprint, items=keys)
+    return {what: one for what, (one, _) in read.items()}, origin
 
 
 def _trained(

@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -40,6 +43,18 @@ def headwater(*arguments: object, home: Path) -> "subprocess.CompletedProcess[st
     command = [sys.executable, "-m", "headwater", *map(str, arguments)]
     env = {**os.environ, "HEADWATER_HOME": str(home)}
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run a command within this process: that commands start is tested above."""
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
+
+    def call(*arguments: object) -> str:
+        done = CliRunner().invoke(app, list(map(str, arguments)))
+        return done.output + str(done.exception or "")
+
+    return call
 
 
 def test_files_become_a_head_and_the_head_knows_others(data: Path, tiny_image: Path, tmp_path: Path) -> None:
@@ -141,14 +156,8 @@ def test_one_class_is_a_clear_error(data: Path, tiny_image: Path, tmp_path: Path
 
 
 def test_versions_are_activated_rolled_back_and_deleted(
-    data: Path, tiny_image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tiny_image: Path, tmp_path: Path, run: Callable[..., str]
 ) -> None:
-    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path))
-
-    def run(*arguments: object) -> str:  # within this process: that commands start is tested above
-        done = CliRunner().invoke(app, list(map(str, arguments)))
-        return done.output + str(done.exception or "")
-
     train = ("train", data, "--name", "one", "--backbone", tiny_image)
     assert "head one@1" in run(*train)
     for file in (data / "red").iterdir():
@@ -169,4 +178,54 @@ def test_versions_are_activated_rolled_back_and_deleted(
     assert "one@2 is deleted" in run("heads", "delete", "one@2")
     assert "one is deleted" in run("heads", "delete", "one")
     assert "there is no head yet" in run("heads")
-    assert not list((tmp_path / "heads").iterdir())
+    assert not list((tmp_path / "home" / "heads").iterdir())
+
+
+def test_a_head_is_evaluated_on_others_and_told_of_strangers(
+    data: Path, tiny_image: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    assert "head one@1" in run("train", data, "--name", "one", "--backbone", tiny_image, "--no-report")
+    assert not (tmp_path / "home" / "heads" / "one" / "1" / "report.html").exists()
+    (data / "grey").mkdir()
+    (data / "grey" / "0.png").write_bytes(png(np.full((16, 16, 3), 128, np.uint8)))
+    (data / "grey" / "bad.png").write_bytes(b"no image")
+    told = run("evaluate", "one", data, "--backbone", tiny_image, "--report", tmp_path / "told")
+    assert "head one@1 on 18 examples:" in told
+    assert "accuracy: 1.0000 (1.0000 to 1.0000)" in told
+    assert "AUROC of telling 1 out of scope" in told
+    assert "grey/bad.png" in told
+    assert "1 of 20 items failed and were left out" in told
+    assert json.loads((tmp_path / "told" / "report.json").read_text())["open_set"]["n_out_of_scope"] == 1
+
+
+def test_a_table_has_several_labels_or_numbers(tiny_text: Path, tmp_path: Path, run: Callable[..., str]) -> None:
+    words = [("one", 1.0), ("two", 2.0), ("three", 3.0), ("four", 4.0)]
+    rows = [f"{a} {b},{'odd|' * (int(x) % 2)}{'big' * (x + y > 4)},{x + y}" for a, x in words for b, y in words] * 3
+    (tmp_path / "t.csv").write_text("text,kinds,sum\n" + "\n".join(rows) + "\n")
+    base = ("train", tmp_path / "t.csv", "--backbone", tiny_text, "--head", "logistic", "--no-report")
+    told = run(*base, "--name", "kinds", "--kind", "multi", "--label-column", "kinds")
+    assert "head kinds@1: 2 classes, 48 examples" in told
+    assert "macro f1 on 48 held-out examples" in told
+    told = run(*base[:-2], "ridge", "--no-report", "--name", "sum", "--kind", "regression", "--label-column", "sum")
+    assert "head sum@1: 48 examples" in told
+    assert "r2 on 48 held-out examples" in told
+    assert "head 'ncm' learns no regression" in run(
+        *base[:-2], "ncm", "--name", "no", "--kind", "regression", "--label-column", "sum"
+    )
+
+
+def test_a_dump_is_trained_on_without_its_backbone(tmp_path: Path, run: Callable[..., str]) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    X[:30, 0] += 6
+    table = pa.table({"embedding": list(X), "label": ["near"] * 30 + ["far"] * 30})
+    for name, fingerprint in (("train", "ab" * 16), ("test", "ab" * 16), ("other", "cd" * 16)):
+        facts = {"headwater.fingerprint": fingerprint, "headwater.backbone": "pixels"}
+        pq.write_table(table.replace_schema_metadata(facts), tmp_path / f"{name}.parquet")
+    train = ("train", tmp_path / "train.parquet", "--name", "one", "--no-report")
+    told = run(*train, "--test", tmp_path / "test.parquet")
+    assert "head one@1: 2 classes, 60 examples, pixels" in told
+    assert "on 60 test examples" in told
+    _, manifest = load_head(tmp_path / "home" / "heads" / "one" / "1")
+    assert (manifest.backbone, manifest.fingerprint) == ("pixels", "ab" * 16)
+    assert "dump both by one backbone" in run(*train, "--test", tmp_path / "other.parquet")
+    assert "a dump has one label an item" in run(*train, "--kind", "multi")
