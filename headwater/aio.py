@@ -145,8 +145,8 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
             for task in running:
                 task.cancel()
 
-    async def _ask(self, method: str, request: Any) -> Any:
-        tries = self._first_tries(time.monotonic())
+    async def _ask(self, method: str, request: Any, *, patient: bool = False) -> Any:
+        tries = self._tries(patient=patient)
         while True:
             try:
                 return await self._call(method, request, self.timeout_s)
@@ -158,14 +158,8 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
             await asyncio.sleep(pause)
 
     async def _call(self, method: str, request: Any, timeout_s: float) -> Any:
-        """Call once; where `close` cancelled the call, and nobody this task, raise ClientClosed."""
-        try:
+        with self._told_of_close():
             return await getattr(self._stub, method)(request, timeout=timeout_s, metadata=self._metadata)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self._closed or task is None or task.cancelling():
-                raise
-        raise self._failure(None).error
 
     async def _settle(self, exchange: Exchange[A], running: "dict[asyncio.Task[Any], Slice[A]]") -> None:
         """Wait for an answer, or until something is due, whatever comes first."""

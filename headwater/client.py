@@ -181,8 +181,8 @@ class Client(HeadCalls, ClientCore):
             for call in running:
                 call.cancel()
 
-    def _ask(self, method: Callable[..., Any], request: Any) -> Any:
-        tries = self._first_tries(time.monotonic())
+    def _ask(self, method: Callable[..., Any], request: Any, *, patient: bool = False) -> Any:
+        tries = self._tries(patient=patient)
         while True:
             try:
                 return self._call(method, request, timeout=self.timeout_s)

@@ -1,5 +1,6 @@
 """What both clients are: whom they ask, what they know of it, and what a failure means to them. Does no I/O."""
 
+import time
 from collections.abc import Sized
 from typing import Any
 
@@ -58,8 +59,9 @@ class ClientCore:
         self._known.clear()
         self._trained_on.clear()
 
-    def _first_tries(self, now: float) -> Tries:
-        return Tries(now + min(self.timeout_s, FIRST_ANSWER_S))
+    def _tries(self, *, patient: bool = False) -> Tries:
+        """Return the tries of a call; a server that may never have answered is given up sooner."""
+        return Tries(time.monotonic() + (self.timeout_s if patient else min(self.timeout_s, FIRST_ANSWER_S)))
 
     def _exchange(self, question: Question[A], items: object, progress: Progress | None) -> Exchange[A]:
         return Exchange(question, timeout_s=self.timeout_s, progress=progress, total=_total(items))

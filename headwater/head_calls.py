@@ -24,7 +24,7 @@ MAX_ROWS_BYTES = 4 << 20  # of embeddings in one message
 MAX_ROWS = 1024  # of embeddings in one request
 
 Target = str | list[str] | float | list[float]
-OPTIONS = ("head", "class_weight", "reject", "reject_rate", "seed")
+OPTIONS = ("head", "class_weight", "reject", "reject_rate", "seed", "calibration", "out_of_scope")
 
 
 class Training(TypedDict, total=False):
@@ -39,11 +39,15 @@ class Training(TypedDict, total=False):
     class_weight : str
         `balanced`.
     reject : str
-        How the threshold of *unknown* is chosen.
+        How the threshold of *unknown* is chosen: `auto`, `quantile`, `energy`, `validation` or `none`.
     reject_rate : float
         The share of known items that may fall below it.
     seed : int
         The same number gives the same head.
+    calibration : str
+        How scores become probabilities: `auto`, `temperature`, `sigmoid` or `none`.
+    out_of_scope : str
+        The label of examples that belong to no class: they are not learnt, but tell when to say *unknown*.
     activate : bool
         Let the name alone mean the new version; by default so.
     """
@@ -54,6 +58,8 @@ class Training(TypedDict, total=False):
     reject: str
     reject_rate: float
     seed: int
+    calibration: str
+    out_of_scope: str
     activate: bool
 
 

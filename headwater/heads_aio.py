@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
 import grpc
@@ -29,7 +29,6 @@ from headwater.heads import (
     to_predictions,
     to_version,
 )
-from headwater.retry import Tries
 from headwater.v1 import classifier_pb2 as pb
 
 Items = Iterable[Item] | AsyncIterable[Item]
@@ -42,16 +41,13 @@ class AsyncHeadCalls(ClientCore):
     if TYPE_CHECKING:  # what `AsyncClient` has
 
         @property
-        def _stub(self) -> Any:  # there
+        def _stub(self) -> Any: ...
+        async def describe(self, backbone: str = "") -> BackboneInfo:  # noqa: D102
             ...
-        async def describe(self, backbone: str = "") -> BackboneInfo:  # noqa: D102  # there
-            ...
-        async def _ask(self, method: str, request: Any) -> Any:  # there
-            ...
+        async def _ask(self, method: str, request: Any, *, patient: bool = False) -> Any: ...
         def _answers(
             self, question: Question[A], items: Items, progress: Progress | None
-        ) -> AsyncGenerator[A, None]:  # there
-            ...
+        ) -> AsyncGenerator[A, None]: ...
 
     async def predict(
         self, head: str, items: Items, *, top: int = 1, backbone: str = "", progress: Progress | None = None
@@ -77,7 +73,7 @@ class AsyncHeadCalls(ClientCore):
         """Tell the labels of embeddings X (n, dim), float32, of the backbone with a fingerprint."""
         found: list[Prediction] = []
         for request in embedding_requests(head, X, fingerprint, top):
-            found.extend(to_predictions(await self._ask("Predict", request)))
+            found.extend(to_predictions(await self._ask("Predict", request, patient=True)))
         return found
 
     async def train_head(
@@ -134,16 +130,15 @@ class AsyncHeadCalls(ClientCore):
             request = pb.WatchJobRequest(id=identity)
             call = self._stub.WatchJob(request, timeout=self.timeout_s, metadata=self._metadata)
             try:
-                async for event in call:
-                    tries, now = None, to_job(event.job)
+                while (now := await self._next_of(call)) is not None:
                     if now != last:
                         yield now
-                    last = now
+                    last, tries = now, None
             except grpc.RpcError as error:
                 failure = self._failure(error)
                 if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and last is not None:
                     continue  # nothing changed for long; ask whether the server is still there
-                tries = tries or Tries(time.monotonic() + self.timeout_s)
+                tries = tries or self._tries(patient=True)
                 pause = tries.pause_s(failure, time.monotonic())
                 if pause is None:
                     raise failure.error from None
@@ -173,6 +168,22 @@ class AsyncHeadCalls(ClientCore):
         """Delete a version, `NAME@3`, or a head with all its versions, `NAME`; raises HeadNotFound, HeadInUse."""
         await self._ask("DeleteHead", pb.DeleteHeadRequest(head=head))
 
+    async def _next_of(self, call: Any) -> JobInfo | None:
+        with self._told_of_close():
+            event = await call.read()
+        return None if event is grpc.aio.EOF else to_job(event.job)
+
+    @contextmanager
+    def _told_of_close(self) -> Iterator[None]:
+        """Raise ClientClosed where `close` cancelled a call, as grpc.aio does, and nobody this task."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._closed or task is None or task.cancelling():
+                raise
+            raise self._failure(None).error from None
+
     async def _backbone_of(self, head: str) -> str:
         if head not in self._trained_on:
             self._trained_on[head] = (await self.head(head)).backbone
@@ -182,11 +193,12 @@ class AsyncHeadCalls(ClientCore):
         self, first: pb.TrainHeadRequest, messages: Messages, progress: Progress | None
     ) -> "AsyncTrainingJob":
         """Send an order until it is taken, then the examples once."""
-        tries = Tries(time.monotonic() + self.timeout_s)
+        tries = self._tries(patient=True)
         while True:
             sending = _Sending(self._stub.TrainHead(metadata=self._metadata), Patience(self.timeout_s))
             try:
-                return AsyncTrainingJob(self, await sending.run(first, messages, progress))
+                with self._told_of_close():
+                    return AsyncTrainingJob(self, await sending.run(first, messages, progress))
             except grpc.RpcError as error:
                 failure = self._failure(error)
             pause = None if sending.is_taken else tries.pause_s(failure, time.monotonic())

@@ -29,7 +29,6 @@ from headwater.heads import (
     to_predictions,
     to_version,
 )
-from headwater.retry import Tries
 from headwater.v1 import classifier_pb2 as pb
 
 Messages = Iterable[pb.TrainHeadRequest]
@@ -42,16 +41,13 @@ class HeadCalls(ClientCore):
 
     if TYPE_CHECKING:  # what `Client` has
 
-        def describe(self, backbone: str = "") -> BackboneInfo:  # noqa: D102  # there
+        def describe(self, backbone: str = "") -> BackboneInfo:  # noqa: D102
             ...
-        def _ask(self, method: Callable[..., Any], request: Any) -> Any:  # there
-            ...
-        def _call(self, method: Callable[..., Any], request: Any, **options: Any) -> Any:  # there
-            ...
+        def _ask(self, method: Callable[..., Any], request: Any, *, patient: bool = False) -> Any: ...
+        def _call(self, method: Callable[..., Any], request: Any, **options: Any) -> Any: ...
         def _answers(
             self, question: Question[A], items: Iterable[Item], progress: Progress | None
-        ) -> Generator[A, None, None]:  # there
-            ...
+        ) -> Generator[A, None, None]: ...
 
     def predict(
         self,
@@ -110,7 +106,7 @@ class HeadCalls(ClientCore):
         """Tell the labels of embeddings X (n, dim), float32, of the backbone with a fingerprint; see `predict`."""
         found: list[Prediction] = []
         for request in embedding_requests(head, X, fingerprint, top):
-            found.extend(to_predictions(self._ask(self._stub.Predict, request)))
+            found.extend(to_predictions(self._ask(self._stub.Predict, request, patient=True)))
         return found
 
     def train_head(
@@ -201,7 +197,7 @@ class HeadCalls(ClientCore):
                 failure = self._failure(error)
                 if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and last is not None:
                     continue  # nothing changed for long; ask whether the server is still there
-                tries = tries or Tries(time.monotonic() + self.timeout_s)
+                tries = tries or self._tries(patient=True)
                 pause = tries.pause_s(failure, time.monotonic())
                 if pause is None:
                     raise failure.error from None
@@ -241,7 +237,7 @@ class HeadCalls(ClientCore):
         self, first: pb.TrainHeadRequest, messages: Messages, progress: Progress | None
     ) -> "TrainingJob":
         """Send an order until it is taken, then the examples once."""
-        tries = Tries(time.monotonic() + self.timeout_s)
+        tries = self._tries(patient=True)
         while True:
             sending = _Sending(first, messages, Patience(self.timeout_s))
             sending.call = self._call(self._stub.TrainHead, sending.messages())

@@ -20,8 +20,8 @@ from headwater import dumps
 from headwater.errors import DumpInvalid, HeadwaterError, JobFailed
 from headwater.examples import Examples
 from headwater.labelled import REGRESSION, Label
-from headwater.order import HEAD_FOLDER, SINGLE, ExampleFiles, Order, Target
-from headwater.training import Options, Origin, train_head
+from headwater.order import HEAD_FOLDER, ExampleFiles, Order, Target
+from headwater.training import Origin, train_head
 
 MESSAGE_LENGTH = 2000  # of an error
 
@@ -46,12 +46,11 @@ def _train(folder: Path, channel: TextIO) -> dict[str, float]:
     X, targets, keys = dumps.read(Path(order.dump)) if order.dump else ExampleFiles(folder).read(order.dim)
     if X.shape[1] != order.dim:
         raise DumpInvalid(f"the dump has embeddings of length {X.shape[1]}, and the backbone {order.dim}")
-    chosen = order.options if order.kind == SINGLE else {**order.options, "kind": order.kind}
     manifest = train_head(
         folder / HEAD_FOLDER,
         Examples(X, [_label(target, order.kind) for target in targets]),
         Origin(backbone=order.backbone, fingerprint=order.fingerprint, items=keys),
-        Options(**chosen),
+        order.chosen(),
         progress=lambda done, total, step: _tell(channel, {"progress": [done, total, step]}),
     )
     return {name: float(value) for name, value in manifest.metrics.items()}
@@ -74,6 +73,8 @@ def _give_way() -> None:
     if hasattr(os, "SCHED_IDLE"):
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # where memory is short, this goes first, not the server
 
 
 def _end_with_parent() -> None:

@@ -11,13 +11,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.errors import InvalidOption
 from extractor.errors import RuntimeMissing
+
+if TYPE_CHECKING:
+    from headwater.training import Options
 
 ORDER_FILE, MATRIX_FILE, EXAMPLES_FILE, LOG_FILE = "order.json", "X.f32", "examples.jsonl", "log"
 HEAD_FOLDER = "head"
@@ -68,13 +71,19 @@ class Order:
         from headwater.training import Options
 
         known = {one.name for one in fields(Options)}
-        asked = {**self.options, **({} if self.kind == SINGLE else {"kind": self.kind})}
-        for name in asked:
+        for name in self.options:
             if name not in known:
                 raise InvalidOption(
-                    f"{name} is {asked[name]!r}, and this version of Headwater trains without that choice; there are: "
+                    f"{name} is {self.options[name]!r}, and there is no such option of training; there are: "
                     f"{', '.join(sorted(known))}"
                 )
+        self.chosen().check()
+
+    def chosen(self) -> "Options":
+        """Return how the head is to be trained."""
+        from headwater.training import Options
+
+        return Options(**{**self.options, "kind": self.kind, "class_weight": self.options.get("class_weight") or None})
 
     def write(self, folder: Path) -> None:
         """Put the order into a job's folder; raises OSError."""

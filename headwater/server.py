@@ -28,12 +28,12 @@ from headwater.keyring import KeyRing
 from headwater.keys import Role
 from headwater.service.admin import ADMIN_SERVICE, AdminService
 from headwater.service.calls import Calls
-from headwater.service.classifier import CLASSIFIER_SERVICE, ClassifierService
+from headwater.service.classifier import ClassifierService
 from headwater.service.door import EVERY_ROLE, Door
 from headwater.service.extractor import ExtractorService
 from headwater.service.gate import Gate
 from headwater.service.heads import Heads
-from headwater.service.health import EXTRACTOR_SERVICE, Health, Servicer
+from headwater.service.health import CLASSIFIER_SERVICE, EXTRACTOR_SERVICE, Health, Servicer
 from headwater.service.jobs import Jobs
 from headwater.service.lenient import Registry
 from headwater.service.served import Served

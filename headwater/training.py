@@ -82,6 +82,21 @@ class Options:
     out_of_scope: str = ""
     seed: int = 0
 
+    def check(self) -> None:
+        """Raise InvalidOption for what no training takes; loads scikit-learn."""
+        from classifiers.calibrate import check_calibration
+        from classifiers.errors import InvalidOption
+        from classifiers.estimators import check_head
+        from classifiers.reject import check_rule
+
+        if self.class_weight not in (None, "balanced"):
+            raise InvalidOption(f"class_weight is {self.class_weight!r}; take 'balanced', or leave it away")
+        if self.head != "auto":
+            check_head(self.head, self.kind, self.class_weight)
+        check_calibration(self.calibration, self.kind)
+        if self.reject != "auto":
+            check_rule(self.reject, self.reject_rate, self.kind, out_of_scope=bool(self.out_of_scope))
+
 
 def train_head(
     folder: Path,

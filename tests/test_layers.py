@@ -183,7 +183,7 @@ def test_the_walk_sees_imports() -> None:
             | {"onnx"},
         ),
         ("import headwater.report", {"onnxruntime", "PIL", "sklearn", "faiss", "jinja2"}),
-        ("import headwater.server", {"opentelemetry", "sklearn", "torch", "faiss"}),
+        ("import headwater.server", {"opentelemetry", "sklearn", "scipy", "skops", "pyarrow", "torch", "faiss"}),
         ("import extractor", {"onnxruntime", "openvino", "PIL", "torch", "tokenizers"}),
         ("import extractor; extractor.Extractor", {"torch", "sklearn", "faiss", "grpc"}),
         ("import extractor.zoo", {"torch", "transformers", "onnx"}),

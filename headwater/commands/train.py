@@ -99,6 +99,7 @@ def train(
         out_of_scope=out_of_scope,
         seed=seed,
     )
+    options.check()
     sets = {what: data for what, data in (("train", data), ("validation", validation), ("test", test)) if data}
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     if is_dump(data):

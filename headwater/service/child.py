@@ -21,6 +21,7 @@ from headwater.order import LOG_FILE, command, environment
 log = logging.getLogger(__name__)
 
 LOG_BYTES = 2000  # of what a process that died has said
+MAX_LINE_BYTES = 16 << 20  # with what was measured for each of many classes
 
 Report = Callable[[int, int, str], object]
 
@@ -74,7 +75,13 @@ async def _process(folder: Path) -> AsyncIterator[Process]:
     """Give a job's process, and end it with its group."""
     with (folder / LOG_FILE).open("wb") as said:
         process = await asyncio.create_subprocess_exec(
-            *command(folder), stdin=PIPE, stdout=PIPE, stderr=said, env=environment(), process_group=0
+            *command(folder),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=said,
+            env=environment(),
+            process_group=0,
+            limit=MAX_LINE_BYTES,
         )
     try:
         yield process

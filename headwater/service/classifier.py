@@ -30,7 +30,6 @@ from headwater.status import ROOTS
 from headwater.v1 import classifier_pb2 as pb
 from headwater.v1 import classifier_pb2_grpc, extractor_pb2
 
-CLASSIFIER_SERVICE: str = pb.DESCRIPTOR.services_by_name["ClassifierService"].full_name
 MAX_REFERENCE = 210  # a name, '@', and an alias
 
 
@@ -127,8 +126,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                 outcomes, times = await self._embedded(request, loaded, call)
             else:
                 outcomes, times = _given(request, loaded), StageTimes()
-                call.charge(len(outcomes))
                 self._check_items(len(outcomes))
+                call.charge(len(outcomes))
             predictions = await asyncio.to_thread(_predictions, loaded, outcomes, request.top or 1)
             self._calls.sight.predicted(call, loaded.version.name, Counter(map(_kind_of, predictions)))
             return _response(loaded, predictions, times)

@@ -39,18 +39,22 @@ class TrainingOrder(_message.Message):
     def __init__(self, name: _Optional[str] = ..., backbone: _Optional[str] = ..., fingerprint: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Union[TrainingOptions, _Mapping]] = ..., activate: bool = ..., dump: _Optional[str] = ..., detach: bool = ...) -> None: ...
 
 class TrainingOptions(_message.Message):
-    __slots__ = ("head", "class_weight", "reject", "reject_rate", "seed")
+    __slots__ = ("head", "class_weight", "reject", "reject_rate", "seed", "calibration", "out_of_scope")
     HEAD_FIELD_NUMBER: _ClassVar[int]
     CLASS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     REJECT_FIELD_NUMBER: _ClassVar[int]
     REJECT_RATE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    OUT_OF_SCOPE_FIELD_NUMBER: _ClassVar[int]
     head: str
     class_weight: str
     reject: str
     reject_rate: float
     seed: int
-    def __init__(self, head: _Optional[str] = ..., class_weight: _Optional[str] = ..., reject: _Optional[str] = ..., reject_rate: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+    calibration: str
+    out_of_scope: str
+    def __init__(self, head: _Optional[str] = ..., class_weight: _Optional[str] = ..., reject: _Optional[str] = ..., reject_rate: _Optional[float] = ..., seed: _Optional[int] = ..., calibration: _Optional[str] = ..., out_of_scope: _Optional[str] = ...) -> None: ...
 
 class Examples(_message.Message):
     __slots__ = ("items", "embeddings", "targets")

@@ -74,7 +74,9 @@ def test_train_then_predict(client: Client, tmp_path: Path) -> None:
     assert client.jobs()[0] == done
     assert list(client.watch_job(job.id)) == [done]
     told = client.predict("colours", [coloured(i % 3, 1000 + i) for i in range(200)] + [b"", tmp_path / "gone"], top=2)
-    assert [one.label for one in told[:200]] == [COLOURS[i % 3] for i in range(200)]
+    assert [one.ranking[0].label for one in told[:200]] == [COLOURS[i % 3] for i in range(200)]
+    assert all((one.label is None) == one.unknown for one in told[:200])
+    assert sum(one.unknown for one in told[:200]) < 40  # about one in twenty
     assert all(one.head == "colours@1" and one.probability > 0.5 and len(one.ranking) == 2 for one in told[:200])
     assert isinstance(told[200].error, EmptyItem)
     assert isinstance(told[201].error, UnreadableItem)
@@ -197,7 +199,7 @@ def test_the_asynchronous_client_does_the_same(server: InProcess, extractor: Ext
             assert states[-1] == "done"
             assert (await job.result()).version == "twin@1"
             told = await client.predict("twin", [coloured(i % 3, 500 + i) for i in range(100)] + [b""])
-            assert [one.label for one in told[:100]] == [COLOURS[i % 3] for i in range(100)]
+            assert [one.ranking[0].label for one in told[:100]] == [COLOURS[i % 3] for i in range(100)]
             assert isinstance(told[100].error, EmptyItem)
             X = np.eye(3, dtype=np.float32) * 300
             keep("twin-fixed", extractor.fingerprint)

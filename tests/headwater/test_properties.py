@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 
 from extractor import Extractor
 from headwater import Client, v1
+from headwater.v1 import classifier_pb2 as heads
 from headwater.v1 import extractor_pb2 as pb
+from tests.heads import keep
 from tests.inprocess import in_this_process
 from tests.tiny import flat, png
 
@@ -51,7 +55,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "tiny-image": Extractor.load(write_tiny_image(home / "tiny-image")),
         "tiny-text": Extractor.load(write_tiny_text(home / "tiny-text")),
     }
-    with in_this_process(extractors) as one:
+    with pytest.MonkeyPatch.context() as patch, in_this_process(extractors) as one:
+        patch.setenv("HEADWATER_HOME", str(home))
+        keep("fixed", "f" * 32)
         yield one.address
 
 
@@ -63,6 +69,17 @@ def channel(address: str) -> Iterator[grpc.Channel]:
 
 def name(method: MethodDescriptor) -> str:
     return f"/{method.containing_service.full_name}/{method.name}"
+
+
+METHOD_OF = {method.name: method for method in METHODS}
+
+
+def name_of(method: str) -> str:
+    return name(METHOD_OF[method])
+
+
+def packed(values: list[float]) -> bytes:
+    return np.array(values, "<f4").tobytes()
 
 
 def send(channel: grpc.Channel, method: MethodDescriptor, messages: Sequence[bytes]) -> grpc.StatusCode:
@@ -137,6 +154,51 @@ def test_arbitrary_items_each_get_an_outcome_of_their_own(
     rows = [outcome.row for outcome in response.outcomes if outcome.WhichOneof("result") == "row"]
     assert rows == list(range(len(rows)))
     assert len(response.embeddings) == 4 * response.dim * len(rows)
+
+
+REFERENCES = st.one_of(st.sampled_from(["fixed", "fixed@1", "fixed@production", "fixed@2"]), st.text(max_size=300))
+TARGETS = st.builds(
+    lambda labels, values: heads.Target(labels=labels, values=values),
+    st.lists(st.text(max_size=5), max_size=2),
+    st.lists(st.floats(), max_size=2),
+)
+
+
+@GIVEN
+@given(
+    head=REFERENCES,
+    backbone=st.sampled_from(["", "tiny-image", "tiny-text", "gone"]),
+    items=st.lists(ITEMS, max_size=4),
+    embeddings=st.one_of(st.binary(max_size=60), st.lists(st.floats(width=32), max_size=9).map(packed)),
+    fingerprint=st.sampled_from(["", "f" * 32, "F"]),
+    top=st.integers(0, 2**32 - 1),
+)
+def test_arbitrary_questions_to_a_head_never_break_the_server(channel: grpc.Channel, **fields: Any) -> None:
+    items = [pb.Item(data=item) for item in fields.pop("items")]
+    request = heads.PredictRequest(items=items, **fields)
+    assert code_of(channel, METHOD_OF["Predict"], [request.SerializeToString()]) in BLAMELESS
+
+
+@GIVEN
+@given(
+    name=st.one_of(st.just("new"), st.text(max_size=120)),
+    kind=st.sampled_from(["", "single", "multi", "regression", "none"]),
+    options=st.builds(heads.TrainingOptions, head=st.text(max_size=4), seed=st.integers(0, 2**32 - 1)),
+    items=st.lists(ITEMS, max_size=3),
+    embeddings=st.one_of(st.binary(max_size=60), st.lists(st.floats(width=32), max_size=9).map(packed)),
+    targets=st.lists(TARGETS, max_size=3),
+    dump=st.sampled_from(["", "x", "..", "/etc"]),
+)
+def test_arbitrary_orders_never_break_the_server(
+    channel: grpc.Channel, name: str, kind: str, options: Any, dump: str, items: list[bytes], **examples: Any
+) -> None:
+    order = heads.TrainingOrder(name=name, backbone="tiny-image", kind=kind, options=options, dump=dump, detach=True)
+    given = heads.Examples(items=[pb.Item(data=item) for item in items], **examples)
+    messages = [heads.TrainHeadRequest(order=order), heads.TrainHeadRequest(examples=given)]
+    assert code_of(channel, METHOD_OF["TrainHead"], [one.SerializeToString() for one in messages]) in BLAMELESS
+    for job in heads.ListJobsResponse.FromString(channel.unary_unary(name_of("ListJobs"))(b"")).jobs:
+        cancelled = heads.CancelJobRequest(id=job.id).SerializeToString()
+        channel.unary_unary(name_of("CancelJob"))(cancelled, timeout=WAIT_S)
 
 
 def test_rubbish_from_many_leaves_a_neighbour_unharmed(address: str, channel: grpc.Channel) -> None:
