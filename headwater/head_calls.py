@@ -16,7 +16,8 @@ from headwater.content import Content
 from headwater.convert import BackboneInfo
 from headwater.errors import ServiceError
 from headwater.exchange import MAX_ITEMS
-from headwater.heads import Prediction, from_targets, to_predictions
+from headwater.heads import from_targets, to_predictions
+from headwater.prediction import Prediction
 from headwater.v1 import classifier_pb2 as pb
 from headwater.v1 import extractor_pb2
 

@@ -11,64 +11,13 @@ from typing import Any
 from extractor.errors import ExtractorError
 from headwater import status
 from headwater.errors import HeadwaterError
+from headwater.prediction import Prediction, Ranked
 from headwater.status import CallError
 from headwater.v1 import classifier_pb2 as pb
 from headwater.v1 import extractor_pb2
 
-PRESENT = 0.5  # probability above which one of several labels is there
 EMBEDDING, QUEUED, TRAINING = "embedding", "queued", "training"
 RUNNING_STATES = (EMBEDDING, QUEUED, TRAINING)
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """A label and its probability."""
-
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What a head tells of one item; where `error` is set, nothing.
-
-    Parameters
-    ----------
-    label : str, optional
-        The likeliest; None where the item is unknown, or the head is a regression.
-    probability : float
-        Of the likeliest label, also where the item is unknown.
-    unknown : bool
-        The score is below the head's threshold.
-    score : float
-        How well the item is known: its confidence or energy.
-    ranking : tuple of Ranked
-        The likeliest labels, as many as were asked for; of several labels also all that are there.
-    values : tuple of float
-        Of a regression.
-    error : ExtractorError, optional
-        Why there is no prediction.
-    head : str
-        The version that answered, `NAME@3`.
-    cached, truncated : bool
-        The embedding came from the cache; the item's end was left out.
-    """
-
-    label: str | None = None
-    probability: float = 0.0
-    unknown: bool = False
-    score: float = 0.0
-    ranking: tuple[Ranked, ...] = ()
-    values: tuple[float, ...] = ()
-    error: ExtractorError | None = None
-    head: str = ""
-    cached: bool = False
-    truncated: bool = False
-
-    @property
-    def labels(self) -> list[str]:
-        """Of a head of several labels: those that are there."""
-        return [one.label for one in self.ranking if one.probability > PRESENT]
 
 
 @dataclass(frozen=True)
@@ -200,6 +149,20 @@ def from_targets(targets: Iterable[Any]) -> Iterator[pb.Target]:
             yield pb.Target(labels=several)
         else:
             yield pb.Target(values=several)
+
+
+def from_prediction(prediction: Prediction) -> pb.Prediction:
+    """Return the message of a prediction."""
+    if prediction.error is not None:
+        return pb.Prediction(error=item_status(prediction.error))
+    return pb.Prediction(
+        ranking=[pb.Ranked(label=one.label, probability=one.probability) for one in prediction.ranking],
+        unknown=prediction.unknown,
+        score=prediction.score,
+        values=prediction.values,
+        cached=prediction.cached,
+        truncated=prediction.truncated,
+    )
 
 
 def to_predictions(response: pb.PredictResponse) -> Iterator[Prediction]:

@@ -18,17 +18,8 @@ from headwater.core import ClientCore
 from headwater.exchange import A, Progress, Question
 from headwater.head_calls import Batch, Patience, Predicting, Target, Training, embedding_messages, embedding_requests
 from headwater.head_calls import order as order_of
-from headwater.heads import (
-    EMBEDDING,
-    HeadInfo,
-    JobInfo,
-    Prediction,
-    VersionInfo,
-    to_head,
-    to_job,
-    to_predictions,
-    to_version,
-)
+from headwater.heads import EMBEDDING, HeadInfo, JobInfo, VersionInfo, to_head, to_job, to_predictions, to_version
+from headwater.prediction import Prediction
 from headwater.v1 import classifier_pb2 as pb
 
 Items = Iterable[Item] | AsyncIterable[Item]

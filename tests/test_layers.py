@@ -43,7 +43,7 @@ CLASSIFIERS_ROWS: list[set[str]] = [
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
     {"report"},
-    {"labelled", "shelf", "dumps"},
+    {"labelled", "shelf", "dumps", "prediction"},
     {"onnx_head", "examples"},
     {"evaluation", "fuse"},
     {"training"},

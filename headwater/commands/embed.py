@@ -32,6 +32,7 @@ CacheOption = Annotated[
 ]
 
 
+RemoteOption = Annotated[bool, typer.Option(help="The head is the server's, not one under HEADWATER_HOME here.")]
 LabelColumnOption = Annotated[str, typer.Option(help="Of a table.")]
 ItemColumnOption = Annotated[str | None, typer.Option(help="Of a table; by default `text` or `path`.")]
 GroupColumnOption = Annotated[
@@ -98,6 +99,15 @@ def dumped(path: Path) -> tuple[Embedded, "DumpFacts"]:
     facts = dumps.facts(path)
     X, labels, keys = dumps.read(path)
     return Embedded(Examples(X, labels, names=keys or None), keys, 0), facts
+
+
+def required(server: str | None) -> str:
+    """Return the server's address, which `--remote` cannot do without."""
+    from headwater.errors import DataInvalid
+
+    if not server:
+        raise DataInvalid("--remote asks a server, and none is named; add --server HOST:PORT")
+    return server
 
 
 def check_origin(source: Embedder, manifest: "Manifest", head: str) -> None:

@@ -1,10 +1,13 @@
 """`headwater train`: labelled files or texts -> a head, and a report of it."""
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress as Bar
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
@@ -13,18 +16,21 @@ from headwater.commands.embed import (
     GroupColumnOption,
     ItemColumnOption,
     LabelColumnOption,
+    RemoteOption,
     ServerOption,
     dumped,
     embedded,
     embedder,
+    required,
 )
 from headwater.console import err, out
 
 if TYPE_CHECKING:
     from classifiers.persist import Manifest
     from headwater.commands.embed import Embedded
+    from headwater.labelled import Columns
     from headwater.shelf import Version
-    from headwater.training import Origin
+    from headwater.training import Options, Origin
 
 SHOWN = {
     "single": ("accuracy", "balanced_accuracy", "macro_f1", "ece"),
@@ -72,6 +78,7 @@ def train(
     report: Annotated[bool, typer.Option(help="Write a report for people, with pictures.")] = True,
     activate: Annotated[bool, typer.Option(help="Let the name alone mean this version from now on.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="The same number gives the same head.")] = 0,
+    remote: RemoteOption = False,
     server: ServerOption = None,
     cache: CacheOption = None,
     key: KeyOption = None,
@@ -102,6 +109,9 @@ def train(
     options.check()
     sets = {what: data for what, data in (("train", data), ("validation", validation), ("test", test)) if data}
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
+    if remote:
+        _train_there(name, sets, columns, options, required(server), access, backbone=backbone, activate=activate)
+        return
     if is_dump(data):
         found, origin = _dumped(sets, kind)
     else:
@@ -116,6 +126,52 @@ def train(
         if one.n_failed:
             n_items = one.n_failed + len(one.examples.labels)
             err.print(f"{one.n_failed} of {n_items} items failed and were left out")
+
+
+def _train_there(
+    name: str,
+    sets: dict[str, Path],
+    columns: "Columns",
+    options: "Options",
+    server: str,
+    access: dict[str, Any],
+    *,
+    backbone: str,
+    activate: bool,
+) -> None:
+    """Have a server embed, train and keep; what is left of a job when this ends, goes on there."""
+    from headwater.client import Client
+    from headwater.errors import DataInvalid
+    from headwater.labelled import read_labelled
+
+    if len(sets) > 1 or columns.group:
+        raise DataInvalid("a server trains on DATA alone; leave --validation, --test and --group-column away")
+    labelled = read_labelled(sets["train"], kind=options.kind, columns=columns)
+    targets: Any = [list(label) if isinstance(label, tuple) else label for label in labelled.labels]
+    choices: Any = {field: value for field, value in asdict(options).items() if value is not None}
+    with Client(server, backbone=backbone, **access) as client, Bar(console=err, disable=not err.is_terminal) as bar:
+        task = bar.add_task("sending", total=len(targets))
+        job = client.train_head(
+            name,
+            labelled.items,
+            targets,
+            activate=activate,
+            progress=lambda done, _: bar.update(task, completed=done),
+            **choices,
+        )
+        for info in job:
+            bar.update(task, completed=info.done, total=info.total or None, description=info.step or info.state)
+        ended = job.result()
+    out.print(f"head {ended.version}: {ended.examples:,} examples, {ended.backbone}", soft_wrap=True, markup=False)
+    _tell_measures(options.kind, ended.metrics)
+    out.print(f"use it: headwater predict {name} --remote --server {server} FILE …", soft_wrap=True, markup=False)
+    sent = [name for i, name in enumerate(labelled.names) if i not in job.unsent]
+    failures = {sent[i]: error for i, error in ended.failures.items()}
+    for item, error in {**failures, **{labelled.names[i]: error for i, error in job.unsent.items()}}.items():
+        err.print(f"[bold red]{escape(item)}:[/] {escape(str(error))}", soft_wrap=True)
+    n_failed = ended.failed_items + len(job.unsent)
+    if n_failed:
+        err.print(f"{n_failed} of {len(targets)} items failed and were left out")
 
 
 def _dumped(sets: dict[str, Path], kind: str) -> "tuple[dict[str, Embedded], Origin]":
@@ -185,15 +241,19 @@ def _tell(version: "Version", manifest: "Manifest", labels: Any) -> None:
     )
     for note in options["notes"]:
         out.print(f"note: {note}", soft_wrap=True, markup=False)
-    measured = "test" if "test_n" in manifest.metrics else "cv"
-    where = f"{manifest.metrics.get(f'{measured}_n', 0):,.0f} {'test' if measured == 'test' else 'held-out'} examples"
-    for name in SHOWN[kind]:
-        value, low, high = (manifest.metrics.get(f"{measured}_{name}{end}") for end in ("", "_low", "_high"))
-        if value is not None and low is not None and high is not None:
-            title = name.replace("_", " ")
-            out.print(f"{title} on {where}: {value:.3f} ({low:.3f} to {high:.3f})", soft_wrap=True, markup=False)
-    if not manifest.metrics:
-        out.print("accuracy is not known: nothing could be held out; add more examples of each class")
+    _tell_measures(kind, manifest.metrics)
     if (version.folder / "report.html").exists():
         out.print(f"report: {version.folder / 'report.html'}", soft_wrap=True, markup=False)
     out.print(f"use it: headwater predict {version.name} FILE …", markup=False)
+
+
+def _tell_measures(kind: str, metrics: Mapping[str, float]) -> None:
+    measured = "test" if "test_n" in metrics else "cv"
+    where = f"{metrics.get(f'{measured}_n', 0):,.0f} {'test' if measured == 'test' else 'held-out'} examples"
+    for name in SHOWN[kind]:
+        value, low, high = (metrics.get(f"{measured}_{name}{end}") for end in ("", "_low", "_high"))
+        if value is not None and low is not None and high is not None:
+            title = name.replace("_", " ")
+            out.print(f"{title} on {where}: {value:.3f} ({low:.3f} to {high:.3f})", soft_wrap=True, markup=False)
+    if not metrics:
+        out.print("accuracy is not known: nothing could be held out; add more examples of each class")

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc.aio
@@ -15,15 +17,15 @@ from extractor.stages import StageTimes
 from headwater import dumps, shelf
 from headwater.convert import RequestLimits
 from headwater.errors import DumpInvalid, HeadNotFound, JobCancelled
-from headwater.heads import EMBEDDING, from_job
+from headwater.heads import EMBEDDING, from_job, from_prediction
 from headwater.order import KINDS, SINGLE, Order
+from headwater.prediction import MAX_SHOWN, Prediction
 from headwater.service import predicted
 from headwater.service.calls import Call, Calls, Context
 from headwater.service.door import Pass
 from headwater.service.extractor import extract
 from headwater.service.heads import Heads, LoadedHead
 from headwater.service.jobs import Job, Jobs, not_writable
-from headwater.service.predicted import MAX_TOP
 from headwater.service.served import Served, shown
 from headwater.service.upload import Requests, Upload, check_size, matrix, next_message
 from headwater.status import ROOTS
@@ -186,8 +188,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     def _check(self, request: pb.PredictRequest) -> None:
         if request.items and request.embeddings:
             raise RequestInvalid("the request has items and embeddings; send them in two")
-        if request.top > MAX_TOP:
-            raise RequestInvalid(f"top is {request.top}, the limit is {MAX_TOP}; ask for fewer labels")
+        if request.top > MAX_SHOWN:
+            raise RequestInvalid(f"top is {request.top}, the limit is {MAX_SHOWN}; ask for fewer labels")
         self._check_items(len(request.items))
 
     def _check_items(self, n_items: int) -> None:
@@ -259,13 +261,15 @@ def _predictions(loaded: LoadedHead, outcomes: list[Outcome], top: int) -> list[
     rows = [outcome.embedding for outcome in outcomes if outcome.embedding is not None]
     X = np.array(rows, np.float32).reshape(len(rows), loaded.manifest.dim)
     found = iter(predicted.predict(loaded, X, top))
-    predictions = []
-    for outcome in outcomes:
-        message = predicted.failed(outcome.error) if outcome.error is not None else next(found)
-        if not message.HasField("error"):
-            message.cached, message.truncated = outcome.cached, outcome.truncated
-        predictions.append(message)
-    return predictions
+    return [from_prediction(_of_item(outcome, found)) for outcome in outcomes]
+
+
+def _of_item(outcome: Outcome, found: Iterator[Prediction]) -> Prediction:
+    """Return what is told of an item: the next prediction, or the item's own error."""
+    if outcome.error is not None:
+        return Prediction(error=outcome.error)
+    told = next(found)
+    return told if told.error else replace(told, cached=outcome.cached, truncated=outcome.truncated)
 
 
 def _response(loaded: LoadedHead, predictions: list[pb.Prediction], times: StageTimes) -> pb.PredictResponse:

@@ -2,17 +2,16 @@
 
 import json
 import logging
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.errors import HeadInvalid
-from extractor.errors import InferenceFailed
-from headwater import shelf
+from headwater import prediction, shelf
 from headwater.errors import HeadError
-from headwater.heads import PRESENT, item_status
+from headwater.heads import item_status
 from headwater.order import check_installed
+from headwater.prediction import Prediction
 from headwater.service.heads import LoadedHead
 from headwater.shelf import Version
 from headwater.status import ROOTS
@@ -20,11 +19,8 @@ from headwater.v1 import classifier_pb2 as pb
 
 log = logging.getLogger(__name__)
 
-MAX_TOP = 100
-REGRESSION = "regression"
 
-
-def predict(loaded: LoadedHead, X: NDArray[np.float32], top: int) -> list[pb.Prediction]:
+def predict(loaded: LoadedHead, X: NDArray[np.float32], top: int) -> list[Prediction]:
     """Return the predictions of embeddings.
 
     Parameters
@@ -33,7 +29,7 @@ def predict(loaded: LoadedHead, X: NDArray[np.float32], top: int) -> list[pb.Pre
     X : ndarray of shape (n, dim), float32
         Finite.
     top : int
-        Labels of each, at most MAX_TOP.
+        Labels of each, at most MAX_SHOWN.
 
     Raises
     ------
@@ -41,43 +37,12 @@ def predict(loaded: LoadedHead, X: NDArray[np.float32], top: int) -> list[pb.Pre
         The head fails on them.
     """
     try:
-        return _predict(loaded, X, top) if len(X) else []
+        return prediction.predict(loaded.head, X, top=top, title=str(loaded.version))
     except ROOTS:
         raise
     except Exception:
         log.exception("head %s failed on %d embeddings", loaded.version, len(X))
         raise HeadInvalid(f"head {loaded.version} fails on embeddings of its kind; train it again") from None
-
-
-def _predict(loaded: LoadedHead, X: NDArray[np.float32], top: int) -> list[pb.Prediction]:
-    head = loaded.head
-    scores = head.scores(X)
-    if head.kind == REGRESSION:
-        return [pb.Prediction(values=row) if np.isfinite(row).all() else _failed(loaded) for row in scores]
-    probabilities, known = head.probabilities(scores), head.knowing(scores)
-    threshold = head.rejection.threshold if head.rejection else -np.inf
-    labels = [str(label) for label in head.classes_.tolist()]
-    n_shown = np.maximum(top, (probabilities > PRESENT).sum(axis=1)).clip(max=MAX_TOP)
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, : n_shown.max()]
-    return [
-        pb.Prediction(
-            ranking=[pb.Ranked(label=labels[i], probability=row[i]) for i in order[:n].tolist()],
-            unknown=bool(score < threshold),
-            score=score,
-        )
-        if np.isfinite(row).all() and np.isfinite(score)
-        else _failed(loaded)
-        for row, order, n, score in zip(probabilities, best, n_shown.tolist(), known.tolist(), strict=True)
-    ]
-
-
-def _failed(loaded: LoadedHead) -> pb.Prediction:
-    return failed(InferenceFailed(f"head {loaded.version} gives NaN or infinity for this item; train it again"))
-
-
-def failed(error: Any) -> pb.Prediction:
-    """Return what stands in the place of a prediction."""
-    return pb.Prediction(error=item_status(error))
 
 
 def listed() -> list[pb.Head]:

@@ -17,7 +17,7 @@ from classifiers.persist import load_head
 from extractor import Extractor
 from extractor.cache import item_key
 from headwater.cli import app
-from headwater.process import ServerProcess
+from headwater.process import ServerProcess, serving
 from tests.tiny import png, write_tiny_dense
 
 COLOURS = {"red": 0, "green": 1, "blue": 2}
@@ -229,3 +229,27 @@ def test_a_dump_is_trained_on_without_its_backbone(tmp_path: Path, run: Callable
     assert (manifest.backbone, manifest.fingerprint) == ("pixels", "ab" * 16)
     assert "dump both by one backbone" in run(*train, "--test", tmp_path / "other.parquet")
     assert "a dump has one label an item" in run(*train, "--kind", "multi")
+
+
+def test_a_server_keeps_heads_of_its_own(
+    data: Path, tiny_image: Path, tmp_path: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "red" / "bad.png").write_bytes(b"no image")
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "theirs"))
+    with serving(str(tiny_image)) as theirs:
+        monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
+        there = ("--remote", "--server", theirs.target)
+        told = run("train", data, "--name", "one", "--head", "logistic", *there)
+        assert "head one@1: 18 examples, tiny-image" in told
+        assert "accuracy on 18 held-out examples: 1.000" in told
+        assert "red/bad.png" in told
+        assert "1 of 19 items failed" in told
+        assert "there is no head yet" in run("heads")
+        lines = run("predict", "one", data / "red" / "0.png", data / "red" / "bad.png", "--json", *there).splitlines()
+        good, bad = map(json.loads, lines[:2])
+        assert good["ranking"][0]["label"] == "red"
+        assert good["head"] == "one@1"
+        assert "error" in bad
+        assert "leave --validation" in run("train", data, "--name", "one", "--test", data, *there)
+        assert "add --server" in run("predict", "one", data / "red" / "0.png", "--remote")
+        assert "head is 'soup'" in run("train", data, "--name", "one", "--head", "soup", *there)

@@ -14,7 +14,7 @@ from extractor import Extractor
 from extractor.errors import BackboneChanged, EmptyItem, UndecodableItem, UnreadableItem
 from headwater import AsyncClient, Client
 from headwater.errors import HeadInUse, HeadNotFound, JobCancelled, JobNotFound, JobsFull, ServiceError
-from headwater.heads import Prediction
+from headwater.prediction import Prediction
 from headwater.server import ServerSettings
 from headwater.service import jobs
 from tests.heads import COLOURS, coloured, examples, keep, left_over
