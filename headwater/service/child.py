@@ -54,7 +54,8 @@ async def run(folder: Path, report: Report) -> dict[str, float]:
         async for line in process.stdout:
             told = json.loads(line)
             if "progress" in told:
-                report(*told["progress"])
+                done, total, step = told["progress"]
+                report(int(done), int(total or 0), str(step))
             elif "error" in told:
                 error = _error(*told["error"])
             else:

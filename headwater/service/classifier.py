@@ -75,7 +75,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                 raise RequestInvalid("the first message must hold the order; send that, and then the examples")
             with self._served.using(first.order.backbone) as extractor:
                 order = await asyncio.to_thread(self._order, first.order, extractor)
-                job = await self._jobs.open(order, _visitor(call))
+                job = self._jobs.open(order, _visitor(call))
                 telling = asyncio.create_task(_tell(job, context, detach=first.order.detach))
                 try:
                     await Upload(requests, call, extractor, job, self._limits, self._calls.sight).run()

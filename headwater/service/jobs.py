@@ -83,6 +83,10 @@ class Job:
             failures={**info.failures, **dict(list(failures.items())[:room])},
         )
 
+    def progressed(self, done: int, total: int, step: str) -> None:
+        """Tell how far the training is."""
+        self.set(done=done, total=total, step=step)
+
     async def states(self) -> AsyncIterator[JobInfo]:
         """Yield how it is now, and then each change, until it has ended; of those not taken in time only the last."""
         while True:
@@ -109,7 +113,7 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._stopping = False
 
-    async def open(self, order: Order, visitor: Pass) -> Job:
+    def open(self, order: Order, visitor: Pass) -> Job:
         """Open a job, whose examples are to come.
 
         Raises
@@ -128,12 +132,7 @@ class Jobs:
             fingerprint=order.fingerprint,
             created_at=datetime.now(UTC),
         )
-        try:
-            job = Job(order, visitor.owner, shelf.stage(), info)
-            order.write(job.folder)
-        except OSError as error:
-            raise not_writable(error) from None
-        self._jobs[info.id] = job
+        self._jobs[info.id] = job = Job(order, visitor.owner, _staged(order), info)
         return job
 
     async def leave(self, job: Job, why: CallError | None = None) -> None:
@@ -200,7 +199,7 @@ class Jobs:
         try:
             async with self._turns:
                 job.set(state=TRAINING)
-                metrics = await child.run(job.folder, lambda *at: job.set(**dict(zip(_PROGRESS, at, strict=True))))
+                metrics = await child.run(job.folder, job.progressed)
                 job.is_kept = True
                 version = await asyncio.to_thread(_keep, job)
             await self._end(job, DONE, version=str(version), metrics=metrics)
@@ -233,7 +232,18 @@ class Jobs:
                 del self._jobs[identity]
 
 
-_PROGRESS = ("done", "total", "step")
+def _staged(order: Order) -> Path:
+    """Make the folder of a job, with its order."""
+    try:
+        folder = shelf.stage()
+        try:
+            order.write(folder)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise not_writable(error) from None
+    return folder
 
 
 def _keep(job: Job) -> Version:
