@@ -2,8 +2,8 @@
 
 `head.json` has the classes, what the head was made from and the SHA-256 of each file beside it. Linear, centroid,
 network and kernel heads and all calibrations are `.npy`; estimators that are more than arrays are kept by skops, and
-only those named in `TRUSTED` are read. Every file is written under a temporary name and renamed, `head.json` last: a
-folder without it is no head. Nothing here reads pickle.
+only those that `estimator_file` names are read. Every file is written under a temporary name and renamed, `head.json`
+last: a folder without it is no head. Nothing here reads pickle.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ import io
 import json
 import os
 import secrets
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.errors import HeadInvalid
+from classifiers.estimator_file import packed, unpacked
 from classifiers.head import Calibration, Head, Rejection
 from classifiers.preparation import Preparation
 from classifiers.scorer import Fitted, Kernel, Layers, Scorer
@@ -28,22 +28,9 @@ from classifiers.scorer import Fitted, Kernel, Layers, Scorer
 HEAD_FILE = "head.json"
 FORMAT = 1
 MAX_JSON_BYTES = 256 << 20
-MAX_ESTIMATOR_BYTES = 4 << 30  # unpacked; a support vector machine keeps the rows that it needs
 MAX_LAYERS = 8
 
 ESTIMATOR = "estimator.skops"
-
-# What an estimator's file may be made of, and what it may be; skops itself refuses the rest before anything is made.
-TRUSTED = (
-    "sklearn.svm._classes.SVC",
-    "sklearn.svm._classes.SVR",
-    "sklearn.neighbors._classification.KNeighborsClassifier",
-    "sklearn.neighbors._regression.KNeighborsRegressor",
-    "sklearn.multiclass.OneVsRestClassifier",
-    "sklearn.multiclass._ConstantPredictor",
-    "sklearn.multioutput.MultiOutputRegressor",
-    "sklearn.preprocessing._label.LabelBinarizer",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +79,7 @@ def save_head(folder: Path, head: Head, manifest: Manifest) -> None:
         raise HeadInvalid(f"the head takes embeddings of length {head.dim}, its manifest says {manifest.dim}")
     contents = {name: _npy(array) for name, array in _arrays(head).items()}
     if isinstance(head.scorer, Fitted):
-        contents[ESTIMATOR] = _packed(head.scorer.estimator)
+        contents[ESTIMATOR] = packed(head.scorer.estimator)
     facts = {
         "format": FORMAT,
         "kind": head.kind,
@@ -178,7 +165,7 @@ def _head(folder: Path, facts: dict[str, Any]) -> Head:
         support, dual, bias = array("support.npy", 2), array("dual.npy", 2), array("bias.npy")
         scorer = Kernel(preparation, support, dual, bias, float(facts["gamma"]))
     else:
-        estimator = _unpacked(folder / ESTIMATOR, _content(folder / ESTIMATOR, files[ESTIMATOR]))
+        estimator = unpacked(_content(folder / ESTIMATOR, files[ESTIMATOR]))
         if estimator.n_features_in_ != preparation.dim:
             raise HeadInvalid(f"{folder / ESTIMATOR} takes length {estimator.n_features_in_}, not {preparation.dim}")
         scorer = Fitted(preparation, estimator, len(classes))
@@ -250,37 +237,6 @@ def _npy(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array, "<f8"), allow_pickle=False)
     return buffer.getvalue()
-
-
-def _packed(estimator: Any) -> bytes:
-    from skops.io import dumps
-
-    content: bytes = dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
-    _unpacked(Path(ESTIMATOR), content)  # what could not be read again is told now
-    return content
-
-
-def _unpacked(path: Path, content: bytes) -> Any:
-    """Return the estimator of a skops file that is made of nothing but what is trusted."""
-    from skops.io import get_untrusted_types, loads
-
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            n_bytes = sum(one.file_size for one in archive.infolist())
-        if n_bytes > MAX_ESTIMATOR_BYTES:
-            raise HeadInvalid(f"{path} unpacks to {n_bytes:,} bytes, the limit is {MAX_ESTIMATOR_BYTES:,}")
-        foreign = sorted(set(get_untrusted_types(data=content)) - set(TRUSTED))
-        if foreign:
-            raise HeadInvalid(f"{path} holds {', '.join(foreign)}, which no head is made of; it was not loaded")
-        estimator = loads(content, trusted=list(TRUSTED))
-    except HeadInvalid:
-        raise
-    except Exception as error:  # a damaged file fails in as many ways as it has bytes
-        raise HeadInvalid(f"{path} is no estimator ({type(error).__name__}: {error}); train the head again") from None
-    name = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
-    if name not in TRUSTED:
-        raise HeadInvalid(f"{path} holds a {name}, not one of {', '.join(TRUSTED)}; it is not used")
-    return estimator
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -29,7 +29,7 @@ EXTRACTOR_ROWS: list[set[str]] = [
 CLASSIFIERS_ROWS: list[set[str]] = [
     {"errors"},
     {"embeddings"},
-    {"preparation", "measures"},
+    {"preparation", "measures", "estimator_file"},
     {"scorer"},
     {"head"},
     {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}

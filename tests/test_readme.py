@@ -79,7 +79,7 @@ def test_console_examples_run(line: str, here: Path, address: str) -> None:
 def test_commands_that_are_only_shown_have_these_options(line: str) -> None:
     command: Any = typer.main.get_command(app)
     arguments = shlex.split(line.partition(" > ")[0], comments=True)[1:]
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and arguments:
         command = command.commands[arguments.pop(0)]
     command.make_context(line, arguments)  # fails on an option that is not there
 

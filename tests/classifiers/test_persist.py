@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 import skops.io
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
@@ -157,11 +157,16 @@ def kept_estimator(folder: Path, estimator: object, y: np.ndarray) -> tuple[Head
     return head, load_head(folder)[0]
 
 
-@pytest.mark.parametrize("estimator", [SVC(), KNeighborsClassifier(algorithm="brute"), OneVsRestClassifier(SVC())])
-def test_an_estimator_comes_back_with_its_scores(tmp_path: Path, estimator: object) -> None:
+@pytest.mark.parametrize("labels", [10, 2, "several"])
+@pytest.mark.parametrize("estimator", [SVC(), KNeighborsClassifier(algorithm="brute", weights="distance")])
+def test_an_estimator_comes_back_with_its_scores(tmp_path: Path, estimator: object, labels: object) -> None:
     X, y = load_digits(return_X_y=True)
-    if isinstance(estimator, OneVsRestClassifier):
+    if labels == "several":
+        if isinstance(estimator, SVC):
+            pytest.skip("it knows one label")
         y = np.stack([y > 4, y % 2], axis=1).astype(int)
+    elif labels == 2:
+        y = y % 2
     head, read = kept_estimator(tmp_path / "head", estimator, y)
     np.testing.assert_array_equal(read.predict_proba(X), head.predict_proba(X))
     assert read.rejection == head.rejection
@@ -181,7 +186,7 @@ def test_an_estimator_of_foreign_parts_is_refused_and_not_run(tmp_path: Path, mo
     kept_estimator(tmp_path / "head", SVC(), y)
     bad = {
         "which no head is made of": skops.io.dumps(FunctionTransformer(os.mkdir)),
-        "holds a sklearn.preprocessing._data.StandardScaler": skops.io.dumps(StandardScaler()),
+        "is a StandardScaler, not one of": skops.io.dumps(StandardScaler()),
         "is no estimator": pickle.dumps(Bomb()),
         r"takes length 3, not 64": skops.io.dumps(SVC().fit([[1, 2, 3], [3, 2, 1]], [0, 1])),
     }
@@ -189,6 +194,50 @@ def test_an_estimator_of_foreign_parts_is_refused_and_not_run(tmp_path: Path, mo
         with pytest.raises(HeadInvalid, match=words):
             load_head(with_estimator(tmp_path / "head", content))
     assert not (tmp_path / "ran").exists()
+
+
+SHRUNK: dict[str, Callable[[SVC], object]] = {
+    "_dual_coef_": lambda machine: machine._dual_coef_[:1],
+    "dual_coef_": lambda machine: machine.dual_coef_[:, :5],
+    "_n_support": lambda machine: machine._n_support + np.int32(1000),
+    "support_": lambda machine: machine.support_[:1],
+    "support_vectors_": lambda machine: machine.support_vectors_[:3],
+    "_intercept_": lambda machine: machine._intercept_[:2],
+    "classes_": lambda machine: np.arange(40),
+    "_probA": lambda machine: np.ones(45),
+    "_sparse": lambda machine: True,
+    "kernel": lambda machine: "precomputed",
+    "_gamma": lambda machine: float("nan"),
+}
+
+
+@pytest.mark.parametrize("part", SHRUNK)
+def test_a_machine_whose_parts_do_not_fit_is_never_asked(tmp_path: Path, part: str) -> None:
+    X, y = load_digits(return_X_y=True)
+    kept_estimator(tmp_path / "head", SVC(), y)
+    forged = SVC().fit(X[:200], y[:200])
+    setattr(forged, part, SHRUNK[part](forged))
+    with pytest.raises(HeadInvalid, match="do not fit together"):
+        load_head(with_estimator(tmp_path / "head", skops.io.dumps(forged)))
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("_y", np.zeros(3, int)),
+        ("_y", np.full(200, 99)),
+        ("_y", np.full(200, -1)),
+        ("n_neighbors", 999),
+        ("metric", "nope"),
+    ],
+)
+def test_neighbours_without_their_labels_are_never_asked(tmp_path: Path, part: str, value: object) -> None:
+    X, y = load_digits(return_X_y=True)
+    kept_estimator(tmp_path / "head", KNeighborsClassifier(algorithm="brute"), y)
+    forged = KNeighborsClassifier(algorithm="brute").fit(X[:200], y[:200])
+    setattr(forged, part, value)
+    with pytest.raises(HeadInvalid, match="do not fit together|is no estimator"):
+        load_head(with_estimator(tmp_path / "head", skops.io.dumps(forged)))
 
 
 def test_an_estimator_that_is_cut_or_spoilt_is_no_head(tmp_path: Path) -> None:
