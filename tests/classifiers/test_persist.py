@@ -236,7 +236,7 @@ def test_neighbours_without_their_labels_are_never_asked(tmp_path: Path, part: s
     kept_estimator(tmp_path / "head", KNeighborsClassifier(algorithm="brute"), y)
     forged = KNeighborsClassifier(algorithm="brute").fit(X[:200], y[:200])
     setattr(forged, part, value)
-    with pytest.raises(HeadInvalid, match="do not fit together|is no estimator"):
+    with pytest.raises(HeadInvalid, match=r"do not fit together|is no estimator"):
         load_head(with_estimator(tmp_path / "head", skops.io.dumps(forged)))
 
 
