@@ -1,10 +1,7 @@
-import base64
 import io
 import json
 import os
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from classifiers.measures import open_set
 from headwater.report import Examples, Report, Tried, make_report, write_report
 from headwater.report.page import render
 from headwater.report.thumbnails import Budget, Thumbnails, thumbnail
+from tests import browser
 
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}</title>"
 LOADS = {"src", "href", "srcset", "poster", "data", "action", "xlink:href"}
@@ -286,82 +284,31 @@ def test_pictures_keep_to_their_budget() -> None:
 
 # In a real browser.
 
-CHECKER = """<script>
-addEventListener("load", () => {
-  const bad = [];
-  document.querySelectorAll("details").forEach((one) => (one.open = true));
-  document.querySelectorAll("svg").forEach((svg) => {
-    const box = svg.getBoundingClientRect();
-    if (!(box.width > 1 && box.height > 1 && svg.children.length)) bad.push(svg.outerHTML.slice(0, 200));
-    svg.querySelectorAll("rect,circle,line,polyline,polygon,text").forEach((mark) => {
-      if ([...mark.attributes].some((one) => /NaN|inf/i.test(one.value))) bad.push(mark.outerHTML);
-    });
-  });
-  document.querySelectorAll("img").forEach((img) => { if (!img.naturalWidth) bad.push(img.outerHTML.slice(0, 80)); });
-  const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
-  const images = document.querySelectorAll("img").length;
-  const map = document.querySelector("svg.map .dot");
-  map.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: 5, clientY: 5 }));
-  const tip = document.getElementById("tip");
-  const said = { bad, wide, svgs: document.querySelectorAll("svg").length,
-                 images, tip: tip.hidden ? "" : tip.textContent,
-                 tipImage: !!tip.querySelector("img") };
-  document.body.innerHTML = "";
-  document.body.dataset.found = btoa(unescape(encodeURIComponent(JSON.stringify(said))));
-});
-</script>"""
-
-
-def chromium(*arguments: str, timeout_s: int = 90) -> str:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on the PATH: apt-get install chromium")
-    command = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=True)
-    return done.stdout
-
 
 @pytest.mark.stress
 @pytest.mark.parametrize("width", [1280, 500])
 def test_every_picture_draws_in_a_browser(report: Report, tmp_path: Path, width: int) -> None:
-    page = write_report(tmp_path, report).read_text("utf-8")
-    copy = tmp_path / "copy.html"  # whose policy lets the checker in
-    copy.write_text(re.sub(r"<meta http-equiv[^>]*>", "", page).replace("</body>", CHECKER + "</body>"))
-    shown = chromium(
-        f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900", "--virtual-time-budget=5000",
-        "--dump-dom", copy.as_uri(),
-    )  # fmt: skip
-    found = json.loads(base64.b64decode(re.search(r'data-found="([^"]+)"', shown)[1]))  # type: ignore[index]
+    page = write_report(tmp_path, report)
+    found = browser.drawn(page, tmp_path, width=width)
     assert found["bad"] == []
     assert not found["wide"], "the page scrolls sideways"
-    tags = Tags(page)
+    tags = Tags(page.read_text("utf-8"))
     assert (found["svgs"], found["images"]) == (tags.count("svg"), tags.count("img"))
     assert found["images"] > 10
     assert found["tip"]
     assert found["tipImage"]
 
 
-def asked_for(page: Path, folder: Path) -> tuple[set[str], str]:
-    """Return who asked for anything on the network, and the document at the end; the browser itself has no origin."""
-    log = folder / f"{page.stem}.json"
-    shown = chromium(
-        f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", "--virtual-time-budget=3000",
-        "--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-sync",
-        "--dump-dom", page.as_uri(),
-    )  # fmt: skip
-    return set(re.findall(r'"initiator":"([^"]+)"', log.read_text("utf-8"))) - {"not an origin"}, shown
-
-
 @pytest.mark.stress
 def test_no_request_leaves_the_page(report: Report, tmp_path: Path) -> None:
     page = write_report(tmp_path, report)
-    asked, shown = asked_for(page, tmp_path)
+    asked, shown = browser.asked_for(page, tmp_path)
     assert asked == set()
     # The policy lets our own script in: it takes the titles of dots away, in whose place it shows its own.
     assert "<title>" in re.findall('class="dot[^>]*>(<title>)', page.read_text("utf-8"))
     assert not re.findall('class="dot[^>]*>(<title>)', shown)
     unguarded = tmp_path / "unguarded.html"  # nor would one leave it if there were no policy
     unguarded.write_text(re.sub(r"<meta http-equiv[^>]*>", "", page.read_text("utf-8")))
-    assert asked_for(unguarded, tmp_path)[0] == set()
+    assert browser.asked_for(unguarded, tmp_path)[0] == set()
     unguarded.write_text('<img src="http://192.0.2.1/planted.png">')
-    assert asked_for(unguarded, tmp_path)[0] == {"null"}, "the log does not show what a page asks for"
+    assert browser.asked_for(unguarded, tmp_path)[0] == {"null"}, "the log does not show what a page asks for"
