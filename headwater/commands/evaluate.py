@@ -53,6 +53,8 @@ def evaluate(
     folder = find_head(head)
     model, manifest = load_head(folder)
     labelled = read_labelled(data, kind=model.kind, columns=Columns(label_column, item_column))
+    for note in labelled.notes:
+        err.print(f"{data}: {note}", soft_wrap=True, markup=False)
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     with embedder(backbone or manifest.backbone, server, access, cache) as source:
         check_origin(source, manifest, title(folder))
@@ -61,7 +63,7 @@ def evaluate(
         with err.status("measuring …"):
             measures, opened = evaluate_head(model, manifest, found.examples, name=title(folder), folder=report)
     except OSError as error:
-        raise OutputNotWritable(f"cannot write {error.filename}: {error.strerror}; make it writable") from None
+        raise OutputNotWritable.by(error, report) from None
     out.print(f"head {title(folder)} on {measures.n:,} examples:", markup=False)
     for name, (value, low, high) in {**summary(measures), **(summary(opened) if opened else {})}.items():
         out.print(f"  {name.replace('_', ' ')}: {value:.4f} ({low:.4f} to {high:.4f})", markup=False)

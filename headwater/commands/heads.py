@@ -1,5 +1,6 @@
 """`headwater heads`: a table of what was trained; which version is in production; and away with one."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,8 @@ from headwater.console import out
 
 if TYPE_CHECKING:
     from headwater.shelf import Version
+
+MEASURES = {"single": "accuracy", "multi": "macro_f1", "regression": "r2"}
 
 heads = typer.Typer(help="Trained heads: list, activate, delete.", invoke_without_command=True)
 
@@ -71,7 +74,7 @@ def _list() -> None:
     told = [_facts(version) for version in found]
     rows = [row for row in told if isinstance(row, list)]
     if rows:
-        table = Table(*("head", "", "backbone", "classes", "examples", "accuracy", "made"))
+        table = Table(*("head", "", "backbone", "classes", "examples", "measured", "made"))
         for row in rows:
             table.add_row(*row)
         out.print(table)
@@ -83,21 +86,28 @@ def _facts(version: "Version") -> list[str] | str:
     """Return a version's row of the table, or why it cannot be used."""
     from classifiers.errors import HeadInvalid
     from classifiers.persist import load_head
+    from headwater.errors import HeadNotFound
     from headwater.shelf import aliases
 
     try:
         head, manifest = load_head(version.folder)
-    except HeadInvalid as error:
+        standing = aliases(version.name)
+    except (HeadInvalid, HeadNotFound) as error:
         return str(error)
-    marks = [alias for alias, number in sorted(aliases(version.name).items()) if number == version.number]
-    measured = [manifest.metrics.get(f"{on}_accuracy") for on in ("test", "cv")]
-    accuracy = next((one for one in measured if one is not None), None)
+    marks = [alias for alias, number in sorted(standing.items()) if number == version.number]
     return [
         str(version),
         ", ".join(marks),
         manifest.backbone,
         str(len(head.classes_)),
         f"{len(manifest.items):,}",
-        "" if accuracy is None else f"{accuracy:.1%}",
+        _measured(head.kind, manifest.metrics),
         manifest.created[:10],
     ]
+
+
+def _measured(kind: str, metrics: Mapping[str, float]) -> str:
+    """Return a head's first measure, of test examples where there were some."""
+    name = MEASURES[kind]
+    found = [metrics[key] for key in (f"test_{name}", f"cv_{name}") if key in metrics]
+    return f"{name.replace('_', ' ')} {found[0]:.3f}" if found else ""

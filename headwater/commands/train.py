@@ -54,8 +54,8 @@ def train(
     head: Annotated[
         str,
         typer.Option(
-            help="`auto` chooses between logistic regression and an RBF SVM; or `logistic`, `linear-svm`, `rbf-svm`, "
-            "`ridge`, `knn`, `ncm`, `lda`, `network`."
+            help="`auto` chooses between logistic regression (of numbers, ridge) and an RBF SVM; or `logistic`, "
+            "`linear-svm`, `rbf-svm`, `rbf-svm-pairs`, `ridge`, `knn`, `ncm`, `lda`, `network` (needs torch)."
         ),
     ] = "auto",
     kind: Annotated[
@@ -107,6 +107,8 @@ def train(
         seed=seed,
     )
     options.check()
+    if not remote:
+        _check_writable()
     sets = {what: data for what, data in (("train", data), ("validation", validation), ("test", test)) if data}
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     if remote:
@@ -116,6 +118,9 @@ def train(
         found, origin = _dumped(sets, kind)
     else:
         labelled = {what: read_labelled(data, kind=kind, columns=columns) for what, data in sets.items()}
+        for what, data_set in labelled.items():
+            for note in data_set.notes:
+                err.print(f"{sets[what]}: {note}", soft_wrap=True, markup=False)
         with embedder(backbone, server, access, cache) as source:
             found = {what: embedded(source, one) for what, one in labelled.items()}
         origin = Origin(backbone=source.name, fingerprint=source.fingerprint, items=found["train"].keys)
@@ -126,6 +131,20 @@ def train(
         if one.n_failed:
             n_items = one.n_failed + len(one.examples.labels)
             err.print(f"{one.n_failed} of {n_items} items failed and were left out")
+
+
+def _check_writable() -> None:
+    """Say that a head could not be kept before the work, and sweep what was left of a former one."""
+    from extractor.home import heads_folder
+    from headwater.errors import OutputNotWritable
+    from headwater.shelf import staging, sweep
+
+    sweep()
+    try:
+        with staging():
+            pass
+    except OSError as error:
+        raise OutputNotWritable.by(error, heads_folder()) from None
 
 
 def _train_there(
@@ -199,6 +218,7 @@ def _trained(
     name: str, examples: dict[str, Any], origin: Any, options: Any, *, report: bool, activate: bool
 ) -> "tuple[Version, Manifest]":
     """Train beside the shelf, and put the head on it when it is whole."""
+    from extractor.home import heads_folder
     from headwater.errors import OutputNotWritable
     from headwater.shelf import activate as activate_version
     from headwater.shelf import add_version, staging
@@ -222,7 +242,7 @@ def _trained(
         if activate:
             activate_version(version)
     except OSError as error:
-        raise OutputNotWritable(f"cannot write {error.filename}: {error.strerror}; make it writable") from None
+        raise OutputNotWritable.by(error, heads_folder()) from None
     examples["train"] = learnt
     return version, manifest
 
@@ -255,5 +275,8 @@ def _tell_measures(kind: str, metrics: Mapping[str, float]) -> None:
         if value is not None and low is not None and high is not None:
             title = name.replace("_", " ")
             out.print(f"{title} on {where}: {value:.3f} ({low:.3f} to {high:.3f})", soft_wrap=True, markup=False)
+    recall = metrics.get("test_out_of_scope_recall")
+    if recall is not None:
+        out.print(f"unknown of {metrics['test_n_out_of_scope']:,.0f} test examples out of scope: {recall:.3f}")
     if not metrics:
         out.print("accuracy is not known: nothing could be held out; add more examples of each class")

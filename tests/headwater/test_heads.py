@@ -123,6 +123,21 @@ def test_a_bad_item_is_named_and_left_out(data: Path, tiny_image: Path, tmp_path
     assert "0.png: red" in done.stdout
 
 
+def test_names_of_any_kind_are_shown_as_they_are(
+    data: Path, tiny_image: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    names = [":x:", "--dash", "[bold]x[", "<b>ü 日本"]
+    for name, folder in zip(names, sorted(data.iterdir()), strict=False):
+        folder.rename(data / name)
+    (data / names[3]).mkdir()
+    told = run("train", data, "--name", "one", "--backbone", tiny_image, "--head", "ncm")
+    assert "folders without a file, which are no labels: <b>ü 日本" in told
+    for name in names[:3]:
+        assert f"{data / name / '0.png'}: {name} " in run(
+            "predict", "one", "--backbone", tiny_image, data / name / "0.png"
+        )
+
+
 @pytest.mark.parametrize("name", ["../out", ".hidden", "a/b", "", "x" * 101])
 def test_a_name_that_is_none_is_refused_before_the_work(
     name: str, data: Path, tiny_image: Path, tmp_path: Path
@@ -199,7 +214,7 @@ def test_a_head_is_evaluated_on_others_and_told_of_strangers(
 
 
 def test_a_table_has_several_labels_or_numbers(tiny_text: Path, tmp_path: Path, run: Callable[..., str]) -> None:
-    words = [("one", 1.0), ("two", 2.0), ("three", 3.0), ("four", 4.0)]
+    words = [("red", 1.0), ("green", 2.0), ("cat", 3.0), ("dog", 4.0)]
     rows = [f"{a} {b},{'odd|' * (int(x) % 2)}{'big' * (x + y > 4)},{x + y}" for a, x in words for b, y in words] * 3
     (tmp_path / "t.csv").write_text("text,kinds,sum\n" + "\n".join(rows) + "\n")
     base = ("train", tmp_path / "t.csv", "--backbone", tiny_text, "--head", "logistic", "--no-report")
