@@ -222,8 +222,11 @@ def _discard(folder: Path) -> None:
 def _write_aliases(name: str, found: dict[str, int]) -> None:
     path = heads_folder() / name / ALIASES_FILE
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_text(json.dumps(found, indent=1) + "\n")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(found, indent=1) + "\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _lives(pid: int) -> bool:

@@ -1,6 +1,7 @@
 """`headwater heads`: a table of what was trained; which version is in production; and away with one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +44,8 @@ def activate(
 
     found = find_version(version)
     load_head(found.folder)  # what cannot be used is not put in production
-    activate_version(found, alias)
+    with _writing():
+        activate_version(found, alias)
     out.print(f"{found} is {alias}", markup=False)
 
 
@@ -57,11 +59,24 @@ def delete(
     """
     from headwater.shelf import delete_head, delete_version, find_version
 
-    if "@" in head:
-        delete_version(find_version(head))
-    else:
-        delete_head(head)
+    with _writing():
+        if "@" in head:
+            delete_version(find_version(head))
+        else:
+            delete_head(head)
     out.print(f"{head} is deleted", markup=False)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Say what could not be changed, and why."""
+    from extractor.home import heads_folder
+    from headwater.errors import OutputNotWritable
+
+    try:
+        yield
+    except OSError as error:
+        raise OutputNotWritable.by(error, heads_folder()) from None
 
 
 def _list() -> None:
