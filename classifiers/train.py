@@ -193,6 +193,7 @@ def train(
     notes = (
         why,
         examples.copies(),
+        _of_lonely(examples.distinct()),
         "" if len(sample) == len(examples.X) else _OF_SAMPLE.format(len(sample), len(examples.X)),
         "" if len(evidence.values) else "nothing could be held out: no class has two examples that differ",
         _of_calibration(evidence, method, best),
@@ -213,6 +214,7 @@ def train(
 
 
 _OF_SAMPLE = "searched on a stratified sample of {:,} of the {:,} examples"
+_OF_LONELY = "of {:,} of the {:,} classes there is one example, which is learnt from and never held out"
 _OF_COPIES = "{:,} of the {:,} examples are copies of others; they are held out together with these"
 
 
@@ -365,6 +367,12 @@ def _calibrated_apart(evidence: _Evidence, head: Head, method: str) -> NDArray[n
         calibration = calibrate(evidence.scores[~own], evidence.values[~own], head.kind, method)
         found[own] = replace(head, calibration=calibration).probabilities(evidence.scores[own])
     return found
+
+
+def _of_lonely(target: Target) -> str:
+    """Say how many classes could not be held out, where others could."""
+    lonely = int((target.counts <= 1).sum()) if target.kind == SINGLE else 0
+    return _OF_LONELY.format(lonely, len(target.classes)) if 0 < lonely < len(target.classes) else ""
 
 
 def _of_calibration(evidence: _Evidence, method: str, candidate: Candidate) -> str:

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,7 +170,8 @@ def train_head(
     measured = _measured(training, scoped, test, options)
     measures = measure(training.head, *measured, random_state=options.seed) if measured else None
     opened = open_set_of(training.head, test, random_state=options.seed) if test else None
-    notes = [*training.notes, *_of_strangers(training.head, options, validation=judges, test=test)]
+    others = {"validation": judges, "test": test}
+    notes = [*training.notes, *_of_strangers(training.head, options, others), *_of_learnt(scoped, others)]
     manifest = Manifest(
         backbone=origin.backbone,
         fingerprint=origin.fingerprint,
@@ -245,7 +246,7 @@ def _measured(
     return truth, predicted[:, 0] if head.kind == REGRESSION else predicted
 
 
-def _of_strangers(head: "Head", options: Options, **sets: Examples | None) -> list[str]:
+def _of_strangers(head: "Head", options: Options, sets: Mapping[str, Examples | None]) -> list[str]:
     """Say which sets have labels that a head does not have."""
     found = {
         what: strange_labels(head, examples) - {options.out_of_scope} for what, examples in sets.items() if examples
@@ -256,6 +257,23 @@ def _of_strangers(head: "Head", options: Options, **sets: Examples | None) -> li
         for what, labels in found.items()
         if labels
     ]
+
+
+def _of_learnt(examples: Examples, sets: Mapping[str, Examples | None]) -> list[str]:
+    """Say how many of other sets are copies of what was learnt, on which a head does better than on what is new."""
+    from classifiers.embeddings import first_alike
+
+    n, notes = len(examples.labels), []
+    for what, others in sets.items():
+        if others is not None:
+            same = first_alike(np.concatenate([np.asarray(examples.X), np.asarray(others.X)]))[n:]
+            n_learnt = int((same < n).sum())
+            if n_learnt:
+                notes.append(
+                    f"{n_learnt:,} of the {len(same):,} {what} examples were learnt from too, and tell too much good "
+                    "of the head; leave them out of one of the two"
+                )
+    return notes
 
 
 def _numbers(measures: "Measures | None", opened: "OpenSetMeasures | None", *, tested: bool) -> dict[str, float]:

@@ -230,6 +230,11 @@ def test_labels_of_test_examples_that_nobody_learnt_are_told(tmp_path: Path) -> 
     ]
 
 
+def test_test_examples_that_were_learnt_from_are_told(tmp_path: Path) -> None:
+    manifest = train_head(tmp_path, examples(slice(200)), ORIGIN, LOGISTIC, test=examples(slice(180, 300)))
+    assert manifest.options["notes"][0].startswith("20 of the 120 test examples were learnt from too")
+
+
 def test_an_out_of_scope_label_that_is_nobodys_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match=r"out_of_scope is 'othr', .* there are digit 0, digit 1"):
         train_head(tmp_path, examples(slice(100)), ORIGIN, Options(head="logistic", out_of_scope="othr"))
