@@ -90,6 +90,10 @@ def read_labelled(data: Path, *, kind: str = SINGLE, columns: Columns = Columns(
     """
     if data.is_dir() and kind != SINGLE:
         raise DataInvalid(f"a folder such as {data} gives one label an item; {kind} needs a table of {_tables()}")
+    if data.is_dir() and columns.group is not None:
+        raise DataInvalid(
+            f"a folder such as {data} has no column {columns.group!r}; groups need a table of {_tables()}"
+        )
     rows = list(_folder(data) if data.is_dir() else _table(data, kind, columns))
     if not rows:
         raise DataInvalid(

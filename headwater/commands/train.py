@@ -114,8 +114,8 @@ def train(
     if remote:
         _train_there(name, sets, columns, options, required(server), access, backbone=backbone, activate=activate)
         return
-    if is_dump(data):
-        found, origin = _dumped(sets, kind)
+    if any(is_dump(path) for path in sets.values()):
+        found, origin = _dumped(sets, kind, columns)
     else:
         labelled = {what: read_labelled(data, kind=kind, columns=columns) for what, data in sets.items()}
         for what, data_set in labelled.items():
@@ -193,12 +193,20 @@ def _train_there(
         err.print(f"{n_failed} of {len(targets)} items failed and were left out")
 
 
-def _dumped(sets: dict[str, Path], kind: str) -> "tuple[dict[str, Embedded], Origin]":
+def _dumped(sets: dict[str, Path], kind: str, columns: "Columns") -> "tuple[dict[str, Embedded], Origin]":
     """Read dumps, which have to be of one backbone."""
     from extractor.errors import BackboneChanged
+    from headwater.dumps import is_dump
     from headwater.errors import DataInvalid
     from headwater.training import Origin
 
+    for path in sets.values():
+        if not is_dump(path):
+            raise DataInvalid(f"{path} is no dump of embeddings, and others are; give dumps alone, or none")
+    if columns.group:
+        raise DataInvalid(
+            f"a dump has no groups, and --group-column is {columns.group!r}; leave it away, or name a table"
+        )
     if kind != "single":
         raise DataInvalid(f"a dump has one label an item, and {kind} needs a table; name a .csv, .jsonl or .parquet")
     read = {what: dumped(path) for what, path in sets.items()}
@@ -255,7 +263,7 @@ def _tell(version: "Version", manifest: "Manifest", labels: Any) -> None:
     classes = "" if kind == "regression" else f"{len(counts) - (options['out_of_scope'] in counts)} classes, "
     estimator = f"{options['estimator']} {parameters(options['params'])}".rstrip()
     out.print(
-        f"head {version}: {classes}{len(labels):,} examples, {manifest.backbone}, {estimator}",
+        f"head {version}: {classes}{len(labels):,} examples, {manifest.backbone or manifest.fingerprint}, {estimator}",
         soft_wrap=True,
         markup=False,
     )

@@ -88,7 +88,7 @@ def test_a_long_tail_does_not_end_the_search() -> None:
     assert len(found.tried) > 1
     assert len(found.head.classes_) == 6
     assert 100 not in found.held_out.rows  # the only one of its class
-    assert found.notes[0].startswith("of 1 of the 6 classes there is one example; ")
+    assert found.notes[0].startswith("of 1 of the 6 classes there is one example, ")
 
 
 def test_one_example_of_each_class_makes_a_head_that_says_so() -> None:

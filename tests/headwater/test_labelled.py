@@ -70,6 +70,8 @@ def test_numbers_are_numbers(tmp_path: Path) -> None:
     for bad in ("much", "nan", "inf"):
         with pytest.raises(DataInvalid, match=f"line 2 has the label '{bad}'"):
             read_labelled(write(tmp_path / "t.csv", f"text,label\nx,{bad}\n"), kind="regression")
+    with pytest.raises(DataInvalid, match="has no column 'camera'; groups need a table"):
+        read_labelled(tmp_path, columns=Columns(group="camera"))
     with pytest.raises(DataInvalid, match="regression needs a table"):
         read_labelled(tmp_path, kind="regression")
 
