@@ -190,17 +190,7 @@ def train(
     fitted = replace(fitted, rejection=_rejection(evidence, fitted, rule, reject_rate, foreign))
     probabilities = _probabilities(own.scores, fitted) if judges else _calibrated_apart(evidence, fitted, method)
     order = np.argsort(own.rows)
-    notes = (
-        why,
-        examples.copies(),
-        _of_lonely(examples.distinct()),
-        "" if len(sample) == len(examples.X) else _OF_SAMPLE.format(len(sample), len(examples.X)),
-        "" if len(evidence.values) else "nothing could be held out: no class has two examples that differ",
-        _of_calibration(evidence, method, best),
-        ""
-        if rule == NONE or fitted.rejection
-        else f"no threshold: {len(evidence.values)} examples held out are too few",
-    )
+    notes = (why, *_notes(examples, len(sample), evidence, rule, fitted), _of_calibration(evidence, method, best))
     return Training(
         head=fitted,
         chosen=found.tried[found.best],
@@ -367,6 +357,18 @@ def _calibrated_apart(evidence: _Evidence, head: Head, method: str) -> NDArray[n
         calibration = calibrate(evidence.scores[~own], evidence.values[~own], head.kind, method)
         found[own] = replace(head, calibration=calibration).probabilities(evidence.scores[own])
     return found
+
+
+def _notes(examples: _Examples, n_searched: int, evidence: _Evidence, rule: str, head: Head) -> tuple[str, ...]:
+    """Say what was not as with many examples of each class, all different."""
+    n, n_held_out = len(examples.X), len(evidence.values)
+    return (
+        examples.copies(),
+        _of_lonely(examples.distinct()),
+        _OF_SAMPLE.format(n_searched, n) if n_searched < n else "",
+        "" if n_held_out else "nothing could be held out: no class has two examples that differ",
+        "" if rule == NONE or head.rejection else f"no threshold: {n_held_out} examples held out are too few",
+    )
 
 
 def _of_lonely(target: Target) -> str:

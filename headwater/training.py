@@ -152,22 +152,17 @@ def train_head(
     OSError
         The folder cannot be written.
     """
-    from classifiers.errors import InvalidOption
     from classifiers.persist import Manifest, save_head
 
     scoped, foreign = in_scope(examples, options.out_of_scope)
     judges, foreign_judges = in_scope(validation, options.out_of_scope) if validation else (None, None)
     foreign = foreign_judges or foreign
-    if options.out_of_scope and foreign is None:
-        raise InvalidOption(
-            f"out_of_scope is {options.out_of_scope!r}, and no example to learn from or to validate on is labelled so; "
-            f"there are {few(sorted(set(map(str, examples.labels))))}; name one of them, or leave it away"
-        )
+    _check_scope(options, examples, foreign)
     # Without test examples or folds nothing would be known of the head but what it was chosen and calibrated on.
     small, blind = len(scoped.labels) <= MAX_HELD_OUT_ROWS, judges is not None and test is None
     held_out = "all" if (report and small) or blind else "searched"
     training = _train(scoped, judges, foreign, options, held_out=held_out, progress=progress)
-    measured = _measured(training, scoped, test, options)
+    measured = _measured(training, scoped, test)
     measures = measure(training.head, *measured, random_state=options.seed) if measured else None
     opened = open_set_of(training.head, test, random_state=options.seed) if test else None
     others = {"validation": judges, "test": test}
@@ -193,6 +188,17 @@ def train_head(
         (progress or _silently)(1, 1, "writing the report")
         _write_report(folder, name, manifest, training, scoped, test, measured, opened, validated=judges is not None)
     return manifest
+
+
+def _check_scope(options: Options, examples: Examples, foreign: Examples | None) -> None:
+    """Refuse a label of what is out of scope that nobody has: a slip would go unseen."""
+    from classifiers.errors import InvalidOption
+
+    if options.out_of_scope and foreign is None:
+        raise InvalidOption(
+            f"out_of_scope is {options.out_of_scope!r}, and no example to learn from or to validate on is labelled so; "
+            f"there are {few(sorted(set(map(str, examples.labels))))}; name one of them, or leave it away"
+        )
 
 
 def _train(
@@ -229,7 +235,7 @@ def _train(
 
 
 def _measured(
-    training: "Training", examples: Examples, test: Examples | None, options: Options
+    training: "Training", examples: Examples, test: Examples | None
 ) -> tuple[NDArray[Any], NDArray[np.float64]] | None:
     """Return what is right (n, …) and what was predicted (n, …): of the test examples, else of what was held out."""
     head = training.head

@@ -46,7 +46,7 @@ def evaluate(
     """
     from classifiers.persist import load_head
     from headwater.errors import OutputNotWritable
-    from headwater.evaluation import evaluate_head, summary
+    from headwater.evaluation import evaluate_head, few, strange_labels, summary
     from headwater.labelled import Columns, read_labelled
     from headwater.shelf import find_head, title
 
@@ -67,6 +67,10 @@ def evaluate(
     out.print(f"head {title(folder)} on {measures.n:,} examples:", markup=False)
     for name, (value, low, high) in {**summary(measures), **(summary(opened) if opened else {})}.items():
         out.print(f"  {name.replace('_', ' ')}: {value:.4f} ({low:.4f} to {high:.4f})", markup=False)
+    strange = sorted(strange_labels(model, found.examples))
+    if strange:
+        fate = "left out" if opened is None else "out of its scope"
+        out.print(f"  labels that it does not have, {fate}: {few(strange)}", soft_wrap=True, markup=False)
     if opened:
         out.print(f"  AUROC of telling {opened.n_out_of_scope:,} out of scope: {opened.auroc:.4f}", markup=False)
     if report:

@@ -215,6 +215,7 @@ def test_a_head_is_evaluated_on_others_and_told_of_strangers(
     told = run("evaluate", "one", data, "--backbone", tiny_image, "--report", tmp_path / "told")
     assert "head one@1 on 18 examples:" in told
     assert "accuracy: 1.0000 (1.0000 to 1.0000)" in told
+    assert "labels that it does not have, out of its scope: grey\n" in told
     assert "AUROC of telling 1 out of scope" in told
     assert "grey/bad.png" in told
     assert "1 of 20 items failed and were left out" in told
