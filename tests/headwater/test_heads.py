@@ -96,6 +96,25 @@ def test_a_server_gives_the_same_head(data: Path, tiny_image: Path, server: Serv
     assert done.stdout.partition(": ")[2].startswith("red "), done.stderr
 
 
+def test_where_no_head_can_be_kept_is_said_before_the_work(
+    data: Path, tiny_image: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    (data / "red" / "bad.png").write_bytes(b"no image")
+    (tmp_path / "home").write_text("")
+    told = run("train", data, "--name", "one", "--backbone", tiny_image)
+    assert f"cannot write {tmp_path / 'home' / 'heads'}" in told
+    assert "bad.png" not in told
+
+
+def test_what_a_killed_training_left_is_swept_by_the_next(
+    data: Path, tiny_image: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    left = tmp_path / "home" / "heads" / ".new-999999999-ab"  # of a process that no machine has
+    left.mkdir(parents=True)
+    assert "head one@1" in run("train", data, "--name", "one", "--backbone", tiny_image, "--no-report")
+    assert [path.name for path in left.parent.iterdir()] == ["one"]
+
+
 def test_another_backbone_is_refused_with_both_named(data: Path, tiny_image: Path, tmp_path: Path) -> None:
     assert headwater("train", data, "--name", "one", "--backbone", tiny_image, home=tmp_path).returncode == 0
     other = write_tiny_dense(tmp_path / "other")
