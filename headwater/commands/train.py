@@ -62,13 +62,16 @@ def train(
         str, typer.Option(help="`single` label, `multi` for several, `regression` for numbers.")
     ] = "single",
     validation: Annotated[
-        Path | None, typer.Option(help="Like DATA: choose on these instead of by cross-validation.")
+        Path | None, typer.Option(help="Like DATA: choose, calibrate and find the threshold on these, not by folds.")
     ] = None,
     test: Annotated[Path | None, typer.Option(help="Like DATA: measure on these.")] = None,
     balanced: Annotated[bool, typer.Option(help="Give all classes the same weight.")] = False,
     reject: Annotated[
         str,
-        typer.Option(help="When to say unknown: `quantile` or `energy` of held-out items, `validation`, `none`."),
+        typer.Option(
+            help="When to say unknown: `quantile` of held-out confidence, or of `energy`; `validation`, best for items "
+            "in scope and out of it; `none`. `auto` is `validation` where some are out of scope, else `quantile`."
+        ),
     ] = "auto",
     reject_rate: Annotated[float, typer.Option(help="Share of known items that may be called unknown.")] = 0.05,
     out_of_scope: Annotated[str, typer.Option(help="The label of items of no class, which tell when to reject.")] = "",
