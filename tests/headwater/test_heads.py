@@ -249,6 +249,8 @@ def test_a_table_has_several_labels_or_numbers(tiny_text: Path, tmp_path: Path, 
     told = run(*base, "--name", "kinds", "--kind", "multi", "--label-column", "kinds")
     assert "head kinds@1: 2 classes, 48 examples" in told
     assert "macro f1 on 48 held-out examples" in told
+    told = run("predict", "kinds", "--text", "red dog", "--backbone", tiny_text, "--json")
+    assert sorted(json.loads(told)["labels"]) == ["big", "odd"]
     told = run(*base[:-2], "ridge", "--no-report", "--name", "sum", "--kind", "regression", "--label-column", "sum")
     assert "head sum@1: 48 examples" in told
     assert "r2 on 48 held-out examples" in told

@@ -55,9 +55,9 @@ def test_a_head_says_what_to_expect_of_it(tmp_path: Path) -> None:
     assert steps[-1][0] == steps[-1][1]
     told = report(tmp_path)
     assert (told["name"], told["measured_on"], told["n_train"]) == ("digits", "cross-validation", 300)
-    for end in ("value", "low", "high"):
-        name = "cv_accuracy" if end == "value" else f"cv_accuracy_{end}"
-        assert told["measures"]["accuracy"][end] == found[name]
+    for name in ("accuracy", "log_loss"):
+        ends = [found[f"cv_{name}{end}"] for end in ("", "_low", "_high")]
+        assert list(told["measures"][name].values()) == ends
 
 
 def test_the_same_seed_gives_the_same_head(tmp_path: Path) -> None:
