@@ -1,5 +1,6 @@
 """Embeddings and labels as they come -> as the classifiers take them: finite, of unit length, naming classes."""
 
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,15 @@ def check_finite(X: NDArray[Any]) -> None:
     rows = np.flatnonzero(~np.isfinite(X).all(axis=1))
     if len(rows):
         raise NotFinite.in_rows(rows.tolist(), len(X))
+
+
+def first_alike(X: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the position of the first row of X (n, dim) that is just like each, (n,)."""
+    seen: dict[bytes, int] = {}
+    rows = np.ascontiguousarray(X)
+    return np.array(
+        [seen.setdefault(blake2b(row.data, digest_size=16).digest(), i) for i, row in enumerate(rows)], np.int64
+    )
 
 
 def check_labels(y: NDArray[Any]) -> None:

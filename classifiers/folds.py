@@ -1,5 +1,6 @@
 """Targets, and groups where there are any -> folds: what is learnt from, and what is held out."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,12 @@ class Fold(NamedTuple):
 
 
 def make_folds(
-    target: Target, *, cv: int = 5, groups: ArrayLike | None = None, random_state: int | None = None
+    target: Target,
+    *,
+    cv: int = 5,
+    groups: ArrayLike | None = None,
+    same: NDArray[np.int64] | None = None,
+    random_state: int | None = None,
 ) -> tuple[Fold, ...]:
     """Deal examples to folds so that each has its share of every class, or of every set of labels.
 
@@ -33,12 +39,15 @@ def make_folds(
         Folds, at least 2; fewer are made where there are fewer examples or groups.
     groups : array-like of shape (n,), optional
         Examples of one group (one patient, one recording) are held out together.
+    same : ndarray of shape (n,), int64, optional
+        Position of the first example that is just like each (`first_alike`): copies count as one, and are held out
+        together, for a copy that was learnt from is no question. Not looked at where there are groups.
     random_state : int or None
 
     Returns
     -------
     folds : tuple of Fold
-        Empty where nothing can be held out: no class has two examples.
+        Empty where nothing can be held out: no class has two examples that differ.
 
     Raises
     ------
@@ -49,9 +58,11 @@ def make_folds(
     """
     if cv < 2:
         raise InvalidOption(f"cv is {cv!r}; take at least 2 folds")
-    dealt = (
-        _dealt(target, cv, random_state) if groups is None else _grouped(target, cv, np.asarray(groups), random_state)
-    )
+    if groups is None:
+        firsts, own = np.unique(np.arange(len(target.values)) if same is None else same, return_inverse=True)
+        dealt = _dealt(replace(target, values=target.values[firsts]), cv, random_state)[own]
+    else:
+        dealt = _grouped(target, cv, np.asarray(groups), random_state)
     lonely = target.counts[target.values] == 1 if target.kind == SINGLE else np.zeros(len(dealt), bool)
     folds = []
     for number in range(int(dealt.max(initial=-1)) + 1):

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from classifiers.calibrate import LEAST_ROWS, calibrate, check_calibration
 from classifiers.calibrate import NONE as UNCALIBRATED
 from classifiers.chosen import Chosen, fit_head
-from classifiers.embeddings import check_finite
+from classifiers.embeddings import check_finite, first_alike
 from classifiers.errors import InvalidOption, TooFewExamples
 from classifiers.estimators import (
     AUTO,
@@ -30,6 +31,7 @@ from classifiers.target import Target
 
 SEARCH_ROWS = 2000  # learnt from and held out while candidates are compared
 FEW_SHOTS = 5  # examples of the median class; with fewer, a search would choose by luck
+CALIBRATION_PARTS = 5  # of what is held out: four calibrate the fifth, where probabilities are measured
 HELD_OUT_ROWS = ("searched", "all")
 
 
@@ -44,21 +46,13 @@ class HeldOut:
     scores : ndarray of shape (m, n_classes), float64
         Before calibration; -inf for a class that the fold did not learn.
     probabilities : ndarray of shape (m, n_classes), float64
-        Calibrated; of a regression the values.
+        Calibrated on the other held-out rows, or on the validation set, so that no row takes part in its own; of a
+        regression the values.
     """
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float64]
     probabilities: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, found: Found, positions: NDArray[np.int64], head: Head) -> Self:
-        """Take what a search of some positions of X held out."""
-        order = np.argsort(found.rows)
-        scores = found.scores[order]
-        return cls(
-            positions[found.rows[order]], scores, scores if head.kind == REGRESSION else head.probabilities(scores)
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +169,7 @@ def train(
     if held_out not in HELD_OUT_ROWS:
         raise InvalidOption(f"held_out is {held_out!r}, not one of {', '.join(HELD_OUT_ROWS)}")
     setting = Setting(target.kind, len(target.classes), weights_by_position(class_weight, target), random_state)
-    candidates, why = _candidates(head, target, class_weight)
+    candidates, why = _candidates(head, examples.distinct(), class_weight)
 
     rounds = _Rounds(setting, cv, -1 if n_jobs is None else n_jobs, progress)
     sample = examples.sample(_search_rows(target, cv, judges), random_state)
@@ -194,21 +188,15 @@ def train(
         evidence = _Evidence(fitted.scores(judges.X), judges.target.values)
     fitted = replace(fitted, calibration=_calibration(evidence, target.kind, method, best))
     fitted = replace(fitted, rejection=_rejection(evidence, fitted, rule, reject_rate, foreign))
-    notes = (
-        why,
-        "" if len(sample) == len(examples.X) else _OF_SAMPLE.format(len(sample), len(examples.X)),
-        "" if len(evidence.values) else "nothing could be held out: no class has two examples",
-        _of_calibration(evidence, method, best),
-        ""
-        if rule == NONE or fitted.rejection
-        else f"no threshold: {len(evidence.values)} examples held out are too few",
-    )
+    probabilities = _probabilities(own.scores, fitted) if judges else _calibrated_apart(evidence, fitted, method)
+    order = np.argsort(own.rows)
+    notes = (why, *_notes(examples, len(sample), evidence, rule, fitted), _of_calibration(evidence, method, best))
     return Training(
         head=fitted,
         chosen=found.tried[found.best],
         tried=found.tried,
         notes=tuple(note for note in notes if note),
-        held_out=HeldOut.of(own, rows, fitted),
+        held_out=HeldOut(rows[own.rows[order]], own.scores[order], probabilities[order]),
         estimator=Chosen(
             head=best.head, params=best.params, kind=target.kind, class_weight=class_weight, random_state=random_state
         ),
@@ -216,6 +204,8 @@ def train(
 
 
 _OF_SAMPLE = "searched on a stratified sample of {:,} of the {:,} examples"
+_OF_LONELY = "of {:,} of the {:,} classes there is one example, which is learnt from and never held out"
+_OF_COPIES = "{:,} of the {:,} examples are copies of others; they are held out together with these"
 
 
 class _Evidence(NamedTuple):
@@ -230,6 +220,20 @@ class _Examples:
     X: NDArray[Any]
     target: Target
     groups: NDArray[Any] | None = None
+
+    @cached_property
+    def same(self) -> NDArray[np.int64]:
+        """Position of the first example that is just like each, (n,)."""
+        return first_alike(self.X)
+
+    def distinct(self) -> Target:
+        """Return the target without copies."""
+        return replace(self.target, values=self.target.values[np.unique(self.same)])
+
+    def copies(self) -> str:
+        """Say how many copies there are, where folds had to keep them together."""
+        n = len(self.same) - len(np.unique(self.same))
+        return _OF_COPIES.format(n, len(self.same)) if n and self.groups is None else ""
 
     def check(self) -> None:
         if len(self.X) != len(self.target.values):
@@ -277,7 +281,9 @@ class _Rounds:
             X, values = np.concatenate([X, judges.X]), np.concatenate([values, judges.target.values])
         else:
             seed = self.setting.random_state
-            folds = make_folds(examples.target, cv=self.cv, groups=examples.groups, random_state=seed)[:n_folds]
+            folds = make_folds(
+                examples.target, cv=self.cv, groups=examples.groups, same=examples.same, random_state=seed
+            )[:n_folds]
         alone = len(folds) * len(candidates) == 1
         setting = replace(self.setting, n_jobs=self.n_jobs) if alone else self.setting
         found = search(X, values, folds, candidates, setting, n_jobs=self.n_jobs, progress=self._onwards, note=note)
@@ -334,6 +340,41 @@ def _calibration(evidence: _Evidence, kind: str, method: str, candidate: Candida
     if method != UNCALIBRATED and len(evidence.values) < LEAST_ROWS:
         return Calibration.temperature(METHODS[candidate.head].temperature, evidence.scores.shape[1])
     return calibrate(evidence.scores, evidence.values, kind, method)
+
+
+def _probabilities(scores: NDArray[np.float64], head: Head) -> NDArray[np.float64]:
+    """Return what a head makes of scores: probabilities, or of a regression the values, (n, n_classes)."""
+    return scores if head.kind == REGRESSION else head.probabilities(scores)
+
+
+def _calibrated_apart(evidence: _Evidence, head: Head, method: str) -> NDArray[np.float64]:
+    """Return probabilities of held-out scores, a part of them at a time, by a calibration fitted on the other parts."""
+    if method == UNCALIBRATED or len(evidence.values) < LEAST_ROWS:  # then nothing was fitted on them
+        return _probabilities(evidence.scores, head)
+    part, found = np.arange(len(evidence.values)) % CALIBRATION_PARTS, np.empty_like(evidence.scores)
+    for number in range(CALIBRATION_PARTS):
+        own = part == number
+        calibration = calibrate(evidence.scores[~own], evidence.values[~own], head.kind, method)
+        found[own] = replace(head, calibration=calibration).probabilities(evidence.scores[own])
+    return found
+
+
+def _notes(examples: _Examples, n_searched: int, evidence: _Evidence, rule: str, head: Head) -> tuple[str, ...]:
+    """Say what was not as with many examples of each class, all different."""
+    n, n_held_out = len(examples.X), len(evidence.values)
+    return (
+        examples.copies(),
+        _of_lonely(examples.distinct()),
+        _OF_SAMPLE.format(n_searched, n) if n_searched < n else "",
+        "" if n_held_out else "nothing could be held out: no class has two examples that differ",
+        "" if rule == NONE or head.rejection else f"no threshold: {n_held_out} examples held out are too few",
+    )
+
+
+def _of_lonely(target: Target) -> str:
+    """Say how many classes could not be held out, where others could."""
+    lonely = int((target.counts <= 1).sum()) if target.kind == SINGLE else 0
+    return _OF_LONELY.format(lonely, len(target.classes)) if 0 < lonely < len(target.classes) else ""
 
 
 def _of_calibration(evidence: _Evidence, method: str, candidate: Candidate) -> str:

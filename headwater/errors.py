@@ -28,6 +28,8 @@ HeadwaterError
 └── ServerNotStarted        the port is taken, or there is nothing to serve
 """
 
+from typing import Self
+
 import grpc
 
 
@@ -161,6 +163,11 @@ class MetricsUnreachable(HeadwaterError):
 
 class OutputNotWritable(HeadwaterError):
     """A command's result cannot be kept where it was told to."""
+
+    @classmethod
+    def by(cls, error: OSError, place: object) -> Self:
+        """Name the file that could not be written, or, where the error names none, the place."""
+        return cls(f"cannot write {error.filename or place}: {error.strerror or error}; make it writable, or make room")
 
 
 class ServerNotStarted(HeadwaterError):

@@ -88,16 +88,25 @@ def known_of(head: "Head", examples: Examples) -> tuple[Examples, NDArray[np.boo
     return (examples if known.all() else examples.at(np.flatnonzero(known))), known
 
 
-def measure(head: "Head", truth: NDArray[Any], predicted: NDArray[np.float64]) -> "Measures":
-    """Return how good predictions are."""
+def strange_labels(head: "Head", examples: Examples) -> set[str]:
+    """Return the labels of examples that a head does not have."""
+    if head.kind == REGRESSION:
+        return set()
+    several: Any = examples.labels if head.kind == MULTI else [(label,) for label in examples.labels]
+    return {one for labels in several for one in labels} - set(head.classes_.tolist())
+
+
+def measure(head: "Head", truth: NDArray[Any], predicted: NDArray[np.float64], *, random_state: int = 0) -> "Measures":
+    """Return how good predictions are; a report of the same random state has the same intervals."""
     from classifiers import measures
 
     if head.kind == SINGLE:
-        return measures.single_label(truth, predicted, head.classes_)
-    return (measures.multi_label if head.kind == MULTI else measures.regression)(truth, predicted)
+        return measures.single_label(truth, predicted, head.classes_, random_state=random_state)
+    by_kind = measures.multi_label if head.kind == MULTI else measures.regression
+    return by_kind(truth, predicted, random_state=random_state)
 
 
-def open_set_of(head: "Head", examples: Examples) -> "OpenSetMeasures | None":
+def open_set_of(head: "Head", examples: Examples, *, random_state: int = 0) -> "OpenSetMeasures | None":
     """Measure how items that the head has no label for are told apart, where there are some."""
     from classifiers.measures import open_set
 
@@ -105,7 +114,8 @@ def open_set_of(head: "Head", examples: Examples) -> "OpenSetMeasures | None":
     if known.all() or not known.any():
         return None
     right = head.predict(examples.X) == np.asarray(examples.labels, str)
-    return open_set(known, right, head.is_unknown(examples.X), head.knowing(head.scores(examples.X)))
+    unknown, score = head.is_unknown(examples.X), head.knowing(head.scores(examples.X))
+    return open_set(known, right, unknown, score, random_state=random_state)
 
 
 def described(head: "Head", manifest: "Manifest") -> dict[str, Any]:

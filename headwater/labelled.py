@@ -3,8 +3,8 @@
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,12 +50,15 @@ class Labelled:
     names : list of str
         What people call each item: its path, or the line that it stands on.
     groups : list of str, optional
+    notes : list of str
+        What a person may have meant for labelled, and is not.
     """
 
     items: list[str | Path]
     labels: list[Label]
     names: list[str]
     groups: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 class Row(NamedTuple):
@@ -83,17 +86,22 @@ def read_labelled(data: Path, *, kind: str = SINGLE, columns: Columns = Columns(
     Raises
     ------
     DataInvalid
-        There is nothing labelled, or a line lacks its label or its item.
+        There is nothing labelled, a line lacks its label or its item, or a label is none of its kind.
     """
     if data.is_dir() and kind != SINGLE:
         raise DataInvalid(f"a folder such as {data} gives one label an item; {kind} needs a table of {_tables()}")
+    if data.is_dir() and columns.group is not None:
+        raise DataInvalid(
+            f"a folder such as {data} has no column {columns.group!r}; groups need a table of {_tables()}"
+        )
     rows = list(_folder(data) if data.is_dir() else _table(data, kind, columns))
     if not rows:
         raise DataInvalid(
             f"{data} has no labelled item; give a folder with a folder a label, or a table of {_tables()}"
         )
     groups = None if columns.group is None else [str(row.group) for row in rows]
-    return Labelled([row.item for row in rows], [row.label for row in rows], [row.name for row in rows], groups)
+    items, labels, names, _ = map(list, zip(*rows, strict=True))
+    return Labelled(items, labels, names, groups, _left_out(data) if data.is_dir() else [])
 
 
 def rows_of(data: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -124,9 +132,31 @@ def _tables() -> str:
 
 
 def _folder(data: Path) -> Iterator[Row]:
-    for label in sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for file in sorted(path for path in label.iterdir() if path.is_file() and not path.name.startswith(".")):
-            yield Row(file, label.name, str(file.relative_to(data)))
+    for folder in _entries(data, Path.is_dir):
+        label = _name(folder.name, str(data))
+        for file in _entries(folder, Path.is_file):
+            yield Row(file, label, str(file.relative_to(data)))
+
+
+def _entries(folder: Path, are: Callable[[Path], bool]) -> list[Path]:
+    """Return the files, or the folders, of a folder, but for hidden ones, in the order of their names."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and are(path))
+    except OSError as error:
+        raise DataInvalid(f"{folder} cannot be read: {error.strerror}; make it readable, or move it away") from None
+
+
+def _left_out(data: Path) -> list[str]:
+    """Say which folders are no labels, and which stand too deep."""
+    labels = _entries(data, Path.is_dir)
+    empty = [folder.name for folder in labels if not _entries(folder, Path.is_file)]
+    deeper = [str(path.relative_to(data)) for folder in labels for path in _entries(folder, Path.is_dir)]
+    told = {"without a file, which are no labels": empty, "within those of labels, which were left out": deeper}
+    return [f"folders {what}: {_few(names)}" for what, names in told.items() if names]
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _table(data: Path, kind: str, columns: Columns) -> Iterator[Row]:
@@ -141,20 +171,25 @@ def _table(data: Path, kind: str, columns: Columns) -> Iterator[Row]:
 
 
 def _cell(row: dict[str, Any], column: str, where: str, *, may_be_empty: bool = False) -> Any:
-    if column not in row or (not may_be_empty and row[column] in (None, "")):
+    empty = row.get(column) in (None, "") or row[column] != row[column]  # NaN, as pandas writes what is missing
+    if column in row and empty and not may_be_empty:
+        raise DataInvalid(f"{where} has nothing in its column {column!r}; give it something, or leave the line out")
+    if column not in row:
         raise DataInvalid(
             f"{where} has no {column!r}, only {', '.join(map(repr, row)) or 'nothing'}; "
             "mend it, or name the columns with --label-column, --item-column and --group-column"
         )
-    return row[column]
+    return "" if empty else row[column]
 
 
 def _label(value: Any, kind: str, where: str) -> Label:
     if kind == MULTI:
         several = value if isinstance(value, list) else str(value or "").split(SEPARATOR)
-        return tuple(dict.fromkeys(str(one).strip() for one in several if str(one).strip()))
+        return tuple(dict.fromkeys(_name(str(one).strip(), where) for one in several if str(one).strip()))
+    if kind == SINGLE and isinstance(value, list | dict):
+        raise DataInvalid(f"{where} has several labels, {value!r}; take --kind multi, or give it one")
     if kind == SINGLE:
-        return str(value)
+        return _name(str(value), where)
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -162,6 +197,15 @@ def _label(value: Any, kind: str, where: str) -> Label:
     if not math.isfinite(number):
         raise DataInvalid(f"{where} has the label {value!r}, and a regression needs a finite number; mend it")
     return number
+
+
+def _name(label: str, where: str) -> str:
+    """Return a label that a head can keep."""
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        raise DataInvalid(f"{where} has the label {label!r}, which is no text in UTF-8; rename it") from None
+    return label
 
 
 def _csv(file: Iterable[str], data: Path) -> Iterator[tuple[int, dict[str, Any]]]:

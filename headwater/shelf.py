@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from extractor.home import heads_folder
@@ -145,8 +146,8 @@ def add_version(name: str, staged: Path) -> Version:
     """
     check_name(name)
     (heads_folder() / name).mkdir(parents=True, exist_ok=True)
-    while True:
-        number = max((version.number for version in versions(name)), default=0) + 1
+    last = max((version.number for version in versions(name)), default=0)
+    for number in count(last + 1):  # one that is taken may be no version: a folder without a head, a file
         place = heads_folder() / name / str(number)
         try:
             staged.rename(place)
@@ -154,7 +155,8 @@ def add_version(name: str, staged: Path) -> Version:
             if not place.exists():
                 raise
         else:
-            return Version(name, number, place)
+            break
+    return Version(name, number, place)
 
 
 def activate(version: Version, alias: str = PRODUCTION) -> None:
@@ -220,8 +222,11 @@ def _discard(folder: Path) -> None:
 def _write_aliases(name: str, found: dict[str, int]) -> None:
     path = heads_folder() / name / ALIASES_FILE
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_text(json.dumps(found, indent=1) + "\n")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(found, indent=1) + "\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _lives(pid: int) -> bool:

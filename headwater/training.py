@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from headwater.evaluation import (
     open_set_of,
     parameters,
     predicted_by,
+    strange_labels,
     summary,
     truth_of,
 )
@@ -27,7 +28,8 @@ from headwater.examples import Examples, in_scope, target_of
 from headwater.labelled import MULTI, REGRESSION, SINGLE
 
 if TYPE_CHECKING:
-    from classifiers.measures import Measures
+    from classifiers.head import Head
+    from classifiers.measures import Measures, OpenSetMeasures
     from classifiers.persist import Manifest
     from classifiers.train import HeldOut, Training
 
@@ -87,15 +89,23 @@ class Options:
         from classifiers.calibrate import check_calibration
         from classifiers.errors import InvalidOption
         from classifiers.estimators import check_head
-        from classifiers.reject import check_rule
+        from classifiers.head import KINDS
+        from classifiers.reject import QUANTILE, VALIDATION, check_rule
 
+        if self.kind not in KINDS:
+            raise InvalidOption(f"kind is {self.kind!r}, not one of {', '.join(KINDS)}")
         if self.class_weight not in (None, "balanced"):
             raise InvalidOption(f"class_weight is {self.class_weight!r}; take 'balanced', or leave it away")
         if self.head != "auto":
             check_head(self.head, self.kind, self.class_weight)
         check_calibration(self.calibration, self.kind)
-        if self.reject != "auto":
-            check_rule(self.reject, self.reject_rate, self.kind, out_of_scope=bool(self.out_of_scope))
+        if self.out_of_scope and self.kind != SINGLE:
+            raise InvalidOption(
+                f"out_of_scope is {self.out_of_scope!r}, which is for one label an item, not kind {self.kind!r}; "
+                "leave it away"
+            )
+        rule = self.reject if self.reject != "auto" else VALIDATION if self.out_of_scope else QUANTILE
+        check_rule(rule, self.reject_rate, self.kind, out_of_scope=bool(self.out_of_scope))
 
 
 def train_head(
@@ -146,21 +156,29 @@ def train_head(
 
     scoped, foreign = in_scope(examples, options.out_of_scope)
     judges, foreign_judges = in_scope(validation, options.out_of_scope) if validation else (None, None)
-    training = _train(scoped, judges, foreign_judges or foreign, options, report=report, progress=progress)
-    measured = _measured(training, scoped, test, options)
-    measures = measure(training.head, *measured) if measured else None
+    foreign = foreign_judges or foreign
+    _check_scope(options, examples, foreign)
+    # Without test examples or folds nothing would be known of the head but what it was chosen and calibrated on.
+    small, blind = len(scoped.labels) <= MAX_HELD_OUT_ROWS, judges is not None and test is None
+    held_out = "all" if (report and small) or blind else "searched"
+    training = _train(scoped, judges, foreign, options, held_out=held_out, progress=progress)
+    measured = _measured(training, scoped, test)
+    measures = measure(training.head, *measured, random_state=options.seed) if measured else None
+    opened = open_set_of(training.head, test, random_state=options.seed) if test else None
+    others = {"validation": judges, "test": test}
+    notes = [*training.notes, *_of_strangers(training.head, options, others), *_of_learnt(scoped, others)]
     manifest = Manifest(
         backbone=origin.backbone,
         fingerprint=origin.fingerprint,
         dim=training.head.dim,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        metrics=_numbers(measures, test is not None),
+        metrics=_numbers(measures, opened, tested=test is not None),
         options={
             **asdict(options),
             "estimator": training.chosen.head,
             "params": _plain(training.chosen.params),
             "tried": [_plain(asdict(trial)) for trial in training.tried],
-            "notes": list(training.notes),
+            "notes": notes,
         },
         items=tuple(origin.items),
         versions={library: importlib.metadata.version(library) for library in LIBRARIES},
@@ -168,8 +186,19 @@ def train_head(
     save_head(folder, training.head, manifest)
     if report and measured:
         (progress or _silently)(1, 1, "writing the report")
-        _write_report(folder, name, manifest, training, scoped, test, measured)
+        _write_report(folder, name, manifest, training, scoped, test, measured, opened, validated=judges is not None)
     return manifest
+
+
+def _check_scope(options: Options, examples: Examples, foreign: Examples | None) -> None:
+    """Refuse a label of what is out of scope that nobody has: a slip would go unseen."""
+    from classifiers.errors import InvalidOption
+
+    if options.out_of_scope and foreign is None:
+        raise InvalidOption(
+            f"out_of_scope is {options.out_of_scope!r}, and no example to learn from or to validate on is labelled so; "
+            f"there are {few(sorted(set(map(str, examples.labels))))}; name one of them, or leave it away"
+        )
 
 
 def _train(
@@ -178,14 +207,13 @@ def _train(
     foreign: Examples | None,
     options: Options,
     *,
-    report: bool,
+    held_out: str,
     progress: Progress | None,
 ) -> "Training":
     from classifiers.train import train
 
     several = {label for labels in examples.labels for label in labels} if options.kind == MULTI else None  # type: ignore[union-attr]
     classes = None if several is None else sorted(several)
-    small = len(examples.labels) <= MAX_HELD_OUT_ROWS
     reject = options.reject if options.reject != "auto" else ("validation" if foreign else "quantile")
     return train(
         examples.X,
@@ -200,14 +228,14 @@ def _train(
         reject_rate=options.reject_rate,
         validation=(judges.X, target_of(judges.labels, options.kind, classes)) if judges else None,
         out_of_scope=foreign.X if foreign and reject == "validation" else None,
-        held_out="all" if report and small else "searched",
+        held_out=held_out,
         random_state=options.seed,
         progress=progress,
     )
 
 
 def _measured(
-    training: "Training", examples: Examples, test: Examples | None, options: Options
+    training: "Training", examples: Examples, test: Examples | None
 ) -> tuple[NDArray[Any], NDArray[np.float64]] | None:
     """Return what is right (n, …) and what was predicted (n, …): of the test examples, else of what was held out."""
     head = training.head
@@ -224,14 +252,45 @@ def _measured(
     return truth, predicted[:, 0] if head.kind == REGRESSION else predicted
 
 
-def _numbers(measures: "Measures | None", tested: bool) -> dict[str, float]:
+def _of_strangers(head: "Head", options: Options, sets: Mapping[str, Examples | None]) -> list[str]:
+    """Say which sets have labels that a head does not have."""
+    found = {
+        what: strange_labels(head, examples) - {options.out_of_scope} for what, examples in sets.items() if examples
+    }
+    fate = "such examples count as out of scope" if head.kind == SINGLE else "they are left out"
+    return [
+        f"labels of {what} examples that the head does not have, {len(labels)} in all: {few(sorted(labels))}; {fate}"
+        for what, labels in found.items()
+        if labels
+    ]
+
+
+def _of_learnt(examples: Examples, sets: Mapping[str, Examples | None]) -> list[str]:
+    """Say how many of other sets are copies of what was learnt, on which a head does better than on what is new."""
+    from classifiers.embeddings import first_alike
+
+    n, notes = len(examples.labels), []
+    for what, others in sets.items():
+        if others is not None:
+            same = first_alike(np.concatenate([np.asarray(examples.X), np.asarray(others.X)]))[n:]
+            n_learnt = int((same < n).sum())
+            if n_learnt:
+                notes.append(
+                    f"{n_learnt:,} of the {len(same):,} {what} examples were learnt from too, and tell too much good "
+                    "of the head; leave them out of one of the two"
+                )
+    return notes
+
+
+def _numbers(measures: "Measures | None", opened: "OpenSetMeasures | None", *, tested: bool) -> dict[str, float]:
     """Return what was measured as a manifest has it: `cv_accuracy`, or of test examples `test_accuracy`."""
-    if measures is None:
-        return {}
     prefix = "test" if tested else "cv"
-    found: dict[str, float] = {f"{prefix}_n": float(measures.n)}
-    for name, (value, low, high) in summary(measures).items():
-        found |= {f"{prefix}_{name}": value, f"{prefix}_{name}_low": low, f"{prefix}_{name}_high": high}
+    found: dict[str, float] = {} if measures is None else {f"{prefix}_n": float(measures.n)}
+    if opened is not None:
+        found[f"{prefix}_n_out_of_scope"] = float(opened.n_out_of_scope)
+    for part in (measures, opened):
+        for name, (value, low, high) in (summary(part) if part else {}).items():
+            found |= {f"{prefix}_{name}": value, f"{prefix}_{name}_low": low, f"{prefix}_{name}_high": high}
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
@@ -243,6 +302,9 @@ def _write_report(
     examples: Examples,
     test: Examples | None,
     measured: tuple[NDArray[Any], NDArray[np.float64]],
+    opened: "OpenSetMeasures | None",
+    *,
+    validated: bool,
 ) -> None:
     from headwater.report import Examples as Shown
     from headwater.report import Tried, make_report, write_report
@@ -275,8 +337,11 @@ def _write_report(
         **described(head, manifest),
         estimator=training.estimator if head.kind == SINGLE else None,
         tried=tried,
-        open_set=open_set_of(head, test) if test else None,
-        notes=training.notes,
+        open_set=opened,
+        notes=manifest.options["notes"],
+        n_train=len(examples.labels),
+        measured_on="test" if test else "cross-validation",
+        tried_on="validation" if validated else "cross-validation",
         random_state=manifest.options["seed"],
     )
     write_report(folder, report)

@@ -46,13 +46,15 @@ def evaluate(
     """
     from classifiers.persist import load_head
     from headwater.errors import OutputNotWritable
-    from headwater.evaluation import evaluate_head, summary
+    from headwater.evaluation import evaluate_head, few, strange_labels, summary
     from headwater.labelled import Columns, read_labelled
     from headwater.shelf import find_head, title
 
     folder = find_head(head)
     model, manifest = load_head(folder)
     labelled = read_labelled(data, kind=model.kind, columns=Columns(label_column, item_column))
+    for note in labelled.notes:
+        err.print(f"{data}: {note}", soft_wrap=True, markup=False)
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     with embedder(backbone or manifest.backbone, server, access, cache) as source:
         check_origin(source, manifest, title(folder))
@@ -61,10 +63,14 @@ def evaluate(
         with err.status("measuring …"):
             measures, opened = evaluate_head(model, manifest, found.examples, name=title(folder), folder=report)
     except OSError as error:
-        raise OutputNotWritable(f"cannot write {error.filename}: {error.strerror}; make it writable") from None
+        raise OutputNotWritable.by(error, report) from None
     out.print(f"head {title(folder)} on {measures.n:,} examples:", markup=False)
     for name, (value, low, high) in {**summary(measures), **(summary(opened) if opened else {})}.items():
         out.print(f"  {name.replace('_', ' ')}: {value:.4f} ({low:.4f} to {high:.4f})", markup=False)
+    strange = sorted(strange_labels(model, found.examples))
+    if strange:
+        fate = "left out" if opened is None else "out of its scope"
+        out.print(f"  labels that it does not have, {fate}: {few(strange)}", soft_wrap=True, markup=False)
     if opened:
         out.print(f"  AUROC of telling {opened.n_out_of_scope:,} out of scope: {opened.auroc:.4f}", markup=False)
     if report:

@@ -1,5 +1,7 @@
 """`headwater heads`: a table of what was trained; which version is in production; and away with one."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +11,8 @@ from headwater.console import out
 
 if TYPE_CHECKING:
     from headwater.shelf import Version
+
+MEASURES = {"single": "accuracy", "multi": "macro_f1", "regression": "r2"}
 
 heads = typer.Typer(help="Trained heads: list, activate, delete.", invoke_without_command=True)
 
@@ -40,7 +44,8 @@ def activate(
 
     found = find_version(version)
     load_head(found.folder)  # what cannot be used is not put in production
-    activate_version(found, alias)
+    with _writing():
+        activate_version(found, alias)
     out.print(f"{found} is {alias}", markup=False)
 
 
@@ -54,11 +59,24 @@ def delete(
     """
     from headwater.shelf import delete_head, delete_version, find_version
 
-    if "@" in head:
-        delete_version(find_version(head))
-    else:
-        delete_head(head)
+    with _writing():
+        if "@" in head:
+            delete_version(find_version(head))
+        else:
+            delete_head(head)
     out.print(f"{head} is deleted", markup=False)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Say what could not be changed, and why."""
+    from extractor.home import heads_folder
+    from headwater.errors import OutputNotWritable
+
+    try:
+        yield
+    except OSError as error:
+        raise OutputNotWritable.by(error, heads_folder()) from None
 
 
 def _list() -> None:
@@ -71,7 +89,7 @@ def _list() -> None:
     told = [_facts(version) for version in found]
     rows = [row for row in told if isinstance(row, list)]
     if rows:
-        table = Table(*("head", "", "backbone", "classes", "examples", "accuracy", "made"))
+        table = Table(*("head", "", "backbone", "classes", "examples", "measured", "made"))
         for row in rows:
             table.add_row(*row)
         out.print(table)
@@ -83,21 +101,28 @@ def _facts(version: "Version") -> list[str] | str:
     """Return a version's row of the table, or why it cannot be used."""
     from classifiers.errors import HeadInvalid
     from classifiers.persist import load_head
+    from headwater.errors import HeadNotFound
     from headwater.shelf import aliases
 
     try:
         head, manifest = load_head(version.folder)
-    except HeadInvalid as error:
+        standing = aliases(version.name)
+    except (HeadInvalid, HeadNotFound) as error:
         return str(error)
-    marks = [alias for alias, number in sorted(aliases(version.name).items()) if number == version.number]
-    measured = [manifest.metrics.get(f"{on}_accuracy") for on in ("test", "cv")]
-    accuracy = next((one for one in measured if one is not None), None)
+    marks = [alias for alias, number in sorted(standing.items()) if number == version.number]
     return [
         str(version),
         ", ".join(marks),
         manifest.backbone,
         str(len(head.classes_)),
         f"{len(manifest.items):,}",
-        "" if accuracy is None else f"{accuracy:.1%}",
+        _measured(head.kind, manifest.metrics),
         manifest.created[:10],
     ]
+
+
+def _measured(kind: str, metrics: Mapping[str, float]) -> str:
+    """Return a head's first measure, of test examples where there were some."""
+    name = MEASURES[kind]
+    found = [metrics[key] for key in (f"test_{name}", f"cv_{name}") if key in metrics]
+    return f"{name.replace('_', ' ')} {found[0]:.3f}" if found else ""

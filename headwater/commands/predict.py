@@ -26,7 +26,14 @@ def predict(
         str, typer.Option(help="Name or folder; by default the name of the one that it was trained on.")
     ] = "",
     top: Annotated[int, typer.Option(min=1, max=100, help="Labels to show for each item, the likeliest first.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="An object a line, for programs.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="An object a line, for programs: `label`, null where unknown; of several labels `labels`, "
+            "those more likely than not; `ranking`, `score`, `head`; or `values`, or `error`.",
+        ),
+    ] = False,
     remote: RemoteOption = False,
     server: ServerOption = None,
     cache: CacheOption = None,
@@ -111,6 +118,7 @@ def _facts(prediction: "Prediction") -> dict[str, Any]:
         "label": prediction.label,
         "unknown": prediction.unknown,
         "score": prediction.score,
+        "labels": prediction.labels,
         "ranking": [{"label": one.label, "probability": one.probability} for one in prediction.ranking],
         "head": prediction.head,
     }

@@ -54,21 +54,24 @@ def train(
     head: Annotated[
         str,
         typer.Option(
-            help="`auto` chooses between logistic regression and an RBF SVM; or `logistic`, `linear-svm`, `rbf-svm`, "
-            "`ridge`, `knn`, `ncm`, `lda`, `network`."
+            help="`auto` chooses between logistic regression (of numbers, ridge) and an RBF SVM; or `logistic`, "
+            "`linear-svm`, `rbf-svm`, `rbf-svm-pairs`, `ridge`, `knn`, `ncm`, `lda`, `network` (needs torch)."
         ),
     ] = "auto",
     kind: Annotated[
         str, typer.Option(help="`single` label, `multi` for several, `regression` for numbers.")
     ] = "single",
     validation: Annotated[
-        Path | None, typer.Option(help="Like DATA: choose on these instead of by cross-validation.")
+        Path | None, typer.Option(help="Like DATA: choose, calibrate and find the threshold on these, not by folds.")
     ] = None,
     test: Annotated[Path | None, typer.Option(help="Like DATA: measure on these.")] = None,
     balanced: Annotated[bool, typer.Option(help="Give all classes the same weight.")] = False,
     reject: Annotated[
         str,
-        typer.Option(help="When to say unknown: `quantile` or `energy` of held-out items, `validation`, `none`."),
+        typer.Option(
+            help="When to say unknown: `quantile` of held-out confidence, or of `energy`; `validation`, best for items "
+            "in scope and out of it; `none`. `auto` is `validation` where some are out of scope, else `quantile`."
+        ),
     ] = "auto",
     reject_rate: Annotated[float, typer.Option(help="Share of known items that may be called unknown.")] = 0.05,
     out_of_scope: Annotated[str, typer.Option(help="The label of items of no class, which tell when to reject.")] = "",
@@ -107,15 +110,20 @@ def train(
         seed=seed,
     )
     options.check()
+    if not remote:
+        _check_writable()
     sets = {what: data for what, data in (("train", data), ("validation", validation), ("test", test)) if data}
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     if remote:
         _train_there(name, sets, columns, options, required(server), access, backbone=backbone, activate=activate)
         return
-    if is_dump(data):
-        found, origin = _dumped(sets, kind)
+    if any(is_dump(path) for path in sets.values()):
+        found, origin = _dumped(sets, kind, columns)
     else:
         labelled = {what: read_labelled(data, kind=kind, columns=columns) for what, data in sets.items()}
+        for what, data_set in labelled.items():
+            for note in data_set.notes:
+                err.print(f"{sets[what]}: {note}", soft_wrap=True, markup=False)
         with embedder(backbone, server, access, cache) as source:
             found = {what: embedded(source, one) for what, one in labelled.items()}
         origin = Origin(backbone=source.name, fingerprint=source.fingerprint, items=found["train"].keys)
@@ -126,6 +134,20 @@ def train(
         if one.n_failed:
             n_items = one.n_failed + len(one.examples.labels)
             err.print(f"{one.n_failed} of {n_items} items failed and were left out")
+
+
+def _check_writable() -> None:
+    """Say that a head could not be kept before the work, and sweep what was left of a former one."""
+    from extractor.home import heads_folder
+    from headwater.errors import OutputNotWritable
+    from headwater.shelf import staging, sweep
+
+    sweep()
+    try:
+        with staging():
+            pass
+    except OSError as error:
+        raise OutputNotWritable.by(error, heads_folder()) from None
 
 
 def _train_there(
@@ -174,12 +196,20 @@ def _train_there(
         err.print(f"{n_failed} of {len(targets)} items failed and were left out")
 
 
-def _dumped(sets: dict[str, Path], kind: str) -> "tuple[dict[str, Embedded], Origin]":
+def _dumped(sets: dict[str, Path], kind: str, columns: "Columns") -> "tuple[dict[str, Embedded], Origin]":
     """Read dumps, which have to be of one backbone."""
     from extractor.errors import BackboneChanged
+    from headwater.dumps import is_dump
     from headwater.errors import DataInvalid
     from headwater.training import Origin
 
+    for path in sets.values():
+        if not is_dump(path):
+            raise DataInvalid(f"{path} is no dump of embeddings, and others are; give dumps alone, or none")
+    if columns.group:
+        raise DataInvalid(
+            f"a dump has no groups, and --group-column is {columns.group!r}; leave it away, or name a table"
+        )
     if kind != "single":
         raise DataInvalid(f"a dump has one label an item, and {kind} needs a table; name a .csv, .jsonl or .parquet")
     read = {what: dumped(path) for what, path in sets.items()}
@@ -199,6 +229,7 @@ def _trained(
     name: str, examples: dict[str, Any], origin: Any, options: Any, *, report: bool, activate: bool
 ) -> "tuple[Version, Manifest]":
     """Train beside the shelf, and put the head on it when it is whole."""
+    from extractor.home import heads_folder
     from headwater.errors import OutputNotWritable
     from headwater.shelf import activate as activate_version
     from headwater.shelf import add_version, staging
@@ -222,7 +253,7 @@ def _trained(
         if activate:
             activate_version(version)
     except OSError as error:
-        raise OutputNotWritable(f"cannot write {error.filename}: {error.strerror}; make it writable") from None
+        raise OutputNotWritable.by(error, heads_folder()) from None
     examples["train"] = learnt
     return version, manifest
 
@@ -235,7 +266,7 @@ def _tell(version: "Version", manifest: "Manifest", labels: Any) -> None:
     classes = "" if kind == "regression" else f"{len(counts) - (options['out_of_scope'] in counts)} classes, "
     estimator = f"{options['estimator']} {parameters(options['params'])}".rstrip()
     out.print(
-        f"head {version}: {classes}{len(labels):,} examples, {manifest.backbone}, {estimator}",
+        f"head {version}: {classes}{len(labels):,} examples, {manifest.backbone or manifest.fingerprint}, {estimator}",
         soft_wrap=True,
         markup=False,
     )
@@ -255,5 +286,8 @@ def _tell_measures(kind: str, metrics: Mapping[str, float]) -> None:
         if value is not None and low is not None and high is not None:
             title = name.replace("_", " ")
             out.print(f"{title} on {where}: {value:.3f} ({low:.3f} to {high:.3f})", soft_wrap=True, markup=False)
+    recall = metrics.get("test_out_of_scope_recall")
+    if recall is not None:
+        out.print(f"unknown of {metrics['test_n_out_of_scope']:,.0f} test examples out of scope: {recall:.3f}")
     if not metrics:
         out.print("accuracy is not known: nothing could be held out; add more examples of each class")

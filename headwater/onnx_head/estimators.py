@@ -4,8 +4,6 @@ skl2onnx would write ai.onnx.ml's operators, which compute in float32: their vot
 scikit-learn's than a head's answer may. A kernel is a MatMul and an Exp, and neighbours are a TopK, both in double.
 """
 
-from collections.abc import Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,16 +25,6 @@ class KernelFunction(NamedTuple):
     degree: int = 0
 
 
-class Machine(NamedTuple):
-    """A support vector machine of one margin: its column among the outputs, and its vectors (n_vectors, dim)."""
-
-    column: int
-    kernel: KernelFunction
-    vectors: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    intercept: float
-
-
 def add_estimator(nodes: Nodes, estimator: Any, rows: str) -> str:
     """Add what `classifiers.scorer.estimator_scores` computes and return it, (n, n_outputs), double.
 
@@ -49,14 +37,7 @@ def add_estimator(nodes: Nodes, estimator: Any, rows: str) -> str:
         case "SVC" if len(estimator.classes_) > 2:
             return _add_votes(nodes, estimator, rows)
         case "SVC":
-            return _two_classes(nodes, _add_machines(nodes, [_machine(0, estimator)], rows))
-        case "OneVsRestClassifier":
-            margins = _add_machines(nodes, _machines(estimator), rows)
-            return _two_classes(nodes, margins) if len(estimator.estimators_) == 1 else margins
-        case "SVR":
-            return _add_machines(nodes, [_machine(0, estimator)], rows)
-        case "MultiOutputRegressor":
-            return _add_machines(nodes, _machines(estimator), rows)
+            return _add_margin(nodes, estimator, rows)
         case "KNeighborsClassifier":
             return _add_log_votes(nodes, estimator, rows)
         case "KNeighborsRegressor":
@@ -64,52 +45,21 @@ def add_estimator(nodes: Nodes, estimator: Any, rows: str) -> str:
     raise HeadNotExported(f"a {type(estimator).__name__} cannot be written as ONNX; train a head of another estimator")
 
 
-def _two_classes(nodes: Nodes, margin: str) -> str:
-    """Return (-m / 2, m / 2) of a margin (n, 1)."""
-    return nodes.add("Mul", margin, nodes.double(np.array([-0.5, 0.5])))
-
-
 # Support vector machines.
 
 
-def _machines(estimator: Any) -> list[Machine]:
-    return [_machine(column, one) for column, one in enumerate(estimator.estimators_)]
-
-
-def _machine(column: int, estimator: Any) -> Machine:
-    """Return the one margin of an SVR or an SVC of two classes; for a label that all or none have, a number."""
-    if type(estimator).__name__ == "_ConstantPredictor":
-        none = np.zeros((0, 0))
-        return Machine(column, KernelFunction("linear"), none, np.zeros(0), float(estimator.y_[0]))
-    if type(estimator).__name__ not in ("SVC", "SVR"):
-        raise HeadNotExported(f"one {type(estimator).__name__} for each output cannot be written as ONNX; use SVMs")
-    kernel, vectors = _kernel(estimator), np.asarray(estimator.support_vectors_, np.float64)
-    return Machine(column, kernel, vectors, estimator.dual_coef_[0], float(estimator.intercept_[0]))
+def _add_margin(nodes: Nodes, estimator: Any, rows: str) -> str:
+    """Return (-m / 2, m / 2) of the margin m of two classes, (n, 2)."""
+    similarity = add_kernel(nodes, _kernel(estimator), rows, np.asarray(estimator.support_vectors_, np.float64))
+    weighted = nodes.add("MatMul", similarity, nodes.double(np.asarray(estimator.dual_coef_, np.float64).T))
+    margin = nodes.add("Add", weighted, nodes.double(np.asarray(estimator.intercept_, np.float64)))
+    return nodes.add("Mul", margin, nodes.double(np.array([-0.5, 0.5])))
 
 
 def _kernel(estimator: Any) -> KernelFunction:
     if estimator._sparse or estimator.kernel not in KERNELS:
         raise HeadNotExported(f"kernel {estimator.kernel!r} cannot be written as ONNX, only {', '.join(KERNELS)}")
     return KernelFunction(estimator.kernel, float(estimator._gamma), float(estimator.coef0), int(estimator.degree))
-
-
-def _add_machines(nodes: Nodes, machines: Sequence[Machine], rows: str) -> str:
-    """Return the margins (n, n_machines); those of one kernel share their vectors, which are mostly the same."""
-    intercepts = nodes.double(np.array([one.intercept for one in machines]))
-    fitted = sorted((one for one in machines if len(one.vectors)), key=lambda one: (one.kernel, one.column))
-    margins = intercepts
-    for kernel, group in groupby(fitted, key=lambda one: one.kernel):
-        same = list(group)
-        vectors, position = np.unique(np.concatenate([one.vectors for one in same]), axis=0, return_inverse=True)
-        weights = np.zeros((len(vectors), len(machines)))
-        columns = np.concatenate([np.full(len(one.vectors), one.column) for one in same])
-        np.add.at(weights, (position.ravel(), columns), np.concatenate([one.weights for one in same]))
-        similarity = add_kernel(nodes, kernel, rows, vectors)
-        margins = nodes.add("Add", nodes.add("MatMul", similarity, nodes.double(weights)), margins)
-    if fitted:
-        return margins
-    n = nodes.add("Shape", rows, start=0, end=1)  # all are numbers: a row of them for each embedding
-    return nodes.add("Expand", intercepts, nodes.add("Concat", n, nodes.int64([len(machines)]), axis=0))
 
 
 def add_kernel(nodes: Nodes, kernel: KernelFunction, rows: str, vectors: NDArray[np.float64]) -> str:

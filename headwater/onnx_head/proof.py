@@ -138,7 +138,7 @@ def _kept(head: Head, random: np.random.Generator) -> list[NDArray[np.float64]]:
     estimator = getattr(head.scorer, "estimator", None)
     kept = [
         np.asarray(getattr(one, name), np.float64)
-        for one in (head.scorer, estimator, *getattr(estimator, "estimators_", ()))
+        for one in (head.scorer, estimator)
         for name in ("support", "support_vectors_", "_fit_X")
         if len(getattr(one, name, ()))
     ]

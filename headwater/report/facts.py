@@ -138,8 +138,13 @@ class Report:
         The chosen one, in words.
     classes : tuple of str
     n_train, n_test : int
+        That the head learnt from, and that it was tested on.
+    searched : str
+        `training examples` or `test examples`: among which wrong labels are sought, and of which the map is.
     measured_on : str
-        'test', 'validation' or 'cross-validation': where the measures are from.
+        `test` or `cross-validation`: where the measures are from.
+    tried_on : str
+        `validation` or `cross-validation`: where the scores of what was tried are from.
     measures : SingleLabelMeasures, MultiLabelMeasures or RegressionMeasures
     tried : tuple of Tried
     wrong : tuple of Wrong
@@ -150,7 +155,7 @@ class Report:
         How many labels are estimated to be wrong.
     duplicates : tuple of Duplicate
     duplicates_between : str
-        'train and test' or 'training examples'.
+        `train and test`, or what `searched` says.
     curve : LearningCurve or None
     map : Map or None
     scatter : Scatter or None
@@ -167,7 +172,9 @@ class Report:
     classes: tuple[str, ...] = ()
     n_train: int = 0
     n_test: int = 0
+    searched: str = "training examples"
     measured_on: str = "cross-validation"
+    tried_on: str = "cross-validation"
     measures: Measures
     tried: tuple[Tried, ...] = ()
     wrong: tuple[Wrong, ...] = ()

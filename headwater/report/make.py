@@ -35,13 +35,15 @@ def make_report(
     tried: Sequence[Tried] = (),
     open_set: measuring.OpenSetMeasures | None = None,
     notes: Sequence[str] = (),
+    n_train: int | None = None,
     measured_on: str = "",
+    tried_on: str = "cross-validation",
     random_state: int = 0,
 ) -> Report:
     """Compute all that a report says of a head.
 
     Measures and wrong predictions are of the test examples where there are some, and otherwise of the training
-    examples out of fold. Likely label errors and the map are of the training examples.
+    examples out of fold. Likely label errors and the map are of the training examples that have such predictions.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def make_report(
     name : str
         The head's.
     classes : array-like of shape (n_classes,)
-        In the order of the probabilities' columns; for several labels their' names; none for regression.
+        In the order of the probabilities' columns; for several labels their names; none for regression.
     kind : {'single', 'multi', 'regression'}
     backbone, fingerprint : str
     chosen : str
@@ -63,8 +65,13 @@ def make_report(
     open_set : OpenSetMeasures, optional
     notes : sequence of str
         Shown to the reader.
+    n_train : int, optional
+        Examples that the head learnt from; by default as many as there are in `train`.
     measured_on : {'cross-validation', 'test'}, optional
-        By default as `test` is there or not; say `test` where the head did not learn from `train`.
+        By default as `test` is there or not; say `test` where the head did not learn from `train`: these are then the
+        test examples, and what is said of training examples is said of them.
+    tried_on : {'cross-validation', 'validation'}
+        Where what was tried was compared.
     random_state : int
         The same number gives the same report on one machine.
 
@@ -74,6 +81,8 @@ def make_report(
         Labels, probabilities or embeddings that nothing can be measured on.
     """
     budget, measured = Budget(), train if test is None else test
+    on = measured_on or ("cross-validation" if test is None else "test")
+    of = "test examples" if test is None and on == "test" else "training examples"
     show_train = Thumbnails(train.items, train.names, budget)
     show_test = show_train if test is None else Thumbnails(test.items, test.names, budget)
     known, remarks = np.asarray(classes), list(notes)
@@ -83,7 +92,7 @@ def make_report(
         facts |= _suspects(train, known, show_train, random_state, remarks)
         facts["curve"] = _curve(estimator, train, random_state, remarks)
     names = known if kind == "multi" else None
-    facts |= _duplicates(train, test, show_train, show_test, names, remarks)
+    facts |= _duplicates(train, test, of, show_train, show_test, names, remarks)
     if kind == "regression":
         facts["scatter"] = _scatter(measured, random_state)
     return Report(
@@ -93,9 +102,11 @@ def make_report(
         kind=kind,
         estimator=chosen,
         classes=tuple(map(str, known.tolist())),
-        n_train=len(np.asarray(train.y)),
-        n_test=0 if test is None else len(np.asarray(test.y)),
-        measured_on=measured_on or ("cross-validation" if test is None else "test"),
+        n_train=n_train if n_train is not None else 0 if of == "test examples" else len(np.asarray(train.y)),
+        n_test=len(np.asarray(measured.y)) if on == "test" else 0,
+        searched=of,
+        measured_on=on,
+        tried_on=tried_on,
         measures=_measures(kind, measured, known, random_state),
         tried=tuple(tried),
         map=_map(
@@ -182,13 +193,14 @@ def _scatter(examples: Examples, random_state: int) -> Scatter:
 def _duplicates(
     train: Examples,
     test: Examples | None,
+    of: str,
     show_train: Thumbnails,
     show_test: Thumbnails,
     names: NDArray[Any] | None,
     remarks: list[str],
 ) -> dict[str, Any]:
     if test is None and len(np.asarray(train.y)) > MAX_SEARCHED:
-        remarks.append(f"Near-duplicates are not searched among more than {MAX_SEARCHED:,} training examples.")
+        remarks.append(f"Near-duplicates are not searched among more than {MAX_SEARCHED:,} {of}.")
         return {}
     first = train if test is None else test
     found = near_duplicates(first.X, None if test is None else train.X, n=N_DUPLICATES)
@@ -199,7 +211,7 @@ def _duplicates(
         )
         for row, other, cosine in pairs
     )
-    return {"duplicates": duplicates, "duplicates_between": "training examples" if test is None else "train and test"}
+    return {"duplicates": duplicates, "duplicates_between": of if test is None else "train and test"}
 
 
 def _in_words(y: ArrayLike, row: int, names: NDArray[Any] | None) -> str:

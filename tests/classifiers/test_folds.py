@@ -67,3 +67,16 @@ def test_options_are_checked() -> None:
         make_folds(target, groups=[1, 2])
     with pytest.raises(TooFewExamples, match="1 group"):
         make_folds(target, groups=[1] * 12)
+
+
+def test_copies_count_as_one_and_stay_together() -> None:
+    y = np.repeat(["a", "b"], [40, 10])
+    same = np.arange(50)
+    same[10:20], same[41] = np.arange(10), 40
+    folds = make_folds(Target.of(y), cv=5, same=same, random_state=0)
+    assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(50))
+    for fold in folds:
+        assert not set(same[fold.train]) & set(same[fold.test])
+        assert len(set(same[fold.test])) in (7, 8)
+    alone = make_folds(Target.of(["a", "a", "b", "b", "b"]), same=np.array([0, 0, 2, 3, 4]), random_state=0)
+    assert all({0, 1} <= set(fold.train) for fold in alone)

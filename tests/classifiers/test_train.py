@@ -88,6 +88,7 @@ def test_a_long_tail_does_not_end_the_search() -> None:
     assert len(found.tried) > 1
     assert len(found.head.classes_) == 6
     assert 100 not in found.held_out.rows  # the only one of its class
+    assert found.notes[0].startswith("of 1 of the 6 classes there is one example, ")
 
 
 def test_one_example_of_each_class_makes_a_head_that_says_so() -> None:
@@ -187,13 +188,39 @@ def test_items_out_of_scope_set_the_threshold(digits: Digits) -> None:
 
 def test_groups_are_held_out_together() -> None:
     X, y = blobs(60, 3)
-    twice, labels = np.concatenate([X, X]), np.random.default_rng(0).permutation(y)
+    twice, labels = np.concatenate([X, X + 1e-3]), np.random.default_rng(0).permutation(y)
     labels = np.concatenate([labels, labels])
     loose = train(twice, labels, head="rbf-svm")
     grouped = train(twice, labels, head="rbf-svm", groups=np.tile(np.arange(60), 2))
     assert loose.chosen.score is not None
     assert grouped.chosen.score is not None
     assert loose.chosen.score > 0.7 > 0.6 > grouped.chosen.score  # labels at random: only a twin could know
+
+
+def test_copies_are_held_out_together() -> None:
+    X, y = blobs(60, 3)
+    twice, labels = np.concatenate([X, X]), np.tile(np.random.default_rng(0).permutation(y), 2)
+    found = train(twice, labels, head="rbf-svm")
+    assert found.chosen.score is not None
+    assert found.chosen.score < 0.6  # labels at random: only a copy could know
+    assert found.notes[0] == "60 of the 120 examples are copies of others; they are held out together with these"
+    assert found.held_out.rows.tolist() == list(range(120))
+
+
+def test_copies_of_one_example_a_class_are_one_shot() -> None:
+    X, y = blobs(3, 3)
+    found = train(np.repeat(X, 8, axis=0), np.repeat(y, 8))
+    assert found.chosen.score is None
+    assert (found.chosen.head, found.chosen.params) == ("logistic", {"C": 10.0})
+
+
+def test_what_is_held_out_is_calibrated_by_others() -> None:
+    random = np.random.default_rng(0)
+    X, Y = random.normal(size=(60, 4)), random.integers(0, 2, (60, 6))  # nothing to learn
+    found = train(X, Y, head="logistic")
+    own = found.head.probabilities(found.held_out.scores)
+    apart, fitted = (-np.log(np.where(Y == 1, p, 1 - p)).mean() for p in (found.held_out.probabilities, own))
+    assert apart > fitted + 0.005  # in its own calibration a row has a say
 
 
 def test_progress_counts_to_the_end() -> None:

@@ -96,6 +96,25 @@ def test_a_server_gives_the_same_head(data: Path, tiny_image: Path, server: Serv
     assert done.stdout.partition(": ")[2].startswith("red "), done.stderr
 
 
+def test_where_no_head_can_be_kept_is_said_before_the_work(
+    data: Path, tiny_image: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    (data / "red" / "bad.png").write_bytes(b"no image")
+    (tmp_path / "home").write_text("")
+    told = run("train", data, "--name", "one", "--backbone", tiny_image)
+    assert f"cannot write {tmp_path / 'home' / 'heads'}" in told
+    assert "bad.png" not in told
+
+
+def test_what_a_killed_training_left_is_swept_by_the_next(
+    data: Path, tiny_image: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    left = tmp_path / "home" / "heads" / ".new-999999999-ab"  # of a process that no machine has
+    left.mkdir(parents=True)
+    assert "head one@1" in run("train", data, "--name", "one", "--backbone", tiny_image, "--no-report")
+    assert [path.name for path in left.parent.iterdir()] == ["one"]
+
+
 def test_another_backbone_is_refused_with_both_named(data: Path, tiny_image: Path, tmp_path: Path) -> None:
     assert headwater("train", data, "--name", "one", "--backbone", tiny_image, home=tmp_path).returncode == 0
     other = write_tiny_dense(tmp_path / "other")
@@ -121,6 +140,21 @@ def test_a_bad_item_is_named_and_left_out(data: Path, tiny_image: Path, tmp_path
     assert done.returncode == 1
     assert "bad.png" in done.stderr
     assert "0.png: red" in done.stdout
+
+
+def test_names_of_any_kind_are_shown_as_they_are(
+    data: Path, tiny_image: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    names = [":x:", "--dash", "[bold]x[", "<b>ü 日本"]
+    for name, folder in zip(names, sorted(data.iterdir()), strict=False):
+        folder.rename(data / name)
+    (data / names[3]).mkdir()
+    told = run("train", data, "--name", "one", "--backbone", tiny_image, "--head", "ncm")
+    assert "folders without a file, which are no labels: <b>ü 日本" in told
+    for name in names[:3]:
+        assert f"{data / name / '0.png'}: {name} " in run(
+            "predict", "one", "--backbone", tiny_image, data / name / "0.png"
+        )
 
 
 @pytest.mark.parametrize("name", ["../out", ".hidden", "a/b", "", "x" * 101])
@@ -176,6 +210,14 @@ def test_versions_are_activated_rolled_back_and_deleted(
     assert "head 'one' has no version '7'; there are: 1, 2, old, production" in run("predict", "one@7", image)
     assert "one@1 is production" in run("heads", "activate", "one@1")
     assert "one@2 is deleted" in run("heads", "delete", "one@2")
+    table = tmp_path / "home" / "heads" / "one" / "aliases.json"
+    table.unlink()
+    table.mkdir()
+    assert f"cannot write {table}: Is a directory; make it writable" in run("heads", "activate", "one@1")
+    table.rmdir()
+    table.write_text("[]")
+    assert "aliases.json is malformed" in " ".join(run("heads").split())
+    table.unlink()
     assert "one is deleted" in run("heads", "delete", "one")
     assert "there is no head yet" in run("heads")
     assert not list((tmp_path / "home" / "heads").iterdir())
@@ -192,6 +234,7 @@ def test_a_head_is_evaluated_on_others_and_told_of_strangers(
     told = run("evaluate", "one", data, "--backbone", tiny_image, "--report", tmp_path / "told")
     assert "head one@1 on 18 examples:" in told
     assert "accuracy: 1.0000 (1.0000 to 1.0000)" in told
+    assert "labels that it does not have, out of its scope: grey\n" in told
     assert "AUROC of telling 1 out of scope" in told
     assert "grey/bad.png" in told
     assert "1 of 20 items failed and were left out" in told
@@ -199,13 +242,15 @@ def test_a_head_is_evaluated_on_others_and_told_of_strangers(
 
 
 def test_a_table_has_several_labels_or_numbers(tiny_text: Path, tmp_path: Path, run: Callable[..., str]) -> None:
-    words = [("one", 1.0), ("two", 2.0), ("three", 3.0), ("four", 4.0)]
+    words = [("red", 1.0), ("green", 2.0), ("cat", 3.0), ("dog", 4.0)]
     rows = [f"{a} {b},{'odd|' * (int(x) % 2)}{'big' * (x + y > 4)},{x + y}" for a, x in words for b, y in words] * 3
     (tmp_path / "t.csv").write_text("text,kinds,sum\n" + "\n".join(rows) + "\n")
     base = ("train", tmp_path / "t.csv", "--backbone", tiny_text, "--head", "logistic", "--no-report")
     told = run(*base, "--name", "kinds", "--kind", "multi", "--label-column", "kinds")
     assert "head kinds@1: 2 classes, 48 examples" in told
     assert "macro f1 on 48 held-out examples" in told
+    told = run("predict", "kinds", "--text", "red dog", "--backbone", tiny_text, "--json")
+    assert sorted(json.loads(told)["labels"]) == ["big", "odd"]
     told = run(*base[:-2], "ridge", "--no-report", "--name", "sum", "--kind", "regression", "--label-column", "sum")
     assert "head sum@1: 48 examples" in told
     assert "r2 on 48 held-out examples" in told
@@ -229,6 +274,11 @@ def test_a_dump_is_trained_on_without_its_backbone(tmp_path: Path, run: Callable
     assert (manifest.backbone, manifest.fingerprint) == ("pixels", "ab" * 16)
     assert "dump both by one backbone" in run(*train, "--test", tmp_path / "other.parquet")
     assert "a dump has one label an item" in run(*train, "--kind", "multi")
+    assert "a dump has no groups" in run(*train, "--group-column", "camera")
+    (tmp_path / "t.csv").write_text("text,label\nred,near\n")
+    assert "t.csv is no dump of embeddings, and others are" in run(*train, "--test", tmp_path / "t.csv")
+    train = ("train", tmp_path / "t.csv", "--name", "one", "--test", tmp_path / "test.parquet")
+    assert "t.csv is no dump of embeddings, and others are" in run(*train)
 
 
 def test_a_server_keeps_heads_of_its_own(

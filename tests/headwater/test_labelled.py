@@ -70,6 +70,8 @@ def test_numbers_are_numbers(tmp_path: Path) -> None:
     for bad in ("much", "nan", "inf"):
         with pytest.raises(DataInvalid, match=f"line 2 has the label '{bad}'"):
             read_labelled(write(tmp_path / "t.csv", f"text,label\nx,{bad}\n"), kind="regression")
+    with pytest.raises(DataInvalid, match="has no column 'camera'; groups need a table"):
+        read_labelled(tmp_path, columns=Columns(group="camera"))
     with pytest.raises(DataInvalid, match="regression needs a table"):
         read_labelled(tmp_path, kind="regression")
 
@@ -77,8 +79,8 @@ def test_numbers_are_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("t.csv", "text,label\nx,\n", r"line 2 has no 'label', only 'text', 'label'"),
-        ("t.csv", "text,label\n,a\n", r"line 2 has no 'text'"),
+        ("t.csv", "text,label\nx,\n", r"line 2 has nothing in its column 'label'"),
+        ("t.csv", "text,label\n,a\n", r"line 2 has nothing in its column 'text'"),
         ("t.csv", "text,category\nx,a\n", r"line 2 has no 'label', only 'text', 'category'; .*--label-column"),
         ("t.csv", "text,label\n", "has no labelled item"),
         ("t.csv", "", "has no labelled item"),
@@ -111,3 +113,25 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
 def test_a_line_that_is_json_and_more_is_kept(tmp_path: Path) -> None:
     table = write(tmp_path / "t.jsonl", json.dumps({"text": "ä €", "label": "a", "more": [1]}))
     assert read_labelled(table).items == ["ä €"]
+
+
+def test_folders_that_label_nothing_are_told(tmp_path: Path) -> None:
+    for name in ("cat/1.jpg", "cat/deeper/2.jpg", "dog/1.jpg", "bird/.hidden"):
+        write(tmp_path / name, "x")
+    assert read_labelled(tmp_path).notes == [
+        "folders without a file, which are no labels: bird",
+        "folders within those of labels, which were left out: cat/deeper",
+    ]
+
+
+def test_a_label_has_to_be_one_text(tmp_path: Path) -> None:
+    with pytest.raises(DataInvalid, match=r"line 1 has several labels, \['a', 'b'\]; take --kind multi"):
+        read_labelled(write(tmp_path / "t.jsonl", '{"text": "x", "label": ["a", "b"]}\n'))
+    with pytest.raises(DataInvalid, match=r"line 1 has nothing in its column 'label'"):
+        read_labelled(write(tmp_path / "t.jsonl", '{"text": "x", "label": NaN}\n'))
+    with pytest.raises(DataInvalid, match=r"line 1 has the label .* no text in UTF-8; rename it"):
+        read_labelled(write(tmp_path / "t.jsonl", r'{"text": "x", "label": "\ud800"}'))
+    (tmp_path / "data" / "caf\udce9").mkdir(parents=True)
+    write(tmp_path / "data" / "caf\udce9" / "1.txt", "x")
+    with pytest.raises(DataInvalid, match="no text in UTF-8"):
+        read_labelled(tmp_path / "data")

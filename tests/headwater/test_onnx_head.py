@@ -12,10 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-from sklearn.svm import SVC, SVR
+from sklearn.svm import SVC
 
 from classifiers.estimators import METHODS
 from classifiers.head import MULTI, REGRESSION, SINGLE, Calibration, Head, Rejection
@@ -74,12 +72,8 @@ ESTIMATORS: list[tuple[Any, np.ndarray, str]] = [
     (SVC(kernel="sigmoid"), LABELS, SINGLE),
     (KNeighborsClassifier(5), LABELS, SINGLE),
     (KNeighborsClassifier(4, weights="distance", algorithm="brute"), LABELS > 1, SINGLE),
-    (OneVsRestClassifier(SVC()), LABELS > 1, SINGLE),
-    (OneVsRestClassifier(SVC()), SEVERAL[:, :2], MULTI),
     (KNeighborsClassifier(5), SEVERAL, MULTI),
     (KNeighborsClassifier(3, weights="distance"), SEVERAL, MULTI),
-    (SVR(C=10.0), VALUES[:, 0], REGRESSION),
-    (MultiOutputRegressor(SVR(C=10.0)), VALUES, REGRESSION),
     (KNeighborsRegressor(3), VALUES[:, 0], REGRESSION),
     (KNeighborsRegressor(3, weights="distance"), VALUES, REGRESSION),
 ]
@@ -137,21 +131,6 @@ def test_whatever_is_trained_has_a_graph(name: str, y: np.ndarray, kind: str) ->
     head = train(X, y, head=name, kind=kind, classes=classes, reject=None, cv=2, n_jobs=1).head
     assert_equal(head, QUERIES)
     assert prove(session(head_graph(head)), head) <= TOLERANCE
-
-
-def test_labels_that_all_examples_have_or_none_are_the_head() -> None:
-    constant = np.stack([np.ones(len(X)), np.zeros(len(X))], axis=1).astype(int)
-    for y in (constant, np.concatenate([constant, SEVERAL[:, :1]], axis=1)):
-        with pytest.warns(UserWarning, match="all training examples"):
-            head = fitted(OneVsRestClassifier(SVC()), y, MULTI, "L2N")
-        assert_equal(head, QUERIES)
-
-
-def test_machines_of_other_kernels_each_keep_their_own() -> None:
-    head = fitted(MultiOutputRegressor(SVR()), VALUES, REGRESSION, "SCALED")
-    prepared = head.scorer.preparation(X)
-    head.scorer.estimator.estimators_[0] = SVR(gamma=0.3).fit(prepared, VALUES[:, 0])  # type: ignore[attr-defined]
-    assert_equal(head, QUERIES)
 
 
 @settings(max_examples=40, deadline=None)
@@ -244,10 +223,9 @@ def test_a_tie_of_neighbours_is_nobodys_mistake_and_too_many_are_told() -> None:
         (SVC(decision_function_shape="ovo"), LABELS % 3, "decision_function_shape='ovo'"),
         (SVC(kernel=lambda a, b: a @ b.T), LABELS, "cannot be written as ONNX, only linear"),
         (KNeighborsClassifier(metric="manhattan"), LABELS, "neighbours by manhattan"),
-        (OneVsRestClassifier(KNeighborsClassifier()), LABELS, "one KNeighborsClassifier for each output"),
         (LogisticRegression(), LABELS, "a LogisticRegression cannot be written as ONNX"),
     ],
-    ids=["ovo", "callable", "manhattan", "nested", "foreign"],
+    ids=["ovo", "callable", "manhattan", "foreign"],
 )
 def test_an_estimator_without_a_graph_is_named(estimator: Any, y: np.ndarray, message: str) -> None:
     with pytest.raises(HeadNotExported, match=message):

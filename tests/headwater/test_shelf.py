@@ -86,3 +86,11 @@ def test_a_path_is_no_name(name: str) -> None:
         find_head(name)
     with pytest.raises(HeadNotFound):
         delete_head(name)
+
+
+def test_a_number_that_something_else_has_is_left_to_it(home: Path) -> None:
+    assert make("one") == 1
+    (home / "heads" / "one" / "2" / "mine").mkdir(parents=True)
+    (home / "heads" / "one" / "3").write_text("")
+    assert make("one") == 4
+    assert [version.number for version in versions("one")] == [1, 4]

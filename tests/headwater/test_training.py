@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from classifiers.errors import TooFewExamples
+from classifiers.errors import InvalidOption, TooFewExamples
 from classifiers.persist import load_head
 from headwater.errors import DataInvalid
 from headwater.evaluation import evaluate_head, summary
@@ -37,7 +37,7 @@ def test_a_head_says_what_to_expect_of_it(tmp_path: Path) -> None:
         tmp_path,
         examples(slice(300)),
         ORIGIN,
-        LOGISTIC,
+        Options(head="logistic", seed=3),
         report=True,
         name="digits",
         progress=lambda *s: steps.append(s),
@@ -55,7 +55,9 @@ def test_a_head_says_what_to_expect_of_it(tmp_path: Path) -> None:
     assert steps[-1][0] == steps[-1][1]
     told = report(tmp_path)
     assert (told["name"], told["measured_on"], told["n_train"]) == ("digits", "cross-validation", 300)
-    assert told["measures"]["accuracy"]["value"] == pytest.approx(found["cv_accuracy"])
+    for name in ("accuracy", "log_loss"):
+        ends = [found[f"cv_{name}{end}"] for end in ("", "_low", "_high")]
+        assert list(told["measures"][name].values()) == ends
 
 
 def test_the_same_seed_gives_the_same_head(tmp_path: Path) -> None:
@@ -147,8 +149,8 @@ def test_one_example_of_each_is_a_head_of_which_nothing_is_known(tmp_path: Path)
 
 
 def test_a_group_is_held_out_together(tmp_path: Path) -> None:
-    twice = np.concatenate([X[:150], X[:150]])
-    # Each example is there twice: only in groups is the twin of a held-out one not learnt from.
+    twice = np.concatenate([X[:150], X[:150] + np.float32(0.1)])
+    # Each example is there nearly twice: only in groups is the twin of a held-out one not learnt from.
     names, groups = NAMES[:150] * 2, [str(i) for i in range(150)] * 2
     apart = train_head(tmp_path / "a", Examples(twice, names, groups=groups), ORIGIN, Options(head="knn"))
     mixed = train_head(tmp_path / "b", Examples(twice, names), ORIGIN, Options(head="knn"))
@@ -180,3 +182,73 @@ def test_an_evaluation_is_of_what_it_is_given(tmp_path: Path) -> None:
     assert opened is not None
     assert opened.n_out_of_scope == 30
     assert report(tmp_path / "told")["measured_on"] == "test"
+
+
+def test_without_test_examples_a_head_that_was_validated_is_measured_too(tmp_path: Path) -> None:
+    manifest = train_head(tmp_path, examples(slice(200)), ORIGIN, LOGISTIC, validation=examples(slice(200, 300)))
+    assert manifest.metrics["cv_n"] == 200
+    assert manifest.metrics["cv_accuracy"] > 0.8
+
+
+def test_a_report_says_where_its_numbers_are_from(tmp_path: Path) -> None:
+    halves = examples(slice(200)), examples(slice(200, 300))
+    train_head(tmp_path, halves[0], ORIGIN, LOGISTIC, validation=halves[1], report=True)
+    assert "Compared on the validation examples." in (tmp_path / "report.html").read_text()
+    one_each = [NAMES.index(f"digit {i}") for i in range(10)]
+    learnt = Examples(X[one_each], [NAMES[i] for i in one_each])
+    train_head(tmp_path, learnt, ORIGIN, LOGISTIC, test=examples(slice(300, 400)), report=True)
+    told = report(tmp_path)
+    assert (told["measured_on"], told["n_train"], told["n_test"]) == ("test", 10, 100)
+    assert told["searched"] == "test examples"
+
+
+def test_items_of_no_class_are_counted_among_test_examples(tmp_path: Path) -> None:
+    labels = [name if digit < 8 else "other" for name, digit in zip(NAMES, DIGITS, strict=True)]
+    options = Options(head="logistic", out_of_scope="other")
+    manifest = train_head(
+        tmp_path, examples(slice(400), labels), ORIGIN, options, test=examples(slice(400, 700), labels)
+    )
+    head, _ = load_head(tmp_path)
+    strange = DIGITS[400:700] >= 8
+    assert manifest.metrics["test_n_out_of_scope"] == strange.sum()
+    unknown = head.is_unknown(X[400:700])
+    assert manifest.metrics["test_out_of_scope_recall"] == pytest.approx(unknown[strange].mean())
+    assert manifest.options["notes"] == []
+
+
+def test_labels_of_test_examples_that_nobody_learnt_are_told(tmp_path: Path) -> None:
+    test = Examples(X[300:400], ["digti 7" if one == "digit 7" else one for one in NAMES[300:400]])
+    manifest = train_head(tmp_path / "one", examples(slice(300)), ORIGIN, LOGISTIC, test=test)
+    assert "labels of test examples that the head does not have, 1 in all: digti 7; " in manifest.options["notes"][0]
+    labels = [(name,) for name in NAMES]
+    sets = {"test": Examples(X[300:400], [*labels[300:399], ("new",)]), "validation": examples(slice(300, 400), labels)}
+    manifest = train_head(
+        tmp_path / "two", examples(slice(300), labels), ORIGIN, Options(kind="multi", head="logistic"), **sets
+    )
+    assert manifest.options["notes"] == [
+        "labels of test examples that the head does not have, 1 in all: new; they are left out"
+    ]
+
+
+def test_test_examples_that_were_learnt_from_are_told(tmp_path: Path) -> None:
+    manifest = train_head(tmp_path, examples(slice(200)), ORIGIN, LOGISTIC, test=examples(slice(180, 300)))
+    assert manifest.options["notes"][0].startswith("20 of the 120 test examples were learnt from too")
+
+
+def test_an_out_of_scope_label_that_is_nobodys_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match=r"out_of_scope is 'othr', .* there are digit 0, digit 1"):
+        train_head(tmp_path, examples(slice(100)), ORIGIN, Options(head="logistic", out_of_scope="othr"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(kind="ranking"), "kind is 'ranking'"),
+        (Options(reject_rate=1.5), "reject_rate is 1.5"),
+        (Options(kind="multi", out_of_scope="other"), "for one label"),
+        (Options(reject="validation"), "needs out_of_scope"),
+    ],
+)
+def test_options_that_no_training_takes_are_told_at_once(options: Options, message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        options.check()
