@@ -167,7 +167,7 @@ async def serve(
         closing = asyncio.create_task(jobs.close_at(calls.refusing))
         heads = ClassifierService(served, calls, settings.limits, heads=Heads(), jobs=jobs, dumps_folder=settings.dumps)
         _register(server, servicer, ExtractorService(served, calls, settings.limits), heads, admin)
-        await asyncio.to_thread(shelf.sweep, at_start=True)
+        await asyncio.to_thread(shelf.sweep)
         await health_of_backbones.start()
         address = _bind(server, settings)
         await server.start()

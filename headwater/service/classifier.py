@@ -25,7 +25,7 @@ from headwater.service.calls import Call, Calls, Context
 from headwater.service.door import Pass
 from headwater.service.extractor import extract
 from headwater.service.heads import Heads, LoadedHead
-from headwater.service.jobs import Job, Jobs, not_writable
+from headwater.service.jobs import Job, Jobs
 from headwater.service.served import Served, shown
 from headwater.service.upload import Requests, Upload, check_size, matrix, next_message
 from headwater.status import ROOTS
@@ -65,7 +65,6 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self._heads = heads
         self._jobs = jobs
         self._dumps = dumps_folder
-        self._changing = asyncio.Lock()  # aliases are read, and written
 
     async def TrainHead(self, requests: Requests, context: Context) -> None:
         """Train a head on examples that stream in, and tell how far it is."""
@@ -83,8 +82,11 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                     telling.cancel()
                     await self._jobs.leave(job, error if isinstance(error, ROOTS) else None)
                     raise
-            await self._jobs.start(job)
-            await telling
+            try:
+                await self._jobs.start(job)
+                await telling
+            finally:
+                telling.cancel()
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> None:
         """Tell how a job is, until it has ended."""
@@ -127,8 +129,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             if request.items:
                 outcomes, times = await self._embedded(request, loaded, call)
             else:
+                self._check_items(len(request.embeddings) // (4 * loaded.manifest.dim))
                 outcomes, times = _given(request, loaded), StageTimes()
-                self._check_items(len(outcomes))
                 call.charge(len(outcomes))
             predictions = await asyncio.to_thread(_predictions, loaded, outcomes, request.top or 1)
             self._calls.sight.predicted(call, loaded.version.name, Counter(map(_kind_of, predictions)))
@@ -138,16 +140,14 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         """Let an alias stand for a version, which is loaded before."""
         async with self._calls.accept(context, "ActivateHead"):
             loaded = await self._loaded(request.head)
-            async with self._changing:
-                previous = await asyncio.to_thread(_activate, loaded, request.alias or shelf.PRODUCTION)
+            previous = await asyncio.to_thread(_activate, loaded, request.alias or shelf.PRODUCTION)
             return pb.ActivateHeadResponse(version=str(loaded.version), previous=previous)
 
     async def DeleteHead(self, request: pb.DeleteHeadRequest, context: Context) -> pb.DeleteHeadResponse:
         """Delete a version of a head, or all of them."""
         async with self._calls.accept(context, "DeleteHead"):
             _check_reference(request.head)
-            async with self._changing:
-                await asyncio.to_thread(_delete, request.head)
+            await asyncio.to_thread(_delete, request.head)
             return pb.DeleteHeadResponse()
 
     def _order(self, message: pb.TrainingOrder, extractor: Extractor) -> Order:
@@ -155,6 +155,10 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         if message.kind not in ("", *KINDS):
             raise RequestInvalid(f"there is no kind of head {shown(message.kind)}; there are: {', '.join(KINDS)}")
         shelf.check_name(message.name)
+        if message.dump and message.kind not in ("", SINGLE):
+            raise RequestInvalid(
+                f"a dump has one label an item, and a {message.kind} head takes other targets; send them"
+            )
         dump = self._dump(message.dump) if message.dump else None
         of = message.fingerprint
         if dump is not None:
@@ -292,13 +296,11 @@ def _kind_of(prediction: pb.Prediction) -> str:
 
 def _activate(loaded: LoadedHead, alias: str) -> str:
     """Move an alias, and return what it stood for."""
-    version = loaded.version
-    previous = shelf.aliases(version.name).get(alias)
     try:
-        shelf.activate(version, alias)
+        previous = shelf.activate(loaded.version, alias)
     except OSError as error:
-        raise not_writable(error) from None
-    return f"{version.name}@{previous}" if previous is not None else ""
+        raise shelf.not_writable(error) from None
+    return f"{loaded.version.name}@{previous}" if previous is not None else ""
 
 
 def _delete(reference: str) -> None:
@@ -308,4 +310,4 @@ def _delete(reference: str) -> None:
         else:
             shelf.delete_head(reference)
     except OSError as error:
-        raise not_writable(error) from None
+        raise shelf.not_writable(error) from None

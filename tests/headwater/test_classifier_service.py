@@ -153,6 +153,8 @@ def test_too_many_items_are_refused_as_a_whole(stub: Any, fingerprint: str) -> N
     X = np.zeros((1025, 3), "<f4").tobytes()
     request = pb.PredictRequest(head="colours", embeddings=X, fingerprint=fingerprint)
     assert refused(stub.Predict, request)[1] == "RequestTooLarge"
+    many = pb.PredictRequest(head="colours", embeddings=bytes(60 << 20), fingerprint="f" * 32)  # 5 million short rows
+    assert refused(stub.Predict, many)[1] == "RequestTooLarge"
 
 
 @pytest.mark.parametrize("reference", ["../colours", "colours/1", "", "gone", "colours@999", "colours@old", "x" * 3000])

@@ -178,7 +178,7 @@ def test_versions_are_activated_rolled_back_and_deleted(
     assert "one@2 is deleted" in run("heads", "delete", "one@2")
     assert "one is deleted" in run("heads", "delete", "one")
     assert "there is no head yet" in run("heads")
-    assert not list((tmp_path / "home" / "heads").iterdir())
+    assert [path.name for path in (tmp_path / "home" / "heads").iterdir()] == [".lock"]
 
 
 def test_a_head_is_evaluated_on_others_and_told_of_strangers(
