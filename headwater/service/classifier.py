@@ -73,7 +73,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             if first is None or first.WhichOneof("part") != "order":
                 raise RequestInvalid("the first message must hold the order; send that, and then the examples")
             with self._served.using(first.order.backbone) as extractor:
-                order = await asyncio.to_thread(self._order, first.order, extractor)
+                order = await self._heads.aside(self._order, first.order, extractor)
                 job = self._jobs.open(order, _visitor(call))
                 telling = asyncio.create_task(_tell(job, context, detach=first.order.detach))
                 try:
@@ -113,13 +113,13 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     async def ListHeads(self, request: pb.ListHeadsRequest, context: Context) -> pb.ListHeadsResponse:
         """List the heads."""
         async with self._calls.accept(context, "ListHeads"):
-            return pb.ListHeadsResponse(heads=await asyncio.to_thread(predicted.listed))
+            return pb.ListHeadsResponse(heads=await self._heads.aside(predicted.listed))
 
     async def GetHead(self, request: pb.GetHeadRequest, context: Context) -> pb.HeadVersion:
         """Describe one version of a head."""
         async with self._calls.accept(context, "GetHead"):
             loaded = await self._loaded(request.head)
-            return await asyncio.to_thread(predicted.described, loaded.version)
+            return await self._heads.aside(predicted.described, loaded)
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
         """Tell the labels of items or embeddings."""
@@ -132,7 +132,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                 self._check_items(len(request.embeddings) // (4 * loaded.manifest.dim))
                 outcomes, times = _given(request, loaded), StageTimes()
                 call.charge(len(outcomes))
-            predictions = await asyncio.to_thread(_predictions, loaded, outcomes, request.top or 1)
+            predictions = await self._heads.aside(_predictions, loaded, outcomes, request.top or 1)
             self._calls.sight.predicted(call, loaded.version.name, Counter(map(_kind_of, predictions)))
             return _response(loaded, predictions, times)
 
@@ -140,14 +140,14 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         """Let an alias stand for a version, which is loaded before."""
         async with self._calls.accept(context, "ActivateHead"):
             loaded = await self._loaded(request.head)
-            previous = await asyncio.to_thread(_activate, loaded, request.alias or shelf.PRODUCTION)
+            previous = await self._heads.aside(_activate, loaded, request.alias or shelf.PRODUCTION)
             return pb.ActivateHeadResponse(version=str(loaded.version), previous=previous)
 
     async def DeleteHead(self, request: pb.DeleteHeadRequest, context: Context) -> pb.DeleteHeadResponse:
         """Delete a version of a head, or all of them."""
         async with self._calls.accept(context, "DeleteHead"):
             _check_reference(request.head)
-            await asyncio.to_thread(_delete, request.head)
+            await self._heads.aside(_delete, request.head)
             return pb.DeleteHeadResponse()
 
     def _order(self, message: pb.TrainingOrder, extractor: Extractor) -> Order:
@@ -204,7 +204,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
 
     async def _loaded(self, reference: str) -> LoadedHead:
         _check_reference(reference)
-        return await asyncio.to_thread(self._heads.get, reference)
+        return await self._heads.loaded(reference)
 
     async def _embedded(
         self, request: pb.PredictRequest, loaded: LoadedHead, call: Call
