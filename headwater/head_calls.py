@@ -176,15 +176,21 @@ class Patience:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._at = time.monotonic()
+        self._ours = False
 
     def renew(self) -> None:
         """Something was sent, or answered."""
         self._at = time.monotonic()
 
+    def ours(self, ours: bool) -> None:
+        """Say whether it is the caller's own items that are waited for; the server's time begins anew."""
+        self._ours = ours
+        self.renew()
+
     @property
     def left_s(self) -> float:
         """Seconds until it is over."""
-        return self._at + self._timeout_s - time.monotonic()
+        return self._timeout_s if self._ours else self._at + self._timeout_s - time.monotonic()
 
     def over(self) -> ServiceError:
         """Return what a caller is told then."""

@@ -171,6 +171,29 @@ def test_a_full_server_is_asked_again(client: Client, monkeypatch: pytest.Monkey
     timer.join()
 
 
+def test_slow_items_are_not_taken_for_a_server_that_is_silent(server: InProcess) -> None:
+    contents, labels = examples(12)
+
+    def slowly() -> Iterator[bytes]:
+        for one in contents:
+            time.sleep(0.1)
+            yield one
+
+    async def slowly_too() -> AsyncIterator[bytes]:
+        for one in contents:
+            await asyncio.sleep(0.1)
+            yield one
+
+    with Client(server.address, backbone=NAME, timeout_s=0.6) as client:
+        assert client.train_head("unhurried", slowly(), labels).cancel().examples == 12
+
+    async def main() -> int:
+        async with AsyncClient(server.address, backbone=NAME, timeout_s=0.6) as client:
+            return (await (await client.train_head("unhurried", slowly_too(), labels)).cancel()).examples
+
+    assert asyncio.run(main()) == 12
+
+
 def test_a_job_is_watched_from_another_client_and_cancelled(
     client: Client, server: InProcess, extractor: Extractor
 ) -> None:
