@@ -132,9 +132,9 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                 self._check_items(len(request.embeddings) // (4 * loaded.manifest.dim))
                 outcomes, times = _given(request, loaded), StageTimes()
                 call.charge(len(outcomes))
-            predictions = await self._heads.aside(_predictions, loaded, outcomes, request.top or 1)
-            self._calls.sight.predicted(call, loaded.version.name, Counter(map(_kind_of, predictions)))
-            return _response(loaded, predictions, times)
+            response = await self._heads.aside(_response, loaded, outcomes, request.top or 1, times)
+            self._calls.sight.predicted(call, loaded.version.name, Counter(map(_kind_of, response.predictions)))
+            return response
 
     async def ActivateHead(self, request: pb.ActivateHeadRequest, context: Context) -> pb.ActivateHeadResponse:
         """Let an alias stand for a version, which is loaded before."""
@@ -261,13 +261,6 @@ def _given(request: pb.PredictRequest, loaded: LoadedHead) -> list[Outcome]:
     return [Outcome(row) if good else Outcome(error=error) for row, good in zip(X, finite, strict=True)]
 
 
-def _predictions(loaded: LoadedHead, outcomes: list[Outcome], top: int) -> list[pb.Prediction]:
-    rows = [outcome.embedding for outcome in outcomes if outcome.embedding is not None]
-    X = np.array(rows, np.float32).reshape(len(rows), loaded.manifest.dim)
-    found = iter(predicted.predict(loaded, X, top))
-    return [from_prediction(_of_item(outcome, found)) for outcome in outcomes]
-
-
 def _of_item(outcome: Outcome, found: Iterator[Prediction]) -> Prediction:
     """Return what is told of an item: the next prediction, or the item's own error."""
     if outcome.error is not None:
@@ -276,16 +269,20 @@ def _of_item(outcome: Outcome, found: Iterator[Prediction]) -> Prediction:
     return told if told.error else replace(told, cached=outcome.cached, truncated=outcome.truncated)
 
 
-def _response(loaded: LoadedHead, predictions: list[pb.Prediction], times: StageTimes) -> pb.PredictResponse:
+def _response(loaded: LoadedHead, outcomes: list[Outcome], top: int, times: StageTimes) -> pb.PredictResponse:
+    """Ask a head about outcomes; in a thread, for a hundred labels of a thousand items are many messages."""
+    rows = [outcome.embedding for outcome in outcomes if outcome.embedding is not None]
+    found = iter(predicted.predict(loaded, np.array(rows, np.float32).reshape(len(rows), loaded.manifest.dim), top))
     rejection = loaded.head.rejection
-    return pb.PredictResponse(
+    response = pb.PredictResponse(
         head=str(loaded.version),
         kind=loaded.head.kind,
         fingerprint=loaded.manifest.fingerprint,
-        predictions=predictions,
         rejection=pb.Rejection(**vars(rejection)) if rejection is not None else None,
         times=extractor_pb2.StageTimes(**vars(times)),
     )
+    response.predictions.extend(from_prediction(_of_item(outcome, found)) for outcome in outcomes)
+    return response
 
 
 def _kind_of(prediction: pb.Prediction) -> str:
