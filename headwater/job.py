@@ -41,6 +41,10 @@ def main(folder: Path) -> None:
     except OSError as error:
         _tell(channel, {"error": [HeadsNotWritable.__name__, str(shelf.not_writable(error))]})
         raise
+    except MemoryError:
+        why = "there is not enough memory to train on so much; send a sample, or choose another head"
+        _tell(channel, {"error": [JobFailed.__name__, why]})
+        raise
     except Exception as error:
         _tell(channel, {"error": [JobFailed.__name__, f"{type(error).__name__}: {error}"[:MESSAGE_LENGTH]]})
         raise

@@ -94,8 +94,8 @@ class Options:
         if self.head != "auto":
             check_head(self.head, self.kind, self.class_weight)
         check_calibration(self.calibration, self.kind)
-        if self.reject != "auto":
-            check_rule(self.reject, self.reject_rate, self.kind, out_of_scope=bool(self.out_of_scope))
+        rule = "quantile" if self.reject == "auto" else self.reject
+        check_rule(rule, self.reject_rate, self.kind, out_of_scope=bool(self.out_of_scope))
 
 
 def train_head(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -235,6 +236,26 @@ def test_a_process_that_is_killed_leaves_no_half_head_and_the_job_can_be_begun_a
     assert (job.state, job.version) == ("done", "colours@1")
 
 
+def test_a_job_that_finds_the_disk_full_says_so_and_the_server_goes_on(tiny_image: Path, home: Path) -> None:
+    with Extractor.load(tiny_image) as extractor:
+        fingerprint = extractor.fingerprint
+    with serving(str(tiny_image)) as server, channel_to(server.target) as channel:
+        stub: Any = Stub(channel)
+        hard = resource.RLIM_INFINITY
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1200, hard))  # as a disk that fills up
+        code, reason, _ = refused(stub.TrainHead, iter([order(fingerprint=fingerprint), slow()]))
+        assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "HeadsNotWritable")
+        few = rows(np.random.default_rng(0).normal(size=(30, 3)), ["a", "b"] * 15)
+        job = last(stub.TrainHead(iter([order(fingerprint=fingerprint), few]), timeout=WAIT_S))
+        assert (job.state, job.error.reason) == ("failed", "HeadsNotWritable")
+        assert str(home) not in job.error.message
+        assert not left_over(home)
+        assert not stub.ListHeads(pb.ListHeadsRequest()).heads
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        job = last(stub.TrainHead(iter([order(fingerprint=fingerprint), few]), timeout=WAIT_S))
+        assert (job.state, job.version) == ("done", "colours@1"), job.error.message
+
+
 def test_a_server_that_is_killed_takes_its_job_along_and_its_successor_sweeps(tiny_image: Path, home: Path) -> None:
     with serving(str(tiny_image)) as server, channel_to(server.target) as channel:
         with Extractor.load(tiny_image) as extractor:
@@ -300,6 +321,8 @@ X3 = np.ones((2, 3))
         ([order(kind="regression"), items([b"x"], ["red"])], "InvalidOption"),
         ([order(kind="else")], "RequestInvalid"),
         ([order(options=pb.TrainingOptions(reject="soup"))], "InvalidOption"),
+        ([order(options=pb.TrainingOptions(reject_rate=1))], "InvalidOption"),
+        ([order(options=pb.TrainingOptions(reject_rate=float("nan")))], "InvalidOption"),
         ([order(), items([b"no image"], ["red"])], "RequestInvalid"),
         ([order(), items([b"x"] * 65, ["red"] * 65)], "RequestTooLarge"),
         ([order(), rows(np.ones((1, 4)), ["red"])], "RequestInvalid"),
