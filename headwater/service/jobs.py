@@ -137,12 +137,12 @@ class Jobs:
 
     async def leave(self, job: Job, why: CallError | None = None) -> None:
         """End a job whose examples have not all come; nothing of it is left but why, for those who watch."""
+        if why is None:
+            self._jobs.pop(job.info.id, None)
         if why is not None and why is job.why:
             await self._end(job, CANCELLED, why)
         else:
             await self._end(job, FAILED, why or JobFailed("its caller left before it had sent everything"))
-        if why is None:
-            self._jobs.pop(job.info.id, None)
 
     async def start(self, job: Job) -> None:
         """Let a job that has its examples train when its turn comes."""
