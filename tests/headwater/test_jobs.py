@@ -293,6 +293,18 @@ def test_a_server_that_stops_cancels_its_jobs_and_says_so(tiny_image: Path, home
     assert not left_over(home)
 
 
+def test_a_server_that_starts_beside_another_leaves_its_jobs_alone(tiny_image: Path, stub: Any, home: Path) -> None:
+    stop: list[bool] = []
+    sending = stub.TrainHead(_order_and_wait(lambda: not stop), timeout=WAIT_S)
+    next(sending)
+    before = left_over(home)
+    with in_this_process({NAME: Extractor.load(tiny_image)}):  # of the same process number, as in two containers
+        assert left_over(home) == before != []
+    sending.cancel()
+    stop.append(True)
+    until(lambda: not left_over(home))
+
+
 def _order_and_wait(goes_on: Callable[[], bool]) -> Iterator[pb.TrainHeadRequest]:
     yield order("other")
     until(lambda: not goes_on())
