@@ -115,7 +115,7 @@ def _pack(response: pb.ExtractResponse | pb.ExtractStreamResponse, outcomes: Ite
         if outcome.error is not None:
             message.error.code = status.code_number(outcome.error)
             message.error.reason = status.reason_of(outcome.error)
-            message.error.message = str(outcome.error)
+            message.error.message = status.message_of(outcome.error)
         elif outcome.embedding is not None:
             message.row = len(rows)
             rows.append(outcome.embedding.astype(_WIRE_FLOAT, copy=False).data)

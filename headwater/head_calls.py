@@ -23,6 +23,7 @@ from headwater.v1 import extractor_pb2
 
 MAX_ROWS_BYTES = 4 << 20  # of embeddings in one message
 MAX_ROWS = 1024  # of embeddings in one request
+FILLING_S = 10.0  # that items wait for others to fill their message; a server waits a minute for one
 
 Target = str | list[str] | float | list[float]
 OPTIONS = ("head", "class_weight", "reject", "reject_rate", "seed", "calibration", "out_of_scope")
@@ -131,6 +132,8 @@ def _slices(X: ArrayLike) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
 class Batch:
     """Items with their targets on their way into messages; what cannot be sent is left out and noted.
 
+    A message goes when it is full, or when its first item has waited for FILLING_S.
+
     Parameters
     ----------
     info : BackboneInfo
@@ -144,6 +147,7 @@ class Batch:
     _targets: list[pb.Target] = field(default_factory=list)
     _n_bytes: int = 0
     _n_taken: int = 0
+    _begun_s: float = 0.0
 
     def take(self, one: Content, target: Target) -> pb.TrainHeadRequest | None:
         """Take one more item; return the message of those before it, where that is full."""
@@ -154,7 +158,10 @@ class Batch:
             return None
         max_items = min(MAX_ITEMS, self.info.request_limits.max_items)
         is_full = len(self._items) == max_items or self._n_bytes + len(one) > content.max_bytes(self.info)
-        message = self.rest() if is_full else None
+        is_late = time.monotonic() > self._begun_s + FILLING_S
+        message = self.rest() if is_full or is_late else None
+        if not self._items:
+            self._begun_s = time.monotonic()
         self._items.append(one)
         self._targets.extend(from_targets([target]))
         self._n_bytes += len(one)
@@ -176,15 +183,21 @@ class Patience:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._at = time.monotonic()
+        self._ours = False
 
     def renew(self) -> None:
         """Something was sent, or answered."""
         self._at = time.monotonic()
 
+    def ours(self, ours: bool) -> None:
+        """Say whether it is the caller's own items that are waited for; the server's time begins anew."""
+        self._ours = ours
+        self.renew()
+
     @property
     def left_s(self) -> float:
         """Seconds until it is over."""
-        return self._at + self._timeout_s - time.monotonic()
+        return self._timeout_s if self._ours else self._at + self._timeout_s - time.monotonic()
 
     def over(self) -> ServiceError:
         """Return what a caller is told then."""

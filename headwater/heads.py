@@ -138,7 +138,9 @@ class JobInfo:
 
 def item_status(error: CallError) -> extractor_pb2.ItemStatus:
     """Return the message that carries an error inside an answer."""
-    return extractor_pb2.ItemStatus(code=status.code_number(error), reason=status.reason_of(error), message=str(error))
+    return extractor_pb2.ItemStatus(
+        code=status.code_number(error), reason=status.reason_of(error), message=status.message_of(error)
+    )
 
 
 def from_targets(targets: Iterable[Any]) -> Iterator[pb.Target]:

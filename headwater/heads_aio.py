@@ -282,12 +282,15 @@ class _Sending:
         return None if event is grpc.aio.EOF else to_job(event.job)
 
     async def _send(self, messages: Messages) -> None:
+        self._patience.ours(True)
         async for message in messages:
+            self._patience.ours(False)
             try:
                 await self._call.write(message)
             except (grpc.RpcError, asyncio.InvalidStateError):
                 return  # the call is over, and says why to the one who reads
-            self._patience.renew()
+            self._patience.ours(True)
+        self._patience.ours(False)
         await self._call.done_writing()
 
 

@@ -317,9 +317,12 @@ class _Sending:
         if not self.is_taken:
             return  # the call is over
         try:
+            self._patience.ours(True)
             for message in self._messages:
+                self._patience.ours(False)
                 yield message
-                self._patience.renew()
+                self._patience.ours(True)
+            self._patience.ours(False)
         except GeneratorExit:
             raise
         except BaseException as error:

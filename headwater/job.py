@@ -14,13 +14,16 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from classifiers.errors import ClassifierError, InvalidLabels
-from extractor.errors import ExtractorError
-from headwater import dumps
-from headwater.errors import DumpInvalid, HeadwaterError, JobFailed
+from extractor.errors import BackboneChanged, ExtractorError
+from headwater import dumps, shelf
+from headwater.errors import DumpInvalid, HeadsNotWritable, HeadwaterError, JobFailed
 from headwater.examples import Examples
 from headwater.labelled import REGRESSION, Label
-from headwater.order import HEAD_FOLDER, ExampleFiles, Order, Target
+from headwater.order import HEAD_FOLDER, MAX_LABEL_LENGTH, ExampleFiles, Order, Target
 from headwater.training import Origin, train_head
 
 MESSAGE_LENGTH = 2000  # of an error
@@ -35,6 +38,13 @@ def main(folder: Path) -> None:
         _tell(channel, {"done": _train(folder, channel)})
     except (ClassifierError, ExtractorError, HeadwaterError) as error:
         _tell(channel, {"error": [type(error).__name__, str(error)[:MESSAGE_LENGTH]]})
+    except OSError as error:
+        _tell(channel, {"error": [HeadsNotWritable.__name__, str(shelf.not_writable(error))]})
+        raise
+    except MemoryError:
+        why = "there is not enough memory to train on so much; send a sample, or choose another head"
+        _tell(channel, {"error": [JobFailed.__name__, why]})
+        raise
     except Exception as error:
         _tell(channel, {"error": [JobFailed.__name__, f"{type(error).__name__}: {error}"[:MESSAGE_LENGTH]]})
         raise
@@ -43,7 +53,7 @@ def main(folder: Path) -> None:
 def _train(folder: Path, channel: TextIO) -> dict[str, float]:
     """Train, and return what was measured."""
     order = Order.read(folder)
-    X, targets, keys = dumps.read(Path(order.dump)) if order.dump else ExampleFiles(folder).read(order.dim)
+    X, targets, keys = _dumped(order) if order.dump else ExampleFiles(folder).read(order.dim)
     if X.shape[1] != order.dim:
         raise DumpInvalid(f"the dump has embeddings of length {X.shape[1]}, and the backbone {order.dim}")
     manifest = train_head(
@@ -54,6 +64,22 @@ def _train(folder: Path, channel: TextIO) -> dict[str, float]:
         progress=lambda done, total, step: _tell(channel, {"progress": [done, total, step]}),
     )
     return {name: float(value) for name, value in manifest.metrics.items()}
+
+
+def _dumped(order: Order) -> tuple[NDArray[np.float32], list[str], list[str]]:
+    """Read a dump, which may have been written anew since it was ordered."""
+    path = Path(order.dump)
+    if (of := dumps.facts(path).fingerprint) != order.fingerprint:
+        raise BackboneChanged(
+            f"the dump {path.name!r} is of {of[:100]!r} now, and was of {order.fingerprint}; order anew"
+        )
+    X, labels, keys = dumps.read(path)
+    for row, label in enumerate(labels):
+        if not 0 < len(label) <= MAX_LABEL_LENGTH:
+            raise DumpInvalid(
+                f"the label of row {row:,} has {len(label):,} characters; it may have 1 to {MAX_LABEL_LENGTH}"
+            )
+    return X, labels, keys
 
 
 def _label(target: Target, kind: str) -> Label:

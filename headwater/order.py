@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ ONE_THREAD = {
 NEEDED = "scikit-learn"
 SINGLE = "single"
 KINDS = (SINGLE, "multi", "regression")
+MAX_LABEL_LENGTH = 200
 
 Target = str | list[str] | list[float]
 
@@ -107,13 +109,17 @@ class ExampleFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def add(self, X: NDArray[np.float32], targets: Sequence[Target], keys: Sequence[str]) -> None:
-        """Append embeddings X (n, dim), n targets, and the keys of their items, where they have any; raises OSError."""
+    def add(self, X: NDArray[np.float32], targets: Sequence[Target], keys: Sequence[str]) -> int:
+        """Append embeddings X (n, dim), n targets, and the keys of their items, where they have any.
+
+        Returns the bytes that targets and keys take; raises OSError.
+        """
         with (self._folder / MATRIX_FILE).open("ab") as matrix:
             matrix.write(np.ascontiguousarray(X, "<f4").data)
         with (self._folder / EXAMPLES_FILE).open("a") as file:
-            for i, target in enumerate(targets):
-                file.write(json.dumps([target, keys[i] if keys else ""]) + "\n")
+            return sum(
+                file.write(json.dumps([target, keys[i] if keys else ""]) + "\n") for i, target in enumerate(targets)
+            )
 
     def read(self, dim: int) -> tuple[NDArray[np.float32], list[Any], list[str]]:
         """Return embeddings (n, dim), targets (n,) and keys, as many as there are."""
@@ -127,11 +133,17 @@ class ExampleFiles:
 def check_installed() -> None:
     """Raise RuntimeMissing where heads can be neither trained nor loaded; loads nothing."""
     try:
-        importlib.metadata.version(NEEDED)
+        _version_of(NEEDED)
     except importlib.metadata.PackageNotFoundError:
         raise RuntimeMissing(
             f"heads need {NEEDED}, which is not installed beside the server: pip install 'headwater[classifiers]'"
         ) from None
+
+
+@cache
+def _version_of(package: str) -> str:
+    """Return the version of a package; looked for once, for that reads the disk."""
+    return importlib.metadata.version(package)
 
 
 def command(folder: Path) -> list[str]:

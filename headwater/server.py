@@ -148,7 +148,7 @@ async def serve(
         The address cannot be bound, or `check` finds fault.
     KeyFileInvalid
     """
-    served = Served(extractors)
+    served, heads = Served(extractors), Heads()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(SUBMITTING, "submit"))
     try:
         check(settings)
@@ -165,9 +165,11 @@ async def serve(
         )
         jobs = Jobs(calls.sight, at_once=settings.training_jobs)
         closing = asyncio.create_task(jobs.close_at(calls.refusing))
-        heads = ClassifierService(served, calls, settings.limits, heads=Heads(), jobs=jobs, dumps_folder=settings.dumps)
-        _register(server, servicer, ExtractorService(served, calls, settings.limits), heads, admin)
-        await asyncio.to_thread(shelf.sweep, at_start=True)
+        classify = ClassifierService(
+            served, calls, settings.limits, heads=heads, jobs=jobs, dumps_folder=settings.dumps
+        )
+        _register(server, servicer, ExtractorService(served, calls, settings.limits), classify, admin)
+        await asyncio.to_thread(shelf.sweep)
         await health_of_backbones.start()
         address = _bind(server, settings)
         await server.start()
@@ -176,12 +178,13 @@ async def serve(
         log.info("stopping: up to %g s for running calls", settings.drain_s)
         await health_of_backbones.stop()
         calls.refuse()
-        await closing
+        await asyncio.wait((closing,), timeout=settings.drain_s + LAST_WORD_S)  # a disk may hang, too
         await calls.quiet(settings.drain_s)
         await asyncio.to_thread(served.close, LAST_WORD_S)
         await calls.quiet(LAST_WORD_S)
         await server.stop(LAST_WORD_S)
     finally:
+        heads.close()
         await asyncio.to_thread(served.close, LAST_WORD_S)
 
 

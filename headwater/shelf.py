@@ -2,28 +2,35 @@
 
 A version is written elsewhere and renamed whole, so that there is no half head; its number is never given again while
 a later one is there. `production` is the alias that a name alone means.
+
+Several servers and commands may share a home: what changes it takes turns by a lock, and whoever writes a folder holds
+a lock on it, by which others know that its writer lives, also one in another container.
 """
 
+import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from extractor.home import heads_folder
-from headwater.errors import HeadInUse, HeadNotFound
+from headwater.errors import HeadInUse, HeadNotFound, HeadsNotWritable
 
 HEAD_FILE = "head.json"
 ALIASES_FILE = "aliases.json"
 PRODUCTION = "production"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
-_UNFINISHED = re.compile(r"\.new-(\d+)-[0-9a-f]+")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+MAX_NUMBER = 999_999_999
+SHOWN_NAMES = 10  # in a message
+
+_held: dict[Path, int] = {}  # folders that this process writes -> descriptors that hold their locks
 
 
 @dataclass(frozen=True)
@@ -42,20 +49,21 @@ def check_name(name: str) -> None:
     """Raise HeadNotFound for what is no head's name."""
     if not _NAME.fullmatch(name):
         raise HeadNotFound(
-            f"{name!r} is no head's name: letters, digits, '.', '_' and '-', at most 100; choose another"
+            f"{name[:100]!r} is no head's name: letters, digits, '.', '_' and '-', at most 100; choose another"
         )
 
 
 def head_names() -> list[str]:
     """Return the names under which there is a head, sorted."""
-    return sorted({path.parts[-3] for path in heads_folder().glob(f"*/*/{HEAD_FILE}") if _NAME.match(path.parts[-3])})
+    found = {path.parts[-3] for path in heads_folder().glob(f"*/*/{HEAD_FILE}") if _NUMBER.fullmatch(path.parts[-2])}
+    return sorted(name for name in found if _NAME.fullmatch(name))
 
 
 def versions(name: str) -> list[Version]:
     """Return the versions of a head, the oldest first; none, where there is no head of that name."""
     check_name(name)
     found = (heads_folder() / name).glob(f"*/{HEAD_FILE}")
-    numbers = sorted(int(path.parent.name) for path in found if path.parent.name.isdecimal())
+    numbers = sorted(int(path.parent.name) for path in found if _NUMBER.fullmatch(path.parent.name))
     return [Version(name, number, heads_folder() / name / str(number)) for number in numbers]
 
 
@@ -67,9 +75,11 @@ def aliases(name: str) -> dict[str, int]:
         return {str(alias): int(number) for alias, number in found.items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, AttributeError) as error:
-        path = heads_folder() / name / ALIASES_FILE
-        raise HeadNotFound(f"{path} is malformed ({error}); delete it, and activate a version again") from None
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise HeadNotFound(
+            f"{ALIASES_FILE} of head {name!r} is malformed ({type(error).__name__}); delete it, and activate a version "
+            "again"
+        ) from None
 
 
 def find_version(reference: str) -> Version:
@@ -81,16 +91,29 @@ def find_version(reference: str) -> Version:
         There is none.
     """
     name, _, which = reference.partition("@")
-    if not _NAME.fullmatch(name) or not (there := versions(name)):
-        known = ", ".join(head_names()) or "none yet; make one: headwater train"
-        raise HeadNotFound(f"there is no head {name!r}; there are: {known}")
-    number = int(which) if re.fullmatch(r"[0-9]{1,9}", which) else aliases(name).get(which or PRODUCTION)
-    for version in there:
-        if version.number == number:
-            return version
-    known = ", ".join([str(version.number) for version in there] + sorted(aliases(name)))
+    if not _NAME.fullmatch(name):
+        raise _no_head(name)
+    number = int(which) if _NUMBER.fullmatch(which) else aliases(name).get(which or PRODUCTION, 0)
+    folder = heads_folder() / name / str(number)
+    if 0 < number <= MAX_NUMBER and (folder / HEAD_FILE).is_file():
+        return Version(name, number, folder)
+    if not (there := versions(name)):
+        raise _no_head(name)
+    known = few([*(str(version.number) for version in there), *sorted(aliases(name))])
     raise HeadNotFound(
-        f"head {name!r} has no version {which or PRODUCTION!r}; there are: {known}; activate one of them"
+        f"head {name!r} has no version {(which or PRODUCTION)[:100]!r}; there are: {known}; activate one of them"
+    )
+
+
+def few(names: Sequence[str]) -> str:
+    """Name the first of many: a message that a call carries has little room."""
+    more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
+
+
+def _no_head(name: str) -> HeadNotFound:
+    return HeadNotFound(
+        f"there is no head {name[:100]!r}; there are: {few(head_names()) or 'none yet; make one: headwater train'}"
     )
 
 
@@ -112,10 +135,22 @@ def title(folder: Path) -> str:
 
 
 def stage() -> Path:
-    """Make a folder to write a head into, or below; whoever asked for it removes it. Raises OSError."""
-    folder = heads_folder() / f".new-{os.getpid()}-{secrets.token_hex(4)}"
-    folder.mkdir(parents=True)
-    return folder
+    """Make a folder to write a head into, or below; `unstage` ends that. Raises OSError."""
+    while True:
+        folder = heads_folder() / f".new-{secrets.token_hex(8)}"
+        folder.mkdir(parents=True)
+        _held[folder] = os.open(folder, os.O_RDONLY)
+        fcntl.flock(_held[folder], fcntl.LOCK_SH)
+        if folder.exists():  # nobody swept it in the moment before it was locked
+            return folder
+        os.close(_held.pop(folder))
+
+
+def unstage(folder: Path) -> None:
+    """Remove a folder that was staged, where it is still there; once or more often."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if (held := _held.pop(folder, None)) is not None:
+        os.close(held)
 
 
 @contextmanager
@@ -131,45 +166,58 @@ def staging() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        unstage(folder)
 
 
-def add_version(name: str, staged: Path) -> Version:
+def add_version(name: str, staged: Path, *, activate: bool = False) -> Version:
     """Make a written folder the next version of a head; two that end at once get two numbers.
+
+    A number is taken by whatever bears it, also by a folder that holds no head. Where it is to be activated too and
+    cannot be, it stays where it was staged.
 
     Raises
     ------
     HeadNotFound
         That is no head's name.
     OSError
-        The folder cannot be renamed.
+        The shelf cannot be written.
     """
     check_name(name)
-    (heads_folder() / name).mkdir(parents=True, exist_ok=True)
-    last = max((version.number for version in versions(name)), default=0)
-    for number in count(last + 1):  # one that is taken may be no version: a folder without a head, a file
+    with _alone():
+        (heads_folder() / name).mkdir(parents=True, exist_ok=True)
+        there = (path.name for path in (heads_folder() / name).iterdir())
+        number = max((int(one) for one in there if _NUMBER.fullmatch(one)), default=0) + 1
         place = heads_folder() / name / str(number)
-        try:
-            staged.rename(place)
-        except OSError:
-            if not place.exists():
+        staged.rename(place)
+        if activate:
+            try:
+                _write_aliases(name, aliases(name) | {PRODUCTION: number})
+            except BaseException:
+                place.rename(staged)
                 raise
-        else:
-            break
     return Version(name, number, place)
 
 
-def activate(version: Version, alias: str = PRODUCTION) -> None:
-    """Let an alias stand for a version from now on.
+def activate(version: Version, alias: str = PRODUCTION) -> int | None:
+    """Let an alias stand for a version from now on, and return the number that it stood for.
 
     Raises
     ------
     HeadNotFound
-        That is no alias's name.
+        That is no alias's name, or the version was deleted meanwhile.
+    OSError
+        The folder cannot be written.
     """
     if not _ALIAS.fullmatch(alias):
-        raise HeadNotFound(f"{alias!r} is no alias: a letter, then letters, digits, '.', '_' and '-', at most 100")
-    _write_aliases(version.name, aliases(version.name) | {alias: version.number})
+        raise HeadNotFound(
+            f"{alias[:100]!r} is no alias: a letter, then letters, digits, '.', '_' and '-', at most 100"
+        )
+    with _alone():
+        if not version.folder.is_dir():
+            raise HeadNotFound(f"head {version} was deleted at this moment; activate another version")
+        before = aliases(version.name)
+        _write_aliases(version.name, before | {alias: version.number})
+    return before.get(alias)
 
 
 def delete_version(version: Version) -> None:
@@ -179,44 +227,60 @@ def delete_version(version: Version) -> None:
     ------
     HeadInUse
         An alias stands for it while there are others.
+    OSError
+        The folder cannot be written.
     """
-    others = [one for one in versions(version.name) if one.number != version.number]
-    standing = sorted(alias for alias, number in aliases(version.name).items() if number == version.number)
-    if not others:
-        delete_head(version.name)
-        return
-    if standing:
-        raise HeadInUse(
-            f"{version} is {', '.join(standing)}; activate another version first, or delete {version.name!r}"
-        )
-    _discard(version.folder)
+    with _alone():
+        others = [one for one in versions(version.name) if one.number != version.number]
+        standing = sorted(alias for alias, number in aliases(version.name).items() if number == version.number)
+        if others and standing:
+            raise HeadInUse(f"{version} is {few(standing)}; activate another version first, or delete {version.name!r}")
+        gone = _taken_away(version.folder if others else version.folder.parent)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def delete_head(name: str) -> None:
-    """Delete all versions of a head; raises HeadNotFound where there is none."""
-    find_version(f"{name}@{versions(name)[-1].number}" if versions(name) else name)
-    _discard(heads_folder() / name)
-
-
-def sweep(*, at_start: bool = False) -> None:
-    """Remove what processes that are gone had begun and not finished.
-
-    Parameters
-    ----------
-    at_start : bool
-        This process has begun nothing yet: what bears its number is of an earlier one, as in a container.
-    """
-    for path in heads_folder().glob(".new-*"):
-        match = _UNFINISHED.fullmatch(path.name)
-        if match and (not _lives(int(match[1])) or (at_start and int(match[1]) == os.getpid())):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _discard(folder: Path) -> None:
-    """Delete a folder in one moment, as others see it."""
-    gone = heads_folder() / f".new-{os.getpid()}-{secrets.token_hex(4)}"
-    folder.rename(gone)
+    """Delete all versions of a head; raises HeadNotFound where there is none, OSError."""
+    with _alone():
+        if not _NAME.fullmatch(name) or not versions(name):
+            raise _no_head(name)
+        gone = _taken_away(heads_folder() / name)
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Remove what processes that are gone had begun and not finished: what nobody holds."""
+    for path in heads_folder().glob(".new-*"):
+        with suppress(OSError):  # someone holds it, or has just removed it
+            looking = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(looking, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(looking)
+
+
+def not_writable(error: OSError) -> HeadsNotWritable:
+    """Return what a caller of a server is told of a home that cannot be written; no path of it."""
+    return HeadsNotWritable(
+        f"the server cannot keep heads: {error.strerror or type(error).__name__}; its HEADWATER_HOME needs to be "
+        "writable and to have room"
+    )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Change the shelf while no other thread, process or server does; raises OSError where it cannot be written."""
+    heads_folder().mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(heads_folder() / ".lock", os.O_RDWR | os.O_CREAT, 0o600)) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _taken_away(folder: Path) -> Path:
+    """Rename a folder, so that it is gone in one moment, and return where it is now."""
+    gone = heads_folder() / f".new-{secrets.token_hex(8)}"
+    return folder.rename(gone)
 
 
 def _write_aliases(name: str, found: dict[str, int]) -> None:
@@ -227,13 +291,3 @@ def _write_aliases(name: str, found: dict[str, int]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -38,6 +38,9 @@ ROOTS: tuple[type[CallError], ...] = (ExtractorError, ClassifierError, HeadError
 REASON_KEY = "headwater-reason"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
+# gRPC sends messages percent-encoded, up to three bytes for one, and drops a status whose metadata exceed 8 KiB.
+MAX_MESSAGE_BYTES = 2000
+
 
 def _leaves(root: type[CallError], *, but: type[CallError]) -> Iterator[type[CallError]]:
     """Yield the errors below one, whatever a library's tree grows to."""
@@ -107,6 +110,13 @@ def code_number(error: CallError) -> int:
     """Return the number of an error's status code, as google.rpc.Code has it."""
     number: int = code_of(error).value[0]
     return number
+
+
+def message_of(error: CallError) -> str:
+    """Return what is told of an error: its message, cut where a caller's own words made it too long to travel."""
+    whole = str(error).encode(errors="replace")
+    told = whole[:MAX_MESSAGE_BYTES].decode(errors="ignore")
+    return told if len(whole) <= MAX_MESSAGE_BYTES else f"{told}…"
 
 
 def metadata_of(error: CallError) -> tuple[tuple[str, str], ...]:

@@ -135,7 +135,7 @@ class Calls:
         except status.ROOTS as error:
             call.error, code = error, status.code_of(error)
             context.set_trailing_metadata((*status.metadata_of(error), *echo))
-            await context.abort(code, str(error))
+            await context.abort(code, status.message_of(error))
         except asyncio.CancelledError:
             code = _left(call)
             raise

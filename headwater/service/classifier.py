@@ -25,7 +25,7 @@ from headwater.service.calls import Call, Calls, Context
 from headwater.service.door import Pass
 from headwater.service.extractor import extract
 from headwater.service.heads import Heads, LoadedHead
-from headwater.service.jobs import Job, Jobs, not_writable
+from headwater.service.jobs import Job, Jobs
 from headwater.service.served import Served, shown
 from headwater.service.upload import Requests, Upload, check_size, matrix, next_message
 from headwater.status import ROOTS
@@ -65,7 +65,6 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self._heads = heads
         self._jobs = jobs
         self._dumps = dumps_folder
-        self._changing = asyncio.Lock()  # aliases are read, and written
 
     async def TrainHead(self, requests: Requests, context: Context) -> None:
         """Train a head on examples that stream in, and tell how far it is."""
@@ -74,7 +73,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             if first is None or first.WhichOneof("part") != "order":
                 raise RequestInvalid("the first message must hold the order; send that, and then the examples")
             with self._served.using(first.order.backbone) as extractor:
-                order = await asyncio.to_thread(self._order, first.order, extractor)
+                order = await self._heads.aside(self._order, first.order, extractor)
                 job = self._jobs.open(order, _visitor(call))
                 telling = asyncio.create_task(_tell(job, context, detach=first.order.detach))
                 try:
@@ -83,8 +82,11 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                     telling.cancel()
                     await self._jobs.leave(job, error if isinstance(error, ROOTS) else None)
                     raise
-            await self._jobs.start(job)
-            await telling
+            try:
+                await self._jobs.start(job)
+                await telling
+            finally:
+                telling.cancel()
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> None:
         """Tell how a job is, until it has ended."""
@@ -111,13 +113,13 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     async def ListHeads(self, request: pb.ListHeadsRequest, context: Context) -> pb.ListHeadsResponse:
         """List the heads."""
         async with self._calls.accept(context, "ListHeads"):
-            return pb.ListHeadsResponse(heads=await asyncio.to_thread(predicted.listed))
+            return pb.ListHeadsResponse(heads=await self._heads.aside(predicted.listed))
 
     async def GetHead(self, request: pb.GetHeadRequest, context: Context) -> pb.HeadVersion:
         """Describe one version of a head."""
         async with self._calls.accept(context, "GetHead"):
             loaded = await self._loaded(request.head)
-            return await asyncio.to_thread(predicted.described, loaded.version)
+            return await self._heads.aside(predicted.described, loaded)
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
         """Tell the labels of items or embeddings."""
@@ -127,27 +129,25 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             if request.items:
                 outcomes, times = await self._embedded(request, loaded, call)
             else:
+                self._check_items(len(request.embeddings) // (4 * loaded.manifest.dim))
                 outcomes, times = _given(request, loaded), StageTimes()
-                self._check_items(len(outcomes))
                 call.charge(len(outcomes))
-            predictions = await asyncio.to_thread(_predictions, loaded, outcomes, request.top or 1)
-            self._calls.sight.predicted(call, loaded.version.name, Counter(map(_kind_of, predictions)))
-            return _response(loaded, predictions, times)
+            response = await self._heads.aside(_response, loaded, outcomes, request.top or 1, times)
+            self._calls.sight.predicted(call, loaded.version.name, Counter(map(_kind_of, response.predictions)))
+            return response
 
     async def ActivateHead(self, request: pb.ActivateHeadRequest, context: Context) -> pb.ActivateHeadResponse:
         """Let an alias stand for a version, which is loaded before."""
         async with self._calls.accept(context, "ActivateHead"):
             loaded = await self._loaded(request.head)
-            async with self._changing:
-                previous = await asyncio.to_thread(_activate, loaded, request.alias or shelf.PRODUCTION)
+            previous = await self._heads.aside(_activate, loaded, request.alias or shelf.PRODUCTION)
             return pb.ActivateHeadResponse(version=str(loaded.version), previous=previous)
 
     async def DeleteHead(self, request: pb.DeleteHeadRequest, context: Context) -> pb.DeleteHeadResponse:
         """Delete a version of a head, or all of them."""
         async with self._calls.accept(context, "DeleteHead"):
             _check_reference(request.head)
-            async with self._changing:
-                await asyncio.to_thread(_delete, request.head)
+            await self._heads.aside(_delete, request.head)
             return pb.DeleteHeadResponse()
 
     def _order(self, message: pb.TrainingOrder, extractor: Extractor) -> Order:
@@ -155,6 +155,10 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         if message.kind not in ("", *KINDS):
             raise RequestInvalid(f"there is no kind of head {shown(message.kind)}; there are: {', '.join(KINDS)}")
         shelf.check_name(message.name)
+        if message.dump and message.kind not in ("", SINGLE):
+            raise RequestInvalid(
+                f"a dump has one label an item, and a {message.kind} head takes other targets; send them"
+            )
         dump = self._dump(message.dump) if message.dump else None
         of = message.fingerprint
         if dump is not None:
@@ -200,7 +204,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
 
     async def _loaded(self, reference: str) -> LoadedHead:
         _check_reference(reference)
-        return await asyncio.to_thread(self._heads.get, reference)
+        return await self._heads.loaded(reference)
 
     async def _embedded(
         self, request: pb.PredictRequest, loaded: LoadedHead, call: Call
@@ -257,13 +261,6 @@ def _given(request: pb.PredictRequest, loaded: LoadedHead) -> list[Outcome]:
     return [Outcome(row) if good else Outcome(error=error) for row, good in zip(X, finite, strict=True)]
 
 
-def _predictions(loaded: LoadedHead, outcomes: list[Outcome], top: int) -> list[pb.Prediction]:
-    rows = [outcome.embedding for outcome in outcomes if outcome.embedding is not None]
-    X = np.array(rows, np.float32).reshape(len(rows), loaded.manifest.dim)
-    found = iter(predicted.predict(loaded, X, top))
-    return [from_prediction(_of_item(outcome, found)) for outcome in outcomes]
-
-
 def _of_item(outcome: Outcome, found: Iterator[Prediction]) -> Prediction:
     """Return what is told of an item: the next prediction, or the item's own error."""
     if outcome.error is not None:
@@ -272,16 +269,20 @@ def _of_item(outcome: Outcome, found: Iterator[Prediction]) -> Prediction:
     return told if told.error else replace(told, cached=outcome.cached, truncated=outcome.truncated)
 
 
-def _response(loaded: LoadedHead, predictions: list[pb.Prediction], times: StageTimes) -> pb.PredictResponse:
+def _response(loaded: LoadedHead, outcomes: list[Outcome], top: int, times: StageTimes) -> pb.PredictResponse:
+    """Ask a head about outcomes; in a thread, for a hundred labels of a thousand items are many messages."""
+    rows = [outcome.embedding for outcome in outcomes if outcome.embedding is not None]
+    found = iter(predicted.predict(loaded, np.array(rows, np.float32).reshape(len(rows), loaded.manifest.dim), top))
     rejection = loaded.head.rejection
-    return pb.PredictResponse(
+    response = pb.PredictResponse(
         head=str(loaded.version),
         kind=loaded.head.kind,
         fingerprint=loaded.manifest.fingerprint,
-        predictions=predictions,
         rejection=pb.Rejection(**vars(rejection)) if rejection is not None else None,
         times=extractor_pb2.StageTimes(**vars(times)),
     )
+    response.predictions.extend(from_prediction(_of_item(outcome, found)) for outcome in outcomes)
+    return response
 
 
 def _kind_of(prediction: pb.Prediction) -> str:
@@ -292,13 +293,11 @@ def _kind_of(prediction: pb.Prediction) -> str:
 
 def _activate(loaded: LoadedHead, alias: str) -> str:
     """Move an alias, and return what it stood for."""
-    version = loaded.version
-    previous = shelf.aliases(version.name).get(alias)
     try:
-        shelf.activate(version, alias)
+        previous = shelf.activate(loaded.version, alias)
     except OSError as error:
-        raise not_writable(error) from None
-    return f"{version.name}@{previous}" if previous is not None else ""
+        raise shelf.not_writable(error) from None
+    return f"{loaded.version.name}@{previous}" if previous is not None else ""
 
 
 def _delete(reference: str) -> None:
@@ -308,4 +307,4 @@ def _delete(reference: str) -> None:
         else:
             shelf.delete_head(reference)
     except OSError as error:
-        raise not_writable(error) from None
+        raise shelf.not_writable(error) from None

@@ -7,7 +7,6 @@ it waits for its turn and trains in a process of its own. Once it has ended it i
 import asyncio
 import logging
 import secrets
-import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from typing import Any
 
 from extractor.errors import Closed, ExtractorError
 from headwater import shelf
-from headwater.errors import HeadsNotWritable, JobCancelled, JobFailed, JobNotFound, JobsFull
+from headwater.errors import JobCancelled, JobFailed, JobNotFound, JobsFull
 from headwater.heads import EMBEDDING, QUEUED, TRAINING, JobInfo
 from headwater.order import HEAD_FOLDER, Order
 from headwater.service import child
@@ -62,6 +61,7 @@ class Job:
     stopped: asyncio.Event = field(default_factory=asyncio.Event)  # whoever works on it is to leave it
     why: JobCancelled | Closed | None = None  # set with `stopped`
     task: "asyncio.Task[None] | None" = None  # that trains it
+    ending: "asyncio.Task[None] | None" = None  # that puts an end to it
     ended_s: float | None = None  # on the clock of `time.monotonic`
     begun_s: float = field(default_factory=time.monotonic)
     is_kept: bool = False  # its head is being put in its place, and it is too late to cancel
@@ -137,15 +137,17 @@ class Jobs:
 
     async def leave(self, job: Job, why: CallError | None = None) -> None:
         """End a job whose examples have not all come; nothing of it is left but why, for those who watch."""
+        if why is None:
+            self._jobs.pop(job.info.id, None)
         if why is not None and why is job.why:
             await self._end(job, CANCELLED, why)
         else:
             await self._end(job, FAILED, why or JobFailed("its caller left before it had sent everything"))
-        if why is None:
-            self._jobs.pop(job.info.id, None)
 
     async def start(self, job: Job) -> None:
         """Let a job that has its examples train when its turn comes."""
+        if job.why is not None:  # it was cancelled as the last of them came in
+            return await self._end(job, CANCELLED, job.why)
         job.set(state=QUEUED, done=0, total=0, step="")
         job.task = asyncio.create_task(self._train(job))
         await asyncio.sleep(0)  # it has begun: a task that is cancelled before would never say how it ended
@@ -208,13 +210,18 @@ class Jobs:
         except ROOTS as error:
             await self._end(job, FAILED, error)
         except OSError as error:
-            await self._end(job, FAILED, not_writable(error))
+            await self._end(job, FAILED, shelf.not_writable(error))
         except Exception as error:
             log.exception("job %s of the head %r failed", job.info.id, job.order.name)
             await self._end(job, FAILED, JobFailed(f"{type(error).__name__}; the server's log says more"))
 
     async def _end(self, job: Job, state: str, error: CallError | None = None, **facts: Any) -> None:
-        await asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True)
+        """End a job, to the end also where whoever does so is cancelled meanwhile: an open job takes a place."""
+        job.ending = asyncio.create_task(self._finish(job, state, error, facts))
+        await asyncio.shield(job.ending)
+
+    async def _finish(self, job: Job, state: str, error: CallError | None, facts: Mapping[str, Any]) -> None:
+        await asyncio.to_thread(shelf.unstage, job.folder)
         job.ended_s = time.monotonic()
         seconds = job.ended_s - job.begun_s
         self._sight.job_ended(state, seconds)
@@ -239,24 +246,13 @@ def _staged(order: Order) -> Path:
         try:
             order.write(folder)
         except OSError:
-            shutil.rmtree(folder, ignore_errors=True)
+            shelf.unstage(folder)
             raise
     except OSError as error:
-        raise not_writable(error) from None
+        raise shelf.not_writable(error) from None
     return folder
 
 
 def _keep(job: Job) -> Version:
     """Make what a job has trained the next version of its head; whole, or not at all."""
-    version = shelf.add_version(job.order.name, job.folder / HEAD_FOLDER)
-    if job.order.activate:
-        shelf.activate(version)
-    return version
-
-
-def not_writable(error: OSError) -> HeadsNotWritable:
-    """Return what a caller is told of a folder that cannot be written."""
-    return HeadsNotWritable(
-        f"the server cannot keep heads: {error.strerror or type(error).__name__}; its HEADWATER_HOME needs to be "
-        "writable and to have room"
-    )
+    return shelf.add_version(job.order.name, job.folder / HEAD_FOLDER, activate=job.order.activate)

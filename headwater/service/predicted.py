@@ -2,22 +2,32 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.errors import HeadInvalid
 from headwater import prediction, shelf
-from headwater.errors import HeadError
+from headwater.errors import HeadError, HeadNotFound
 from headwater.heads import item_status
 from headwater.order import check_installed
 from headwater.prediction import Prediction
-from headwater.service.heads import LoadedHead
+from headwater.service.heads import LoadedHead, Stamp, stamp_of
 from headwater.shelf import Version
 from headwater.status import ROOTS
 from headwater.v1 import classifier_pb2 as pb
 
+if TYPE_CHECKING:
+    from classifiers.persist import Manifest
+
 log = logging.getLogger(__name__)
+
+MAX_LISTED = 4096  # versions whose facts are remembered
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 def predict(loaded: LoadedHead, X: NDArray[np.float32], top: int) -> list[Prediction]:
@@ -48,25 +58,26 @@ def predict(loaded: LoadedHead, X: NDArray[np.float32], top: int) -> list[Predic
 def listed() -> list[pb.Head]:
     """Return all heads with their versions; one that cannot be read says so; raises RuntimeMissing."""
     check_installed()
-    return [
-        pb.Head(name=name, versions=[_listed(version) for version in shelf.versions(name)], aliases=_aliases(name))
-        for name in shelf.head_names()
-    ]
+    return [pb.Head(name=name, versions=list(_listed(name)), aliases=_aliases(name)) for name in shelf.head_names()]
 
 
-def described(version: Version, *, with_labels: bool = True) -> pb.HeadVersion:
+def described(loaded: LoadedHead) -> pb.HeadVersion:
     """Return the facts of one version; raises HeadInvalid."""
-    from classifiers.persist import load_manifest
+    head = loaded.head
+    labels = [str(label) for label in head.classes_.tolist()]
+    rejection = vars(head.rejection) if head.rejection is not None else None
+    message = _described(loaded.version, loaded.manifest, head.kind, len(labels), rejection)
+    message.labels.extend(labels)
+    return message
 
-    manifest, facts = load_manifest(version.folder)
+
+def _described(version: Version, manifest: "Manifest", kind: str, n_labels: int, rejection: Any) -> pb.HeadVersion:
     try:
-        labels, rejection = [str(label) for label in facts["classes"]], facts["rejection"]
         return pb.HeadVersion(
             name=version.name,
             number=version.number,
-            kind=facts["kind"],
-            labels=labels if with_labels else (),
-            n_labels=len(labels),
+            kind=kind,
+            n_labels=n_labels,
             backbone=manifest.backbone,
             fingerprint=manifest.fingerprint,
             dim=manifest.dim,
@@ -77,15 +88,29 @@ def described(version: Version, *, with_labels: bool = True) -> pb.HeadVersion:
             library_versions=manifest.versions,
             rejection=pb.Rejection(**rejection) if rejection else None,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise HeadInvalid(f"head {version} is malformed ({error}); train it again") from None
+    except MALFORMED as error:
+        raise HeadInvalid(f"head {version} is malformed ({type(error).__name__}); train it again") from None
 
 
-def _listed(version: Version) -> pb.HeadVersion:
+def _listed(name: str) -> Iterator[pb.HeadVersion]:
+    for version in shelf.versions(name):
+        with suppress(HeadNotFound):  # it was deleted in this moment
+            yield _in_list(version, stamp_of(version))
+
+
+@lru_cache(MAX_LISTED)
+def _in_list(version: Version, stamp: Stamp) -> pb.HeadVersion:
+    """Return a version as a list has it; read once while its file is the same, for many keys of items are slow JSON."""
+    from classifiers.persist import load_manifest
+
     try:
-        return described(version, with_labels=False)
+        manifest, facts = load_manifest(version.folder)
+        return _described(version, manifest, facts["kind"], len(facts["classes"]), facts["rejection"])
     except HeadInvalid as error:
-        return pb.HeadVersion(name=version.name, number=version.number, error=item_status(error))
+        why = HeadInvalid(str(error).replace(str(version.folder), str(version)))
+    except MALFORMED as error:
+        why = HeadInvalid(f"head {version} is malformed ({type(error).__name__}); train it again")
+    return pb.HeadVersion(name=version.name, number=version.number, error=item_status(why))
 
 
 def _aliases(name: str) -> dict[str, int]:

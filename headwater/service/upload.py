@@ -24,17 +24,18 @@ from extractor.errors import (
 )
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
+from headwater import shelf
 from headwater.convert import RequestLimits
-from headwater.order import SINGLE, ExampleFiles, Order, Target
+from headwater.order import MAX_LABEL_LENGTH, SINGLE, ExampleFiles, Order, Target
 from headwater.service.calls import Call
 from headwater.service.extractor import extract
-from headwater.service.jobs import Job, not_writable
+from headwater.service.jobs import Job
 from headwater.service.sight import Sight
 from headwater.v1 import classifier_pb2 as pb
 
 MAX_EXAMPLES = 1_000_000
 MAX_EXAMPLE_BYTES = 4 << 30  # of embeddings
-MAX_LABEL_LENGTH = 200
+MAX_TARGET_BYTES = 1 << 30  # of labels and keys, as they are kept
 STALL_S = 60.0  # without a message
 # A caller that is gone looks to gRPC's reader like one that has closed its side; the news of it comes a moment later.
 GRACE_S = 0.1
@@ -80,6 +81,7 @@ class Upload:
         self._sight = sight
         self._examples = ExampleFiles(job.folder)
         self._n_items = 0
+        self._n_target_bytes = 0
 
     async def run(self) -> None:
         """Take what comes until the sender closes its side.
@@ -120,19 +122,16 @@ class Upload:
             raise RequestTooLarge(
                 f"message has {len(examples.items):,} items, the limit is {self._limits.max_items:,}; send several"
             )
-        targets = [_target(one, self._job.order) for one in examples.targets]
         n_bytes = 4 * self._extractor.dim
-        n_examples = len(examples.items) or len(examples.embeddings) // n_bytes
-        if len(targets) != n_examples:
-            raise RequestInvalid(f"message has {n_examples:,} examples and {len(targets):,} targets; send one for each")
+        n_examples, n_targets = len(examples.items) or len(examples.embeddings) // n_bytes, len(examples.targets)
+        if n_targets != n_examples:
+            raise RequestInvalid(f"message has {n_examples:,} examples and {n_targets:,} targets; send one for each")
         check_size(self._job.info.examples + n_examples, n_bytes)
+        targets = await asyncio.to_thread(_targets, examples, self._job.order)
         if examples.items:
             await self._embed([item.data for item in examples.items], targets)
         else:
-            X = matrix(examples.embeddings, self._extractor.dim)
-            wrong = np.flatnonzero(~np.isfinite(X).all(axis=1))
-            if len(wrong):
-                raise NotFinite.in_rows((wrong + self._job.info.examples).tolist(), self._job.info.examples + len(X))
+            X = await asyncio.to_thread(_rows, examples.embeddings, self._extractor.dim, self._job.info.examples)
             await self._write(X, targets, [])
             self._job.take(len(X), {})
 
@@ -176,14 +175,18 @@ class Upload:
 
     async def _write(self, X: NDArray[np.float32], targets: Sequence[Target], keys: Sequence[str]) -> None:
         """Write examples in a thread, to the end also where the caller leaves: then the folder is removed."""
-        writing: asyncio.Future[None] = asyncio.ensure_future(asyncio.to_thread(self._examples.add, X, targets, keys))
+        writing: asyncio.Future[int] = asyncio.ensure_future(asyncio.to_thread(self._examples.add, X, targets, keys))
         try:
-            await asyncio.shield(writing)
+            self._n_target_bytes += await asyncio.shield(writing)
         except asyncio.CancelledError:
             await asyncio.wait((writing,))
             raise
         except OSError as error:
-            raise not_writable(error) from None
+            raise shelf.not_writable(error) from None
+        if self._n_target_bytes > MAX_TARGET_BYTES:
+            raise RequestTooLarge(
+                f"the labels have {self._n_target_bytes:,} bytes, the limit is {MAX_TARGET_BYTES:,}; send fewer of each"
+            )
 
 
 def matrix(data: bytes, dim: int) -> NDArray[np.float32]:
@@ -204,6 +207,19 @@ def check_size(n_examples: int, n_bytes: int) -> None:
             f"the embeddings of {n_examples:,} examples have {n_examples * n_bytes:,} bytes, the limit is "
             f"{MAX_EXAMPLE_BYTES:,}; send a sample of them"
         )
+
+
+def _rows(data: bytes, dim: int, n_before: int) -> NDArray[np.float32]:
+    """Return packed embeddings as (n, dim), finite; raises RequestInvalid, NotFinite with positions in the stream."""
+    X = matrix(data, dim)
+    wrong = np.flatnonzero(~np.isfinite(X).all(axis=1))
+    if len(wrong):
+        raise NotFinite.in_rows((wrong + n_before).tolist(), n_before + len(X))
+    return X
+
+
+def _targets(examples: pb.Examples, order: Order) -> list[Target]:
+    return [_target(one, order) for one in examples.targets]
 
 
 def _target(message: pb.Target, order: Order) -> Target:

@@ -101,9 +101,10 @@ class ClassifierServiceServicer(object):
         INVALID_ARGUMENT     no order first, or a second one; no examples; an unknown option; not one target for each
         example; embeddings of another length, or with NaN or infinity; no such dump, or a path that climbs out
         NOT_FOUND            no such backbone, or no name of a head
-        FAILED_PRECONDITION  embeddings or a dump of another fingerprint (reason BackboneChanged)
-        RESOURCE_EXHAUSTED   more than 1,000,000 examples or 4 GiB of embeddings; a message with too many items; too
-        many jobs are open: try again when the pushback says
+        FAILED_PRECONDITION  embeddings or a dump of another fingerprint (reason BackboneChanged); the server's disk is
+        full or cannot be written (reason HeadsNotWritable)
+        RESOURCE_EXHAUSTED   more than 1,000,000 examples, 4 GiB of embeddings or 1 GiB of labels; a message with too
+        many items; too many jobs are open: try again when the pushback says
         DEADLINE_EXCEEDED    no message came for 60 s
         CANCELLED            the job was cancelled by another call
         UNAVAILABLE          the server is stopping

@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
+from classifiers import persist
 from extractor import Extractor
 from headwater import order
 from headwater.errors import HeadNotFound
@@ -22,7 +23,8 @@ from headwater.service.heads import Heads
 from headwater.service.sight import Sight, SightSettings
 from headwater.v1 import classifier_pb2 as pb
 from headwater.v1 import classifier_pb2_grpc
-from headwater.v1.extractor_pb2 import Item
+from headwater.v1.extractor_pb2 import ExtractRequest, Item
+from headwater.v1.extractor_pb2_grpc import ExtractorServiceStub
 from tests.heads import COLOURS, coloured, keep
 from tests.inprocess import in_this_process
 from tests.tiny import flat, png
@@ -153,6 +155,8 @@ def test_too_many_items_are_refused_as_a_whole(stub: Any, fingerprint: str) -> N
     X = np.zeros((1025, 3), "<f4").tobytes()
     request = pb.PredictRequest(head="colours", embeddings=X, fingerprint=fingerprint)
     assert refused(stub.Predict, request)[1] == "RequestTooLarge"
+    many = pb.PredictRequest(head="colours", embeddings=bytes(60 << 20), fingerprint="f" * 32)  # 5 million short rows
+    assert refused(stub.Predict, many)[1] == "RequestTooLarge"
 
 
 @pytest.mark.parametrize("reference", ["../colours", "colours/1", "", "gone", "colours@999", "colours@old", "x" * 3000])
@@ -176,6 +180,15 @@ class Planted:
         return (Path.touch, (Path("planted"),))
 
 
+FORGED: dict[str, dict[str, Any]] = {
+    "a wrong dim": {"dim": 4},
+    "a label too many": {"classes": [*COLOURS, "more"]},
+    "a scale that is a word": {"preparation": {"transformation": "UN", "scale": "large"}},
+    "a metric beyond all numbers": {"metrics": {"cv_accuracy": 10**400}, "layers": 10**400},
+    "a newer format": {"format": 99},
+}
+
+
 def spoil(kind: str, folder: Path) -> None:
     facts = json.loads((folder / "head.json").read_bytes())
     if kind == "a pickle for weights":
@@ -190,12 +203,11 @@ def spoil(kind: str, folder: Path) -> None:
         content = bytearray((folder / "weight_0.npy").read_bytes())
         content[-1] ^= 1
         (folder / "weight_0.npy").write_bytes(content)
-    elif kind == "a wrong dim":
-        facts["dim"] = 4
-    elif kind == "a label too many":
-        facts["classes"].append("more")
+    elif kind == "a folder for an array":
+        (folder / "center.npy").unlink()
+        (folder / "center.npy").mkdir()
     else:
-        facts["format"] = 99
+        facts |= FORGED[kind]
     (folder / "head.json").write_text(json.dumps(facts))
 
 
@@ -205,9 +217,8 @@ def spoil(kind: str, folder: Path) -> None:
         "a pickle for weights",
         "a pickle whose hash fits",
         "a changed weight",
-        "a wrong dim",
-        "a label too many",
-        "a newer format",
+        "a folder for an array",
+        *FORGED,
     ],
 )
 def test_a_broken_head_is_an_error_for_its_callers_only(
@@ -225,10 +236,13 @@ def test_a_broken_head_is_an_error_for_its_callers_only(
         (stub.GetHead, pb.GetHeadRequest(head=version.name)),
         (stub.ActivateHead, pb.ActivateHeadRequest(head=str(version), alias="other")),
     ):
-        code, reason, _ = refused(call, request)
+        code, reason, message = refused(call, request)
         assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "HeadInvalid")
+        assert str(version.folder.parents[1]) not in message
     assert ask(stub, "colours", item).predictions[0].ranking[0].label == "red"
-    assert {head.name for head in stub.ListHeads(pb.ListHeadsRequest()).heads} >= {"colours", version.name}
+    listed = {head.name: head for head in stub.ListHeads(pb.ListHeadsRequest()).heads}
+    assert set(listed) >= {"colours", version.name}
+    assert str(version.folder.parents[1]) not in listed[version.name].versions[0].error.message
     assert not (tmp_path / "planted").exists()
     stub.DeleteHead(pb.DeleteHeadRequest(head=version.name))
 
@@ -287,6 +301,47 @@ def test_an_alias_moves_while_eight_threads_predict_and_none_meets_a_gap(stub: A
         thread.join(20)
     assert not errors
     assert set(answers) == {("moving@1", "one"), ("moving@2", "two")}
+
+
+def test_a_head_that_loads_slowly_holds_up_only_those_who_ask_for_it(
+    channel: grpc.Channel, stub: Any, fingerprint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep("quick", fingerprint)
+    keep("slow", fingerprint)
+    ask(stub, "quick", png(flat(1)))
+    go_on, load = threading.Event(), persist.load_head
+
+    def slowly(folder: Path) -> Any:
+        assert go_on.wait(20)
+        return load(folder)
+
+    monkeypatch.setattr(persist, "load_head", slowly)
+    waiting = [stub.Predict.future(pb.PredictRequest(head="slow"), timeout=20) for _ in range(100)]
+    large = png(np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8))  # its bytes are hashed in a thread
+    for _ in range(3):
+        assert ask(stub, "quick", png(flat(200))).predictions[0].ranking[0].label == "red"
+        request = ExtractRequest(backbone=NAME, items=[Item(data=large)])
+        assert not ExtractorServiceStub(channel).Extract(request, timeout=10).outcomes[0].HasField("error")
+    waiting[0].cancel()
+    go_on.set()
+    assert {call.result().head for call in waiting[1:]} == {"slow@1"}
+
+
+def test_what_is_listed_is_read_once(stub: Any, fingerprint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = keep("listed", fingerprint)
+    read: list[Path] = []
+    load = persist.load_manifest
+    monkeypatch.setattr(persist, "load_manifest", lambda folder: read.append(folder) or load(folder))
+
+    def listed() -> pb.HeadVersion:
+        heads = {head.name: head for head in stub.ListHeads(pb.ListHeadsRequest()).heads}
+        return heads["listed"].versions[0]
+
+    assert listed() == listed()
+    assert read.count(version.folder) == 1
+    facts = json.loads((version.folder / "head.json").read_bytes())
+    (version.folder / "head.json").write_text(json.dumps(facts | {"backbone": "another"}))
+    assert listed().backbone == "another"
 
 
 def test_heads_that_were_used_last_stay_in_memory(home: Path) -> None:

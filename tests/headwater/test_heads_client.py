@@ -12,7 +12,7 @@ import pytest
 from classifiers.errors import InvalidOption, TooFewExamples
 from extractor import Extractor
 from extractor.errors import BackboneChanged, EmptyItem, UndecodableItem, UnreadableItem
-from headwater import AsyncClient, Client
+from headwater import AsyncClient, Client, head_calls
 from headwater.errors import HeadInUse, HeadNotFound, JobCancelled, JobNotFound, JobsFull, ServiceError
 from headwater.prediction import Prediction
 from headwater.server import ServerSettings
@@ -169,6 +169,45 @@ def test_a_full_server_is_asked_again(client: Client, monkeypatch: pytest.Monkey
     timer.start()
     assert client.train_head("patient", *examples(9)).cancel().state in ("cancelled", "done")
     timer.join()
+
+
+def test_slow_items_do_not_wait_for_their_message_to_fill(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_calls, "FILLING_S", 0.1)
+    done: list[int] = []
+
+    def slowly() -> Iterator[bytes]:
+        for one in examples(9)[0]:
+            yield one
+            deadline = time.monotonic() + 0.3
+            while not done and time.monotonic() < deadline:
+                time.sleep(0.02)
+        assert done, "nothing was sent before the last item"
+
+    job = client.train_head("bit-by-bit", slowly(), examples(9)[1], progress=lambda n, _: done.append(n) if n else None)
+    assert job.cancel().examples == 9
+
+
+def test_slow_items_are_not_taken_for_a_server_that_is_silent(server: InProcess) -> None:
+    contents, labels = examples(12)
+
+    def slowly() -> Iterator[bytes]:
+        for one in contents:
+            time.sleep(0.1)
+            yield one
+
+    async def slowly_too() -> AsyncIterator[bytes]:
+        for one in contents:
+            await asyncio.sleep(0.1)
+            yield one
+
+    with Client(server.address, backbone=NAME, timeout_s=0.6) as client:
+        assert client.train_head("unhurried", slowly(), labels).cancel().examples == 12
+
+    async def main() -> int:
+        async with AsyncClient(server.address, backbone=NAME, timeout_s=0.6) as client:
+            return (await (await client.train_head("unhurried", slowly_too(), labels)).cancel()).examples
+
+    assert asyncio.run(main()) == 12
 
 
 def test_a_job_is_watched_from_another_client_and_cancelled(

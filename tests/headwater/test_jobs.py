@@ -1,8 +1,12 @@
 """Training jobs over a real port: whoever leaves, cancels, kills or stops, there is a whole head or none."""
 
 import asyncio
+import json
 import os
+import resource
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +17,14 @@ import numpy as np
 import pytest
 
 from extractor import Extractor
+from headwater import shelf
 from headwater.convert import RequestLimits
 from headwater.keys import Role, add
+from headwater.order import Order, command, environment
 from headwater.process import serving
 from headwater.server import ServerSettings
 from headwater.service import jobs, upload
+from headwater.status import MAX_MESSAGE_BYTES
 from headwater.v1 import classifier_pb2 as pb
 from headwater.v1 import classifier_pb2_grpc
 from headwater.v1.extractor_pb2 import Item
@@ -229,6 +236,26 @@ def test_a_process_that_is_killed_leaves_no_half_head_and_the_job_can_be_begun_a
     assert (job.state, job.version) == ("done", "colours@1")
 
 
+def test_a_job_that_finds_the_disk_full_says_so_and_the_server_goes_on(tiny_image: Path, home: Path) -> None:
+    with Extractor.load(tiny_image) as extractor:
+        fingerprint = extractor.fingerprint
+    with serving(str(tiny_image)) as server, channel_to(server.target) as channel:
+        stub: Any = Stub(channel)
+        hard = resource.RLIM_INFINITY
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1200, hard))  # as a disk that fills up
+        code, reason, _ = refused(stub.TrainHead, iter([order(fingerprint=fingerprint), slow()]))
+        assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "HeadsNotWritable")
+        few = rows(np.random.default_rng(0).normal(size=(30, 3)), ["a", "b"] * 15)
+        job = last(stub.TrainHead(iter([order(fingerprint=fingerprint), few]), timeout=WAIT_S))
+        assert (job.state, job.error.reason) == ("failed", "HeadsNotWritable")
+        assert str(home) not in job.error.message
+        assert not left_over(home)
+        assert not stub.ListHeads(pb.ListHeadsRequest()).heads
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        job = last(stub.TrainHead(iter([order(fingerprint=fingerprint), few]), timeout=WAIT_S))
+        assert (job.state, job.version) == ("done", "colours@1"), job.error.message
+
+
 def test_a_server_that_is_killed_takes_its_job_along_and_its_successor_sweeps(tiny_image: Path, home: Path) -> None:
     with serving(str(tiny_image)) as server, channel_to(server.target) as channel:
         with Extractor.load(tiny_image) as extractor:
@@ -266,6 +293,18 @@ def test_a_server_that_stops_cancels_its_jobs_and_says_so(tiny_image: Path, home
     assert not left_over(home)
 
 
+def test_a_server_that_starts_beside_another_leaves_its_jobs_alone(tiny_image: Path, stub: Any, home: Path) -> None:
+    stop: list[bool] = []
+    sending = stub.TrainHead(_order_and_wait(lambda: not stop), timeout=WAIT_S)
+    next(sending)
+    before = left_over(home)
+    with in_this_process({NAME: Extractor.load(tiny_image)}):  # of the same process number, as in two containers
+        assert left_over(home) == before != []
+    sending.cancel()
+    stop.append(True)
+    until(lambda: not left_over(home))
+
+
 def _order_and_wait(goes_on: Callable[[], bool]) -> Iterator[pb.TrainHeadRequest]:
     yield order("other")
     until(lambda: not goes_on())
@@ -294,6 +333,8 @@ X3 = np.ones((2, 3))
         ([order(kind="regression"), items([b"x"], ["red"])], "InvalidOption"),
         ([order(kind="else")], "RequestInvalid"),
         ([order(options=pb.TrainingOptions(reject="soup"))], "InvalidOption"),
+        ([order(options=pb.TrainingOptions(reject_rate=1))], "InvalidOption"),
+        ([order(options=pb.TrainingOptions(reject_rate=float("nan")))], "InvalidOption"),
         ([order(), items([b"no image"], ["red"])], "RequestInvalid"),
         ([order(), items([b"x"] * 65, ["red"] * 65)], "RequestTooLarge"),
         ([order(), rows(np.ones((1, 4)), ["red"])], "RequestInvalid"),
@@ -406,11 +447,109 @@ def test_a_job_is_its_owners_and_the_administrators(tiny_image: Path, tmp_path: 
         stop.append(True)
 
 
+def test_a_caller_that_leaves_while_its_job_ends_keeps_no_place(
+    stub: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removing, go_on = threading.Event(), threading.Event()
+
+    def slowly(folder: Path) -> None:
+        removing.set()
+        go_on.wait(WAIT_S)
+        unstage(folder)
+
+    unstage = shelf.unstage
+    monkeypatch.setattr(shelf, "unstage", slowly)
+    call = stub.TrainHead(iter([order(), rows(np.array([[np.nan] * 3]), ["a"])]))
+    assert removing.wait(WAIT_S)
+    call.cancel()
+    with pytest.raises(grpc.RpcError):
+        list(call)
+    time.sleep(0.2)  # for the news to reach the server
+    go_on.set()
+    until(lambda: not left_over(home))
+    monkeypatch.setattr(jobs, "MAX_OPEN", 1)
+    assert refused(stub.TrainHead, iter([order()]))[1] == "RequestInvalid"
+
+
+def test_a_job_that_fails_is_cancelled_meanwhile_and_ends(
+    stub: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removing, go_on = threading.Event(), threading.Event()
+
+    def slowly(folder: Path) -> None:
+        removing.set()
+        go_on.wait(WAIT_S)
+        unstage(folder)
+
+    unstage = shelf.unstage
+    monkeypatch.setattr(shelf, "unstage", slowly)
+    call = stub.TrainHead(iter([order(), rows(np.eye(3), ["a"] * 3)]), timeout=WAIT_S)
+    identity = next(call).job.id
+    assert removing.wait(WAIT_S)
+    cancelling = stub.CancelJob.future(pb.CancelJobRequest(id=identity), timeout=WAIT_S)
+    time.sleep(0.2)  # for it to reach the server
+    go_on.set()
+    assert cancelling.result().state == "failed"
+    assert last(call).state == "failed"
+
+
+def test_labels_have_a_bound_on_disk(stub: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "MAX_TARGET_BYTES", 1000)
+    many = [pb.Target(labels=["x" * 200] * 10)]
+    messages = [
+        order(kind="multi"),
+        pb.TrainHeadRequest(examples=pb.Examples(embeddings=bytes(12), targets=many)),
+    ]
+    _, reason, message = refused(stub.TrainHead, iter(messages))
+    assert (reason, "the limit is 1,000" in message) == ("RequestTooLarge", True)
+    until(lambda: not left_over(home))
+
+
+def test_targets_are_counted_before_they_are_read(stub: Any) -> None:
+    _, reason, message = refused(stub.TrainHead, iter([order(), items([b"x"], ["", ""])]))
+    assert (reason, "1 examples and 2 targets" in message) == ("RequestInvalid", True)
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (order("x" * 100_000), grpc.StatusCode.NOT_FOUND),
+        (order(options=pb.TrainingOptions(head="x" * 100_000)), grpc.StatusCode.INVALID_ARGUMENT),
+        (order(options=pb.TrainingOptions(reject="ü\n" * 100_000)), grpc.StatusCode.INVALID_ARGUMENT),
+        (order(options=pb.TrainingOptions(class_weight="😀" * 100_000)), grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+def test_a_callers_long_words_do_not_cost_the_answer_its_code(stub: Any, message: Any, code: grpc.StatusCode) -> None:
+    found, reason, details = refused(stub.TrainHead, iter([message]))
+    assert (found, bool(reason)) == (code, True)
+    assert len(details.encode()) <= MAX_MESSAGE_BYTES + 3
+
+
+def test_a_dump_has_one_label_an_item(stub: Any, extractor: Extractor, dumps: Path) -> None:
+    write_dump(dumps / "one.parquet", extractor.fingerprint, np.eye(3), ["ab", "ac", "bc"])
+    for kind in ("multi", "regression"):
+        code, reason, message = refused(stub.TrainHead, iter([order(kind=kind, dump="one.parquet")]))
+        assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "RequestInvalid")
+        assert "one label" in message
+
+
+def test_a_dump_that_was_written_anew_while_its_job_waited_is_not_learnt_from(dumps: Path, tmp_path: Path) -> None:
+    of = {"backbone": NAME, "fingerprint": "a" * 32, "dim": 3, "dump": str(dumps / "one.parquet")}
+    for fingerprint, label, reason in (("b" * 32, "ab", "BackboneChanged"), ("a" * 32, "x" * 201, "DumpInvalid")):
+        write_dump(dumps / "one.parquet", fingerprint, np.eye(3), [label] * 3)
+        Order(name="h", **of).write(tmp_path)
+        with subprocess.Popen(
+            command(tmp_path), env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
+        ) as process:
+            assert process.stdout is not None
+            told = json.loads(process.stdout.read())
+        assert told["error"][0] == reason, told
+
+
 def test_only_the_newest_state_is_told_to_one_who_reads_slowly() -> None:
     from datetime import UTC, datetime
 
     from headwater.heads import JobInfo
-    from headwater.order import Order
 
     async def main() -> list[int]:
         info = JobInfo(id="1", head="h", state="training", created_at=datetime.now(UTC))
