@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -52,7 +53,7 @@ class Task:
         db = schema.connect(path)
         try:
             with schema.reading(path):
-                facts, _ = file.read_facts(db, path)
+                facts = replace(file.read_facts(db, path)[0], name=path.stem)  # a file may have been renamed
                 live = Live(facts.dim)
                 live.apply(file.read_support(db, facts, path))
         except BaseException:
