@@ -19,7 +19,7 @@ def export(source: Path, target: Path) -> int:
     try:
         with closing(schema.connect(source)) as db, schema.writing(target):
             db.execute("VACUUM INTO ?", (str(staged),))
-        with closing(schema.connect(staged)) as db, schema.writing(target):
+        with closing(schema.connect(staged, staged=True)) as db, schema.writing(target):
             version = file.read_version(db)
             db.execute("PRAGMA secure_delete=ON")
             db.execute("PRAGMA journal_mode=DELETE")
@@ -48,7 +48,7 @@ def take_in(source: Path, staged: Path, name: str | None, limits: Limits) -> Tas
         raise TaskInvalid(f"there is no file {source}; name one that an export has made") from None
     except OSError as error:
         raise TaskUnwritable(f"{source} could not be copied ({error.strerror}); make room, and repeat") from None
-    with closing(schema.connect(staged)) as db:
+    with closing(schema.connect(staged, staged=True)) as db:
         with schema.reading(source):
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise TaskInvalid(f"{source} is damaged; export the task again")

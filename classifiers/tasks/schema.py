@@ -36,8 +36,14 @@ _TABLES = (
 )
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, *, staged: bool = False) -> sqlite3.Connection:
     """Open a task's file; a commit is on disk when it returns (WAL, synchronous=FULL).
+
+    Parameters
+    ----------
+    path : Path
+    staged : bool
+        It has not its name yet: commits need not wait for the disk, because all of it is synced before it has.
 
     Raises
     ------
@@ -49,7 +55,12 @@ def connect(path: Path) -> sqlite3.Connection:
         # By its URI: a file that is not there is not made.
         uri = f"{path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "synchronous=FULL", "temp_store=MEMORY"):
+        for pragma in (
+            "trusted_schema=OFF",
+            "cell_size_check=ON",
+            f"synchronous={'OFF' if staged else 'FULL'}",
+            "temp_store=MEMORY",
+        ):
             connection.execute(f"PRAGMA {pragma}")
         _check(connection, path)
     except sqlite3.Error as error:
@@ -64,10 +75,10 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def create(path: Path) -> None:
-    """Make a file with a task's tables, and nothing in them; raises sqlite3.Error."""
+    """Make a staged file with a task's tables, and nothing in them; raises sqlite3.Error."""
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA synchronous=OFF")
         connection.execute("BEGIN")
         for statement in _TABLES:
             connection.execute(statement)

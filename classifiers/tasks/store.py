@@ -219,7 +219,7 @@ class TaskStore:
             schema.create(staged)
         except sqlite3.Error as error:
             raise TaskUnwritable(f"a task could not be written to {self.folder} ({error}); make room") from None
-        db = schema.connect(staged)
+        db = schema.connect(staged, staged=True)
         try:
             with schema.transaction(db, staged):
                 file.write_facts(db, facts, labels)
