@@ -1,6 +1,7 @@
 """What a task, its examples and its changes are, as plain facts, and the limits that they keep to."""
 
 import re
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,9 @@ class Limits:
         Examples that these may have touched, together; the last change can be undone, however large.
     max_history : int
         Changes that are told of.
+    max_open_files : int
+        Tasks of a store whose file is open, of three descriptors each. By default not half of what a process may
+        have: where a thousand tasks take turns at 64 files, an add waits for the checkpoint of another one.
     """
 
     max_examples: int = 1_000_000
@@ -40,6 +44,7 @@ class Limits:
     max_undo: int = 100
     max_undo_rows: int = 200_000
     max_history: int = 10_000
+    max_open_files: int = min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
 
     def check_count(self, what: str, n: int, limit: int, way_on: str) -> None:
         """Raise LimitExceeded where there would be more than the limit."""

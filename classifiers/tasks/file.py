@@ -112,14 +112,13 @@ def read_history(db: sqlite3.Connection, n: int) -> list[Change]:
     return [Change(v, kind, json.loads(detail), m, at, bool(kept), by) for v, kind, detail, m, at, kept, by in rows]
 
 
-def add(db: sqlite3.Connection, version: int, batch: Batch, limits: Limits, dim: int) -> Delta | None:
-    """Add examples that are not there yet; None, where all are."""
+def add(db: sqlite3.Connection, version: int, batch: Batch, n_there: int, limits: Limits, dim: int) -> Delta | None:
+    """Add examples that are not there yet to the `n_there` that are; None, where all are."""
     new = _new(db, batch)
     if not new:
         return None
-    n = db.execute("SELECT count(*) FROM examples WHERE gone = 0").fetchone()[0] + len(new)
     way_on = "remove some, or train a head on them: headwater train"
-    limits.check_count("examples", n, limits.max_examples, way_on)
+    limits.check_count("examples", n_there + len(new), limits.max_examples, way_on)
     known, labels = _by_label(db), {batch.labels[i] for i in new}
     _add_classes(db, version, known, sorted(labels - set(known)), limits)
     created, last = now(), db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'examples'")
@@ -206,14 +205,13 @@ def undo(db: sqlite3.Connection, version: int, n: int, facts: TaskFacts, path: P
     ).fetchall()
     if len(rows) < n:
         raise InvalidOption(f"{n} changes cannot be undone, {len(rows)} can; ask for at most so many")
-    before = {row[0]: row[1] for row in db.execute("SELECT number, class FROM examples WHERE gone = 0")}
+    touched = _touched(db, rows[-1][0])
+    before = _live(db, touched)
     for one, kind, detail in rows:
         _undo_one(db, one, json.loads(detail) if kind == "rename class" else None)
     undone = [row[0] for row in rows]
     db.executemany("UPDATE history SET kept = 0, undone_by = ? WHERE version = ?", [(version, one) for one in undone])
-    after = {
-        row[0]: row[1:] for row in db.execute("SELECT number, class, id FROM examples WHERE gone = 0 ORDER BY number")
-    }
+    after = _live(db, touched)
     come = [number for number in after if number not in before]
     ids = np.empty(len(come), object)
     ids[:] = [after[number][1] for number in come]
@@ -227,7 +225,9 @@ def undo(db: sqlite3.Connection, version: int, n: int, facts: TaskFacts, path: P
         ids=ids,
         classes=np.array([after[number][0] for number in come], np.int64),
         X=_checked(found, numbers, facts.dim, path),
-        relabelled={number: one for number, (one, _) in after.items() if before.get(number, one) != one},
+        relabelled={
+            number: after[number][0] for number in after if number in before and before[number] != after[number]
+        },
         labels=_labels(db),
     )
     return delta, undone
@@ -246,10 +246,10 @@ def record(
 
 def forget_removed(db: sqlite3.Connection, version: int) -> None:
     """Delete what was removed up to a version, and with it the means to undo."""
-    gone = "SELECT number FROM examples WHERE gone BETWEEN 1 AND ?"
+    gone = "SELECT number FROM examples WHERE gone > 0 AND gone <= ?"  # in the words of the partial index
     for table in ("embeddings", "items"):
         db.execute(f"DELETE FROM {table} WHERE number IN ({gone})", (version,))  # noqa: S608  # one of two names
-    db.execute("DELETE FROM examples WHERE gone BETWEEN 1 AND ?", (version,))
+    db.execute("DELETE FROM examples WHERE gone > 0 AND gone <= ?", (version,))
     db.execute("DELETE FROM classes WHERE gone BETWEEN 1 AND ?", (version,))
     db.execute("DELETE FROM before WHERE version <= ?", (version,))
     db.execute("UPDATE history SET kept = 0 WHERE version <= ?", (version,))
@@ -266,13 +266,30 @@ def _forget(db: sqlite3.Connection, limits: Limits) -> None:
             return
 
 
+def _touched(db: sqlite3.Connection, version: int) -> list[int]:
+    """Return the examples that the changes from a version on have brought, taken or moved."""
+    found = db.execute(
+        "SELECT number FROM examples WHERE since >= :v UNION SELECT number FROM examples WHERE gone > 0 AND gone >= :v "
+        "UNION SELECT number FROM before WHERE version >= :v ORDER BY number",
+        {"v": version},
+    )
+    return [row[0] for row in found]
+
+
+def _live(db: sqlite3.Connection, numbers: Iterable[int]) -> dict[int, tuple[int, str]]:
+    """Return class and id of those examples that are there."""
+    select = "SELECT number, class, id FROM examples WHERE number = ? AND gone = 0"
+    found = (db.execute(select, (number,)).fetchone() for number in numbers)
+    return {row[0]: row[1:] for row in found if row is not None}
+
+
 def _undo_one(db: sqlite3.Connection, version: int, renamed: Mapping[str, Any] | None) -> None:
     """Take back the newest change that there is: first what it brought, then what it took."""
     came = "SELECT number FROM examples WHERE since = ?"
     for table in ("embeddings", "items"):
         db.execute(f"DELETE FROM {table} WHERE number IN ({came})", (version,))  # noqa: S608  # one of two names
     db.execute("DELETE FROM examples WHERE since = ?", (version,))
-    db.execute("UPDATE examples SET gone = 0 WHERE gone = ?", (version,))
+    db.execute("UPDATE examples SET gone = 0 WHERE gone > 0 AND gone = ?", (version,))
     moved = db.execute("SELECT class, number FROM before WHERE version = ?", (version,)).fetchall()
     db.executemany("UPDATE examples SET class = ? WHERE number = ?", moved)
     db.execute("DELETE FROM before WHERE version = ?", (version,))

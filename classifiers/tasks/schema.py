@@ -14,6 +14,7 @@ from classifiers.errors import TaskInvalid, TaskUnwritable
 FORMAT = 1
 APPLICATION_ID = 0x48575441  # "HWTA"
 BUSY_S = 10.0
+CACHE_KIB = 256  # a file; what is read is in memory already, and the rest the system keeps
 
 _TABLES = (
     "CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL)",

@@ -22,7 +22,6 @@ from classifiers.tasks.task import Task
 
 SUFFIX = ".sqlite"
 LOCK_FILE = ".lock"
-MAX_OPEN_FILES = 64  # tasks whose file is open; each needs three descriptors, and 1,024 is a usual limit
 
 
 class TaskStore:
@@ -242,7 +241,7 @@ class TaskStore:
         with self._used_lock:
             self._used[task.facts.name] = task
             self._used.move_to_end(task.facts.name)
-            over = len(self._used) > MAX_OPEN_FILES
+            over = len(self._used) > self.limits.max_open_files
             oldest = self._used.popitem(last=False)[1] if over else None
         if oldest is not None and not oldest.rest():  # it works just now, and will be noted again
             with self._used_lock:

@@ -1,7 +1,7 @@
 """The support of a task at one version, as arrays: what readers hold, and no writer ever changes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -55,6 +55,42 @@ class Delta:
 
 
 @dataclass(frozen=True, eq=False)
+class Rows:
+    """Embeddings that supports of several versions share: each version appends after the last row that is used.
+
+    Parameters
+    ----------
+    array : ndarray of shape (at least n_used, dim), float32
+    slots : ndarray of shape (n,), int64
+        Where the embedding of each example is.
+    n_used : int
+    """
+
+    array: NDArray[np.float32]
+    slots: NDArray[np.int64]
+    n_used: int
+
+    @property
+    def are_in_order(self) -> bool:
+        """Whether the examples are the first rows, in their order."""
+        return bool(np.array_equal(self.slots, np.arange(len(self.slots))))
+
+    def with_more(self, X: NDArray[np.float32]) -> "Rows":
+        """Append rows; all are copied only where there is no room."""
+        rows = self if self.n_used + len(X) <= len(self.array) else self.copied(self.slots, len(X))
+        end = rows.n_used + len(X)
+        rows.array[rows.n_used : end] = X
+        return Rows(rows.array, np.concatenate([rows.slots, np.arange(rows.n_used, end)]), end)
+
+    def copied(self, slots: NDArray[np.int64], n_more: int) -> "Rows":
+        """Copy some rows to where there is room for twice as many: memory that is not touched yet costs nothing."""
+        n = len(slots)
+        array = np.empty((max(LEAST_ROWS, 2 * (n + n_more)), self.array.shape[1]), np.float32)
+        np.take(self.array, slots, axis=0, out=array[:n], mode="clip")  # "raise" would copy twice
+        return Rows(array, np.arange(n), n)
+
+
+@dataclass(frozen=True, eq=False)
 class Support:
     """The examples of a task at one version, in the order in which they came.
 
@@ -76,16 +112,13 @@ class Support:
     numbers: NDArray[np.int64]
     ids: NDArray[np.object_]
     classes: NDArray[np.int64]
-    # Rows that supports of several versions share: each appends after the last row that any of them has.
-    _rows: NDArray[np.float32]
-    _slots: NDArray[np.int64]
-    _n_rows: int
+    _rows: "Rows"
 
     @classmethod
     def empty(cls, dim: int) -> "Support":
         """Return version 0: no example, no class."""
         none = np.zeros(0, np.int64)
-        return cls(0, {}, none, np.zeros(0, object), none, np.zeros((0, dim), np.float32), none, 0)
+        return cls(0, {}, none, np.zeros(0, object), none, Rows(np.zeros((0, dim), np.float32), none, 0))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -93,13 +126,15 @@ class Support:
     @property
     def dim(self) -> int:
         """Length of an embedding."""
-        return int(self._rows.shape[1])
+        return int(self._rows.array.shape[1])
 
     @cached_property
     def X(self) -> NDArray[np.float32]:  # the field's name
         """Embeddings (n, dim), float32, read-only; a view, unless examples were removed: then a copy, made once."""
-        n = len(self)
-        X = self._rows[:n] if np.array_equal(self._slots, np.arange(n)) else self._rows[self._slots]
+        if not self._rows.are_in_order:
+            # For the versions to come too: one copy a removal, not one a version. Who reads meanwhile sees the same.
+            self.__dict__["_rows"] = self._rows.copied(self._rows.slots, 0)
+        X = self._rows.array[: len(self)]
         X.flags.writeable = False
         return X
 
@@ -114,7 +149,8 @@ class Support:
 
     def rows(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the embeddings of some examples, by their positions."""
-        found: NDArray[np.float32] = self._rows[self._slots[positions]]
+        rows = self._rows
+        found: NDArray[np.float32] = rows.array[rows.slots[positions]]
         return found
 
     def positions(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -129,31 +165,20 @@ class Support:
             classes = classes.copy()
             where = self.positions(np.fromiter(delta.relabelled, np.int64, len(delta.relabelled)))
             classes[where] = list(delta.relabelled.values())
-        columns = (self.numbers, self.ids, classes, self._slots)
+        rows = self._rows
+        columns = (self.numbers, self.ids, classes, rows.slots)
         if len(delta.removed):
             gone = self.positions(delta.removed)
             columns = tuple(np.delete(column, gone) for column in columns)  # type: ignore[assignment]
-        rows, n_rows = self._rows, self._n_rows
+        rows = replace(rows, slots=columns[3])
         if len(delta.numbers):
-            rows, n_rows, slots = self._with_rows(columns[3], delta.X)
-            come = (delta.numbers, delta.ids, delta.classes, slots[len(columns[3]) :])
-            kept = (*columns[:3], slots[: len(columns[3])])
-            columns = tuple(np.concatenate(pair) for pair in zip(kept, come, strict=True))  # type: ignore[assignment]
-            if len(kept[0]) and kept[0][-1] > delta.numbers[0]:  # an undo brings back what stood further ahead
+            rows = rows.with_more(delta.X)
+            n = len(columns[0])
+            come = (delta.numbers, delta.ids, delta.classes)
+            pairs = zip(columns, come, strict=False)
+            columns = (*(np.concatenate(pair) for pair in pairs), rows.slots)  # type: ignore[assignment]
+            if n and columns[0][n - 1] > delta.numbers[0]:  # an undo brings back what stood further ahead
                 order = np.argsort(columns[0], kind="stable")
                 columns = tuple(column[order] for column in columns)  # type: ignore[assignment]
-        return Support(delta.version, labels, *columns[:3], rows, columns[3], n_rows)
-
-    def _with_rows(
-        self, slots: NDArray[np.int64], X: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], int, NDArray[np.int64]]:
-        """Append rows after all that any version has; return the rows, how many are used, and everyone's slots."""
-        n_kept, n_new = len(slots), len(X)
-        rows, used = self._rows, self._n_rows
-        if used + n_new > len(rows):
-            # Twice the room: memory that is not touched yet costs nothing.
-            rows = np.empty((max(LEAST_ROWS, 2 * (n_kept + n_new)), self.dim), np.float32)
-            np.take(self._rows, slots, axis=0, out=rows[:n_kept])
-            slots, used = np.arange(n_kept), n_kept
-        rows[used : used + n_new] = X
-        return rows, used + n_new, np.concatenate([slots, np.arange(used, used + n_new)])
+                rows = replace(rows, slots=columns[3])
+        return Support(delta.version, labels, *columns[:3], rows)

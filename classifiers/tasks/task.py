@@ -127,7 +127,7 @@ class Task:
         delta = self._change(
             "add",
             detail,
-            lambda db, version: file.add(db, version, batch, self.limits, self.facts.dim),
+            lambda db, version: file.add(db, version, batch, len(self.support), self.limits, self.facts.dim),
             if_version,
         )
         return Added(self.version if delta is None else delta.version, tuple(names), len(delta.numbers) if delta else 0)
