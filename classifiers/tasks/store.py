@@ -144,7 +144,6 @@ class TaskStore:
                 check_name(name)
                 self._check_there(name)
                 found = self._tasks[name] = Task.open(self._path(name), self.limits, self._note_use)
-                self._note_use(found)
             return found
 
     def delete(self, name: str, *, if_version: int | None = None) -> None:

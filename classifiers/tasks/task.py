@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -50,18 +51,12 @@ class Task:
     @classmethod
     def open(cls, path: Path, limits: Limits, on_use: "Callable[[Task], None]") -> Self:
         """Read a task from its file; raises TaskInvalid, where it is damaged or too new."""
-        db = schema.connect(path)
-        try:
-            with schema.reading(path):
-                facts = replace(file.read_facts(db, path)[0], name=path.stem)  # a file may have been renamed
-                live = Live(facts.dim)
-                live.apply(file.read_support(db, facts, path))
-        except BaseException:
-            db.close()
-            raise
-        task = cls(path, facts, live, limits, on_use)
-        task._db = db
-        return task
+        with closing(schema.connect(path)) as db, schema.reading(path):
+            facts = replace(file.read_facts(db, path)[0], name=path.stem)  # a file may have been renamed
+            live = Live(facts.dim)
+            live.apply(file.read_support(db, facts, path))
+        # Its file is opened again by the first change: most tasks are only read, and SQLite's cache is memory too.
+        return cls(path, facts, live, limits, on_use)
 
     @property
     def support(self) -> Support:
