@@ -53,12 +53,15 @@ def take_in(source: Path, staged: Path, name: str | None, limits: Limits) -> Tas
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise TaskInvalid(f"{source} is damaged; export the task again")
             facts, _ = file.read_facts(db, source)
+            # Before memory is taken for them.
+            limits.check_count("values in an embedding", facts.dim, limits.max_dim, "take a backbone with fewer")
             delta = file.read_support(db, facts, source)
-        limits.check_count("values in an embedding", facts.dim, limits.max_dim, "take a backbone with fewer")
         limits.check_count("examples", len(delta.numbers), limits.max_examples, "export fewer")
         limits.check_count("labels", len(delta.labels or ()), limits.max_labels, "merge or remove classes first")
         for label in (delta.labels or {}).values():
             check_text("label", label, limits.max_label_bytes)
+        for one in delta.ids:
+            check_text("id", one, limits.max_id_bytes)
         check_name(name or facts.name)
         with schema.transaction(db, staged):
             facts = file.rename(db, facts, name or facts.name)

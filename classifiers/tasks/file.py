@@ -152,15 +152,22 @@ def add(db: sqlite3.Connection, version: int, batch: Batch, n_there: int, limits
     )
 
 
-def remove(db: sqlite3.Connection, version: int, ids: Sequence[str], dim: int) -> Delta:
-    """Remove examples by id; raises ExampleNotFound."""
+def remove(db: sqlite3.Connection, version: int, ids: Sequence[str], dim: int) -> Delta | None:
+    """Remove examples by id; None, where none is named. Raises ExampleNotFound."""
+    if not ids:
+        return None
     numbers = sorted(set(_numbers(db, ids)))
     db.executemany("UPDATE examples SET gone = ? WHERE number = ?", [(version, number) for number in numbers])
     return Delta.none(version, dim, removed=np.array(numbers, np.int64))
 
 
-def relabel(db: sqlite3.Connection, version: int, labels: Mapping[str, str], limits: Limits, dim: int) -> Delta:
-    """Give examples, by id, other labels; a label that is new is a new class. Raises ExampleNotFound."""
+def relabel(db: sqlite3.Connection, version: int, labels: Mapping[str, str], limits: Limits, dim: int) -> Delta | None:
+    """Give examples, by id, other labels; a label that is new is a new class; None, where none is named.
+
+    Raises ExampleNotFound.
+    """
+    if not labels:
+        return None
     numbers, known = _numbers(db, list(labels)), _by_label(db)
     _add_classes(db, version, known, sorted(set(labels.values()) - set(known)), limits)
     relabelled = {number: known[label] for number, label in zip(numbers, labels.values(), strict=True)}
@@ -445,12 +452,18 @@ def checked_batch(
         n = len(getattr(batch, name))
         if n != len(rows):
             raise InvalidOption(f"there are {n} {name} and {len(rows)} embeddings; give one to each")
-    for label in set(labels):
-        check_text("label", label, limits.max_label_bytes)
-    for one in ids:
-        check_text("id", one, limits.max_id_bytes)
-    for note in filter(None, batch.notes):
-        check_text("note", note, limits.max_note_bytes)
-    for item in filter(None, batch.items):
-        limits.check_count("bytes in an item", len(item), limits.max_item_bytes, "make it smaller")
+    _check_values(batch, limits)
     return batch
+
+
+def _check_values(batch: Batch, limits: Limits) -> None:
+    texts = (("label", set(batch.labels), limits.max_label_bytes), ("id", batch.ids, limits.max_id_bytes))
+    for what, values, limit in (*texts, ("note", filter(None, batch.notes), limits.max_note_bytes)):
+        for text in values:
+            check_text(what, text, limit)
+    contents = (("item key", batch.item_keys, limits.max_id_bytes), ("item", batch.items, limits.max_item_bytes))
+    for what, contents_of, limit in contents:
+        for content in filter(None, contents_of):
+            if not isinstance(content, bytes):
+                raise InvalidOption(f"an {what} is {type(content).__name__}, and must be bytes; turn it into them")
+            limits.check_count(f"bytes in an {what}", len(content), limit, "make it smaller")

@@ -261,7 +261,7 @@ class Task:
         self,
         kind: str,
         detail: Mapping[str, Any],
-        change: Callable[[sqlite3.Connection, int], Delta],
+        change: Callable[[sqlite3.Connection, int], Delta | None],
         if_version: int | None,
     ) -> int:
         delta = self._change(kind, detail, change, if_version)

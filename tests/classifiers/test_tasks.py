@@ -96,6 +96,10 @@ def test_an_add_that_is_repeated_changes_nothing(task: Task) -> None:
     assert dumped(task) == before
 
 
+def test_nothing_makes_no_version(task: Task) -> None:
+    assert (add(task), task.remove([]), task.relabel({})) == (2, 2, 2)
+
+
 @pytest.mark.parametrize("ids", [["3"], ["new", "new"]])
 def test_an_id_with_another_label_or_item_is_refused(task: Task, ids: list[str]) -> None:
     before = dumped(task)
@@ -191,6 +195,8 @@ def test_one_of_two_teachers_is_told_that_the_other_was_first(task: Task) -> Non
         ({"labels": [3]}, errors.InvalidOption, "int"),
         ({"labels": ["a", "b"]}, errors.InvalidOption, "2 labels and 1"),
         ({"ids": ["x" * 201]}, errors.LimitExceeded, "id has 201"),
+        ({"item_keys": ["text"]}, errors.InvalidOption, "str, and must be bytes"),
+        ({"item_keys": [b"x" * 201]}, errors.LimitExceeded, "201 bytes in an item key"),
         ({"notes": ["x" * 4001]}, errors.LimitExceeded, "note has 4,001"),
     ],
 )
@@ -317,6 +323,10 @@ def test_an_export_is_the_task_without_what_was_removed(store: TaskStore, task: 
         store.import_file(tmp_path / "pets.export", name="b", fingerprint="cd" * 16)
     with pytest.raises(errors.EmbeddingMismatch, match="dim"):
         store.import_file(tmp_path / "pets.export", name="b", dim=9)
+    strict = Limits(max_dim=7), Limits(max_examples=9), Limits(max_labels=4), Limits(max_label_bytes=3)
+    for i, limits in enumerate(strict):
+        with TaskStore.open(tmp_path / str(i), limits=limits) as small, pytest.raises(errors.LimitExceeded):
+            small.import_file(tmp_path / "pets.export")
     assert store.names() == ["copy", "pets"]
     assert not list(store.folder.glob(".new-*"))
 
