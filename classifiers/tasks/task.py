@@ -1,5 +1,6 @@
 """One task: changes go to its file first, then to what readers see; each makes a version."""
 
+import os
 import sqlite3
 import threading
 import uuid
@@ -46,6 +47,7 @@ class Task:
         self._on_use = on_use
         self._lock = threading.RLock()  # of the connection, and of writers
         self._db: sqlite3.Connection | None = None
+        self._pid = os.getpid()
         self._closed = False
 
     @classmethod
@@ -119,13 +121,13 @@ class Task:
         names = [uuid.uuid4().hex for _ in labels] if ids is None else list(ids)
         batch = file.checked_batch(self.facts, self.limits, X, labels, names, notes, item_keys, items)
         detail = {"labels": sorted(set(labels))[:10]}
-        delta = self._change(
+        delta, version = self._change(
             "add",
             detail,
             lambda db, version: file.add(db, version, batch, len(self.support), self.limits, self.facts.dim),
             if_version,
         )
-        return Added(self.version if delta is None else delta.version, tuple(names), len(delta.numbers) if delta else 0)
+        return Added(version, tuple(names), len(delta.numbers) if delta else 0)
 
     def remove(self, ids: Sequence[str], *, if_version: int | None = None) -> int:
         """Remove examples; return the version.
@@ -264,8 +266,7 @@ class Task:
         change: Callable[[sqlite3.Connection, int], Delta | None],
         if_version: int | None,
     ) -> int:
-        delta = self._change(kind, detail, change, if_version)
-        return self.version if delta is None else delta.version
+        return self._change(kind, detail, change, if_version)[1]
 
     def _change(
         self,
@@ -273,8 +274,8 @@ class Task:
         detail: Mapping[str, Any],
         change: Callable[[sqlite3.Connection, int], Delta | None],
         if_version: int | None,
-    ) -> Delta | None:
-        """Make a change on disk, and then for readers; None, where there was nothing to do."""
+    ) -> tuple[Delta | None, int]:
+        """Make a change on disk, and then for readers; return it, None where nothing is to do, and the version."""
         with self._lock:
             db = self._connection()
             self.check_version(if_version)
@@ -286,8 +287,9 @@ class Task:
                     file.record(db, version, kind, detail, n, self.limits)
             if delta is not None:
                 self._show(delta)
+            version = self.version
         self._on_use(self)
-        return delta
+        return delta, version
 
     def _show(self, delta: Delta) -> None:
         try:
@@ -314,5 +316,7 @@ class Task:
             self._db = None
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise TaskNotFound(f"task {self.facts.name!r} was deleted or closed; ask the store for it again")
+        if self._closed or self._pid != os.getpid():  # SQLite's connections do not survive a fork
+            raise TaskNotFound(
+                f"task {self.facts.name!r} was deleted or closed, or is another process's; ask the store for it again"
+            )

@@ -47,9 +47,11 @@ class Crowd:
         there = self.task.support.ids.tolist()
         some = rng.sample(there, min(len(there), rng.choice((1, 3, 20))))
         kind = rng.choice(["add", "add", "remove", "undo", "relabel"] if len(there) < 300 else ["remove"])
+        if not some and kind in ("remove", "relabel"):  # makes no version
+            return
         try:
             if kind == "add":
-                some = [str(rng.randrange(10**6)) for _ in range(rng.choice((1, 5, 40)))]
+                some = [str(rng.randrange(10**12)) for _ in range(rng.choice((1, 5, 40)))]
                 version = add(self.task, *map(int, some))
             elif kind == "remove":
                 version = self.task.remove(some)
