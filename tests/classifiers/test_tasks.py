@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from classifiers import errors
 from classifiers.tasks import Limits, Task, TaskStore
+from classifiers.tasks.schema import connect
 from tests.classifiers.tasks import (
     DIM,
     FACTS,
@@ -69,6 +71,12 @@ def test_what_was_added_is_there_after_the_store_is_opened_again(store: TaskStor
     assert found.version == 2
     check_rows(found.support)
     check_nearest(found, embeddings(range(5)))
+
+
+def test_a_commit_waits_for_the_disk(task: Task) -> None:
+    with closing(connect(task.path)) as db:
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_an_example_keeps_its_note_key_and_item(store: TaskStore) -> None:
