@@ -1,11 +1,21 @@
 """The errors of `classifiers`: one tree; each leaf is also the ValueError that scikit-learn's callers expect.
 
 ClassifierError
-├── HeadInvalid       a head's folder is damaged, altered, or too new
-├── InvalidLabels     labels that name no classes
-├── InvalidOption     a parameter has a value that it cannot have
-├── NotFinite         NaN or infinity among embeddings
-└── TooFewExamples    a class, or the whole set, has fewer examples than the method needs
+├── EmbeddingMismatch  embeddings of another backbone or another length than the task's
+├── ExampleConflict    an example's id is taken by another one
+├── ExampleNotFound    a task has no example of that id
+├── HeadInvalid        a head's folder is damaged, altered, or too new
+├── InvalidLabels      labels that name no classes
+├── InvalidOption      a parameter has a value that it cannot have
+├── LimitExceeded      more, or longer, than a task may hold
+├── NotFinite          NaN or infinity among embeddings
+├── StoreInUse         another process has the folder of tasks
+├── TaskExists         there is a task of that name already
+├── TaskInvalid        a task's file is damaged, too new, or none
+├── TaskNotFound       there is no task of that name
+├── TaskUnwritable     a change could not be written, and was not made
+├── TooFewExamples     a class, or the whole set, has fewer examples than the method needs
+└── VersionConflict    a change was meant for another version of the task
 """
 
 from collections.abc import Sequence
@@ -14,6 +24,18 @@ from typing import Self
 
 class ClassifierError(Exception):
     """Root of every error that `classifiers` raises on purpose."""
+
+
+class EmbeddingMismatch(ClassifierError, ValueError):
+    """Embeddings of another backbone, or of another length, than the task's."""
+
+
+class ExampleConflict(ClassifierError, ValueError):
+    """An example's id is taken by one with another label or another embedding."""
+
+
+class ExampleNotFound(ClassifierError, ValueError):
+    """A task has no example of that id."""
 
 
 class HeadInvalid(ClassifierError, ValueError):
@@ -36,6 +58,10 @@ class InvalidOption(ClassifierError, ValueError):
     """A parameter has a value that it cannot have."""
 
 
+class LimitExceeded(ClassifierError, ValueError):
+    """More, or longer, than a task may hold."""
+
+
 class NotFinite(ClassifierError, ValueError):
     """NaN or infinity among embeddings."""
 
@@ -48,5 +74,29 @@ class NotFinite(ClassifierError, ValueError):
         )
 
 
+class StoreInUse(ClassifierError, ValueError):
+    """Another process has the folder of tasks."""
+
+
+class TaskExists(ClassifierError, ValueError):
+    """There is a task of that name already."""
+
+
+class TaskInvalid(ClassifierError, ValueError):
+    """A task's file is damaged, too new, or is none."""
+
+
+class TaskNotFound(ClassifierError, ValueError):
+    """There is no task of that name."""
+
+
+class TaskUnwritable(ClassifierError, ValueError):
+    """A change could not be written to disk, and was not made."""
+
+
 class TooFewExamples(ClassifierError, ValueError):
     """A class, or the whole set, has fewer examples than the method needs."""
+
+
+class VersionConflict(ClassifierError, ValueError):
+    """A change was meant for another version of the task than it has."""

@@ -33,7 +33,7 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"scorer"},
     {"head"},
     {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
-    | {"suspects", "curve", "projection"},
+    | {"suspects", "curve", "projection", "tasks"},
     {"kernel"},
     {"folds", "estimators"},
     {"search"},
