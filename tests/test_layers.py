@@ -33,10 +33,10 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"scorer"},
     {"head"},
     {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
-    | {"suspects", "curve", "projection"},
-    {"kernel"},
+    | {"suspects", "curve", "projection", "score_classifier"},
+    {"kernel", "neighbours", "cached_keys", "shot_heads"},
     {"folds", "estimators"},
-    {"search"},
+    {"search", "adaptive"},
     {"chosen"},
     {"train"},
 ]
