@@ -179,7 +179,7 @@ def rule_rows(options: argparse.Namespace) -> Iterator[Row]:
         taken = {"1 shot": (first, one, (1,)), "2 to 10 shots": (grid, few, (2, 5, 10))}
         for what, (name, here, shots) in taken.items():
             there = worst_losses(other, shots)
-            now = "class-mean" if what == "1 shot" else "gamma 0.3, C 10"
+            now = "class-mean" if what == "1 shot" else "gamma 0.5, C 10"
             yield {
                 "learnt on": learnt, "what": what, "least regret": name, "here": f"{100 * here[name]:.2f}",
                 "reported on": told, "there": f"{100 * there[name]:.2f}",

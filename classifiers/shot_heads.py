@@ -63,7 +63,8 @@ class KernelLogistic(ScoreClassifier):
     Parameters
     ----------
     gamma : float
-        Of the kernel, `exp(-gamma |x - s|²)`; positive. Towards 0 the head becomes linear.
+        Of the kernel, `exp(-gamma |x - s|²)`; positive. Towards 0 the head becomes linear. 0.5, like C, lost least
+        beside the best of a grid in its worst row, on digits and clothing.
     C : float
         Inverse strength of regularisation, positive.
     tol : float
@@ -86,7 +87,7 @@ class KernelLogistic(ScoreClassifier):
     def __init__(
         self,
         *,
-        gamma: float = 0.3,
+        gamma: float = 0.5,
         C: float = 10.0,
         tol: float = 1e-3,
         temperature: float = 0.6,
