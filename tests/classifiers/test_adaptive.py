@@ -44,7 +44,7 @@ def test_many_examples_have_a_linear_head(digits: Digits, monkeypatch: pytest.Mo
 
 
 def test_another_method_is_taken_where_it_is_surely_better() -> None:
-    # Parity of four bits in small clusters: no mean and no smooth kernel tells it, the next neighbour does.
+    # Parity of six bits in small clusters: no mean and no smooth kernel tells it, the next neighbour does.
     corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * 6)).reshape(6, -1).T
     X = np.repeat(corners, 6, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(384, 6))
     y = (np.repeat(corners, 6, axis=0).prod(axis=1) > 0).astype(int)
