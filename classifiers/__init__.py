@@ -8,15 +8,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from classifiers.adaptive import AdaptiveClassifier
+    from classifiers.cached_keys import CachedKeys
     from classifiers.evaluate import Episode, EpisodeScores, episodes, evaluate_episodes
     from classifiers.fewshot import NearestClassMean
     from classifiers.heads import LogisticHead
+    from classifiers.neighbours import NearestNeighbours
+    from classifiers.shot_heads import KernelLogistic, RidgeHead
 
-__all__ = ["Episode", "EpisodeScores", "LogisticHead", "NearestClassMean", "episodes", "evaluate_episodes"]
+__all__ = [
+    "AdaptiveClassifier",
+    "CachedKeys",
+    "Episode",
+    "EpisodeScores",
+    "KernelLogistic",
+    "LogisticHead",
+    "NearestClassMean",
+    "NearestNeighbours",
+    "RidgeHead",
+    "episodes",
+    "evaluate_episodes",
+]
 
-_HOMES = {"LogisticHead": "heads", "NearestClassMean": "fewshot"} | dict.fromkeys(
-    ("Episode", "EpisodeScores", "episodes", "evaluate_episodes"), "evaluate"
-)
+_HOMES = {
+    "AdaptiveClassifier": "adaptive",
+    "CachedKeys": "cached_keys",
+    "KernelLogistic": "shot_heads",
+    "LogisticHead": "heads",
+    "NearestClassMean": "fewshot",
+    "NearestNeighbours": "neighbours",
+    "RidgeHead": "shot_heads",
+} | dict.fromkeys(("Episode", "EpisodeScores", "episodes", "evaluate_episodes"), "evaluate")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,8 @@
 """Embeddings and labels as they come -> as the classifiers take them: finite, of unit length, naming classes."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
@@ -43,3 +46,11 @@ def unit_length(X: NDArray[Any], *, least: float = 0.0) -> NDArray[Any]:
     unit: NDArray[Any] = np.where(largest > least, X, 0) / np.where(largest > least, largest, 1)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1)  # at least 1, or 0
     return unit
+
+
+@contextmanager
+def one_shot_is_enough() -> Iterator[None]:
+    """Keep scikit-learn from warning that labels of which most are different might be numbers on a scale."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
+        yield

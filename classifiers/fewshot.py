@@ -101,8 +101,12 @@ class NearestClassMean(ClassifierMixin, BaseEstimator):
 
         For two classes how much nearer the second is than the first, (n,).
         """
-        scores = -self._distances(self._queries(X))
+        scores = self.scores(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def scores(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the negative squared distances to the means, (n, n_classes), also where there are two."""
+        return -self._distances(self._queries(X))
 
     def kneighbors(self, X: ArrayLike, *, n_neighbors: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the nearest class means by FAISS alone, in float32.

@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classifiers.embeddings import check_finite, check_labels
+from classifiers.embeddings import check_finite, check_labels, one_shot_is_enough
 from classifiers.errors import InvalidOption, TooFewExamples
 from classifiers.head import SINGLE, Calibration, Head
 from classifiers.preparation import Preparation
@@ -114,7 +114,8 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         self.center_, self.scale_ = prepare.center, prepare.scale
         ready = prepare(checked)
         self.C_, self.cv_scores_ = self._choose(ready, labels, folds=min(self.cv, int(counts.min())))
-        self.model_ = self._model().set_params(C=self.C_).fit(ready, labels)
+        with one_shot_is_enough():
+            self.model_ = self._model().set_params(C=self.C_).fit(ready, labels)
         self.n_iter_ = int(self.model_.n_iter_.max())
         return self
 

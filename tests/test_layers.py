@@ -33,10 +33,10 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"scorer"},
     {"head"},
     {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
-    | {"suspects", "curve", "projection", "tasks"},
-    {"kernel"},
+    | {"suspects", "curve", "projection", "score_classifier", "tasks"},
+    {"kernel", "neighbours", "cached_keys", "shot_heads"},
     {"folds", "estimators"},
-    {"search"},
+    {"search", "adaptive"},
     {"chosen"},
     {"train"},
 ]

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from classifiers.adaptive import FOLDS, METHODS, AdaptiveClassifier
+from classifiers.errors import InvalidOption
+from classifiers.folds import make_folds
+from classifiers.target import Target
+from tests.classifiers.conftest import Digits
+
+
+@parametrize_with_checks([AdaptiveClassifier()])
+def test_scikit_learns_contract(estimator: AdaptiveClassifier, check) -> None:  # noqa: ANN001  # a partial of theirs
+    check(estimator)
+
+
+def some_shots(digits: Digits, shots: int, classes: range = range(10), seed: int = 0) -> np.ndarray:
+    """Return positions of some shots of each class; not the first ones, which few people wrote."""
+    random = np.random.default_rng(seed)
+    return np.concatenate([random.choice(np.flatnonzero(digits.y == label), shots, False) for label in classes])
+
+
+@pytest.mark.parametrize(
+    ("shots", "classes", "chosen", "why"),
+    [
+        (7, range(1), "class-mean", "there is one class"),
+        (1, range(10), "class-mean", "the median class has 1 shot"),
+        (3, range(10), "kernel-logistic", "the median class has 3 shots"),
+        (6, range(10), "kernel-logistic", "the median class has 6 shots; of held-out examples it has"),
+    ],
+)
+def test_it_says_what_it_takes_and_why(digits: Digits, shots: int, classes: range, chosen: str, why: str) -> None:
+    rows = some_shots(digits, shots, classes)
+    model = AdaptiveClassifier().fit(digits.X[rows], digits.y[rows])
+    assert (model.chosen_, model.reason_[: len(why)]) == (chosen, why)
+    assert set(model.accuracies_) == (set(METHODS) if shots == 6 else {chosen} if shots >= 3 else set())
+    assert model.calibrated_ == (shots >= 3)
+
+
+def test_many_examples_have_a_linear_head(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("classifiers.adaptive.MAX_LANDMARKS", 99)
+    model = AdaptiveClassifier().fit(digits.X[:100], digits.y[:100])
+    assert (model.chosen_, model.reason_) == ("logistic", "there are 100 examples, more than 99")
+
+
+def test_another_method_is_taken_where_it_is_surely_better() -> None:
+    # Parity of six bits in small clusters: no mean and no smooth kernel tells it, the next neighbour does.
+    corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * 6)).reshape(6, -1).T
+    X = np.repeat(corners, 6, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(384, 6))
+    y = (np.repeat(corners, 6, axis=0).prod(axis=1) > 0).astype(int)
+    model = AdaptiveClassifier().fit(X, y)
+    assert model.chosen_ != "class-mean"
+    assert model.accuracies_[model.chosen_] > 0.95
+    rule = model.accuracies_["kernel-logistic"]
+    assert model.chosen_ == "kernel-logistic" or "better by more than 2 standard errors" in model.reason_, rule
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_that_is_named_is_taken(digits: Digits, method: str) -> None:
+    rows = some_shots(digits, 4)
+    model = AdaptiveClassifier(method=method).fit(digits.X[rows], digits.y[rows])
+    assert (model.chosen_, model.reason_) == (method, "it was asked for")
+    direct = METHODS[method]().fit(digits.X[rows], digits.y[rows])
+    assert (model.predict(digits.X) == direct.predict(digits.X.astype(np.float64))).mean() > 0.999
+    assert model.predict_proba(digits.X).sum(axis=1) == pytest.approx(1)
+
+
+def test_of_few_shots_a_class_loses_one_at_a_time(digits: Digits) -> None:
+    rows = some_shots(digits, 6)
+    for fold in make_folds(Target.of(digits.y[rows], "single"), cv=FOLDS, random_state=0):
+        assert np.bincount(digits.y[rows][fold.test]).max() == 1
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_false_alarms_are_about_as_many_as_wanted(digits: Digits, rate: float) -> None:
+    alarms, found = [], []
+    for seed in range(6):
+        rows = some_shots(digits, 20, range(7), seed)
+        known = np.setdiff1d(np.flatnonzero(digits.y < 7), rows)
+        model = AdaptiveClassifier(false_alarm_rate=rate).fit(digits.X[rows], digits.y[rows])
+        alarms.append(model.is_unknown(digits.X[known]).mean())
+        found.append(model.is_unknown(digits.X[digits.y >= 7]).mean())
+    assert np.mean(alarms) == pytest.approx(rate, abs=0.05)
+    assert np.mean(found) > 0.5
+
+
+def test_below_three_shots_the_threshold_is_a_prior(digits: Digits) -> None:
+    for shots in (1, 2):
+        rows = some_shots(digits, shots, range(7))
+        model = AdaptiveClassifier().fit(digits.X[rows], digits.y[rows])
+        assert not model.calibrated_
+        unknown = model.is_unknown(digits.X)
+        assert unknown[digits.y >= 7].mean() > unknown[digits.y < 7].mean()
+    two = AdaptiveClassifier().fit(digits.X[:2], digits.y[:2])
+    assert two.threshold_ == -np.inf
+    assert not two.is_unknown(digits.X).any()
+
+
+def test_a_new_class_leaves_the_others_calibrated(digits: Digits) -> None:
+    rows = np.concatenate([some_shots(digits, 6, range(9)), some_shots(digits, 1, range(9, 10))])
+    model = AdaptiveClassifier().fit(digits.X[rows], digits.y[rows])
+    assert model.chosen_ == "kernel-logistic"
+    assert not model.calibrated_
+    assert np.isfinite(model.threshold_)
+    assert model.predict(digits.X[rows[-1:]]).tolist() == [9]
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(InvalidOption, match="'best', not one of auto, class-mean"):
+        AdaptiveClassifier(method="best").fit([[1.0]], ["a"])
+    with pytest.raises(InvalidOption, match="false_alarm_rate is 1"):
+        AdaptiveClassifier(false_alarm_rate=1).fit([[1.0]], ["a"])
