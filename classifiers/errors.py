@@ -10,6 +10,7 @@ ClassifierError
 ├── LimitExceeded      more, or longer, than a task may hold
 ├── NotFinite          NaN or infinity among embeddings
 ├── StoreInUse         another process has the folder of tasks
+├── TaskEmpty          a task has nothing to go by yet
 ├── TaskExists         there is a task of that name already
 ├── TaskInvalid        a task's file is damaged, too new, or none
 ├── TaskNotFound       there is no task of that name
@@ -76,6 +77,10 @@ class NotFinite(ClassifierError, ValueError):
 
 class StoreInUse(ClassifierError, ValueError):
     """Another process has the folder of tasks."""
+
+
+class TaskEmpty(ClassifierError, ValueError):
+    """A task has no example, and no names of classes, to go by yet."""
 
 
 class TaskExists(ClassifierError, ValueError):

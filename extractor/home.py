@@ -7,7 +7,7 @@ import platformdirs
 
 
 def home() -> Path:
-    """Return the folder that holds `backbones/` and `heads/`; it need not exist yet."""
+    """Return the folder that holds `backbones/`, `heads/` and `tasks/`; it need not exist yet."""
     return Path(os.environ.get("HEADWATER_HOME") or platformdirs.user_data_dir("headwater", appauthor=False))
 
 
@@ -19,6 +19,11 @@ def cache_folder() -> Path:
 def heads_folder() -> Path:
     """Return the folder whose subfolders are the heads that were trained."""
     return home() / "heads"
+
+
+def tasks_folder() -> Path:
+    """Return the folder whose files are the few-shot tasks."""
+    return home() / "tasks"
 
 
 def backbones_folder() -> Path:

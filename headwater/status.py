@@ -9,7 +9,20 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from classifiers.errors import ClassifierError, HeadInvalid
+from classifiers.errors import (
+    ClassifierError,
+    ExampleConflict,
+    ExampleNotFound,
+    HeadInvalid,
+    LimitExceeded,
+    StoreInUse,
+    TaskEmpty,
+    TaskExists,
+    TaskInvalid,
+    TaskNotFound,
+    TaskUnwritable,
+    VersionConflict,
+)
 from extractor import errors
 from extractor.errors import ExtractorError, RequestTooLarge
 from headwater.errors import (
@@ -42,12 +55,11 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 MAX_MESSAGE_BYTES = 2000
 
 
-def _leaves(root: type[CallError], *, but: type[CallError]) -> Iterator[type[CallError]]:
+def _leaves(root: type[CallError]) -> Iterator[type[CallError]]:
     """Yield the errors below one, whatever a library's tree grows to."""
     for kind in root.__subclasses__():
-        if kind is not but:
-            yield kind
-            yield from _leaves(kind, but=but)
+        yield kind
+        yield from _leaves(kind)
 
 
 _CODES: dict[type[CallError], grpc.StatusCode] = {
@@ -93,9 +105,19 @@ _CODES: dict[type[CallError], grpc.StatusCode] = {
     JobFailed: grpc.StatusCode.INTERNAL,
     JobsFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     HeadError: grpc.StatusCode.FAILED_PRECONDITION,
-    HeadInvalid: grpc.StatusCode.FAILED_PRECONDITION,
     ClassifierError: grpc.StatusCode.INVALID_ARGUMENT,  # and so for all that examples and options may lack
-    **dict.fromkeys(_leaves(ClassifierError, but=HeadInvalid), grpc.StatusCode.INVALID_ARGUMENT),
+    **dict.fromkeys(_leaves(ClassifierError), grpc.StatusCode.INVALID_ARGUMENT),
+    HeadInvalid: grpc.StatusCode.FAILED_PRECONDITION,
+    ExampleConflict: grpc.StatusCode.ALREADY_EXISTS,
+    ExampleNotFound: grpc.StatusCode.NOT_FOUND,
+    LimitExceeded: grpc.StatusCode.FAILED_PRECONDITION,
+    StoreInUse: grpc.StatusCode.FAILED_PRECONDITION,
+    TaskEmpty: grpc.StatusCode.FAILED_PRECONDITION,
+    TaskExists: grpc.StatusCode.ALREADY_EXISTS,
+    TaskInvalid: grpc.StatusCode.FAILED_PRECONDITION,
+    TaskNotFound: grpc.StatusCode.NOT_FOUND,
+    TaskUnwritable: grpc.StatusCode.FAILED_PRECONDITION,
+    VersionConflict: grpc.StatusCode.ABORTED,
 }
 
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}

@@ -39,6 +39,16 @@ ROLES_FOR: dict[str, frozenset[Role]] = {
     "Predict": frozenset({Role.CLASSIFY}),
     **dict.fromkeys(("ListHeads", "GetHead"), frozenset({Role.CLASSIFY, Role.TEACH})),
     **dict.fromkeys(("TrainHead", "ActivateHead", "DeleteHead"), frozenset({Role.TEACH})),
+    **dict.fromkeys(("Classify", "ClassifyStream", "ClassifyWithExamples"), frozenset({Role.CLASSIFY})),
+    **dict.fromkeys(
+        ("GetTask", "ListTasks", "ListExamples", "ListChanges", "Suggest", "Audit"),
+        frozenset({Role.CLASSIFY, Role.TEACH}),
+    ),
+    **dict.fromkeys(
+        ("CreateTask", "UpdateTask", "DeleteTask", "AddExamples", "RemoveExamples"), frozenset({Role.TEACH})
+    ),
+    **dict.fromkeys(("RelabelExamples", "RenameClass", "MergeClasses", "RemoveClass"), frozenset({Role.TEACH})),
+    **dict.fromkeys(("UndoChanges", "ExportTask", "ImportTask"), frozenset({Role.TEACH})),
     # An administrator sees everyone's jobs.
     **dict.fromkeys(("WatchJob", "GetJob", "ListJobs", "CancelJob"), frozenset({Role.TEACH, Role.ADMIN})),
     **dict.fromkeys(
