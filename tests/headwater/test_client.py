@@ -412,22 +412,33 @@ def test_an_async_stream_that_is_left_half_way_ends_at_once(held: Any) -> None:
     go.set()
 
 
+def begun_badly() -> list[bytes]:
+    """Return items whose first request needs no server, and fails."""
+    items = [b"", *(png(flat(i % 256, i // 256)) for i in range(REQUESTS_IN_FLIGHT * MAX_ITEMS * 3))]
+    items[1:MAX_ITEMS] = [b""] * (MAX_ITEMS - 1)
+    return items
+
+
 def test_what_comes_after_a_bad_item_is_not_asked_for(held: Any) -> None:
     address, extractor, _, go = held
-    items = [b"", *(png(flat(i % 256, i // 256)) for i in range(REQUESTS_IN_FLIGHT * MAX_ITEMS * 3))]
-    items[1:MAX_ITEMS] = [b""] * (MAX_ITEMS - 1)  # the first request needs no server
+    with Client(address) as client:
+        with pytest.raises(EmptyItem, match="item 0") as caught:
+            client.extract(begun_badly())
+        wait_for(lambda: aloft(extractor) <= 1)
+    assert caught.traceback  # which holds the frames of the call; its requests have ended all the same
+    go.set()
+
+
+def test_what_comes_after_a_bad_item_is_not_asked_for_by_a_loop(held: Any) -> None:
+    address, extractor, _, go = held
 
     async def main() -> None:
         async with AsyncClient(address) as client:
             with pytest.raises(EmptyItem, match="item 0"):
-                await client.extract(items)
+                await client.extract(begun_badly())
 
     asyncio.run(asyncio.wait_for(main(), WAIT_S))
-    with Client(address) as client:
-        with pytest.raises(EmptyItem, match="item 0") as caught:
-            client.extract(items)
-        wait_for(lambda: aloft(extractor) <= 1)
-    assert caught.traceback  # which holds the frames of the call; its requests have ended all the same
+    wait_for(lambda: aloft(extractor) <= 1)
     go.set()
 
 
