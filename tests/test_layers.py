@@ -37,8 +37,9 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"kernel", "fewshot", "neighbours", "cached_keys", "shot_heads"},
     {"folds", "estimators"},
     {"search", "adaptive"},
-    {"chosen", "learnt"},
-    {"train", "learning"},
+    {"chosen", "lean"},
+    {"train", "learnt"},
+    {"learning"},
     {"background"},
     {"learner"},
 ]
