@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from classifiers.adaptive import AUTO, CLASS_MEAN
 from classifiers.background import CLOSED, Background, Order
 from classifiers.errors import TaskEmpty
-from classifiers.learnt import AT_ONCE, Examples, Learnt, learn
+from classifiers.learnt import AT_ONCE, Examples, Learnt, Numbered, learn
 from classifiers.tasks.settings import Settings
 from classifiers.tasks.support import Support
 
@@ -100,9 +100,19 @@ class _Question:
             return False
         return self.support is head.support or _grown(self.support, head.support)
 
+    def numbered(self) -> Numbered:
+        """Return the examples by their positions in the labels of those classes that have any, or a name."""
+        support = self.support
+        there = np.flatnonzero(np.bincount(support.classes)) if len(support) else support.classes
+        labels = np.array([support.labels[one] for one in there.tolist()], np.str_)
+        order = np.argsort(labels)
+        position = np.zeros(int(there[-1]) + 1 if len(there) else 0, np.int64)
+        position[there[order]] = np.arange(len(order))
+        return Numbered.of(position[support.classes], labels[order], self.names)
+
     def examples(self) -> Examples:
-        classes, labels = _numbered(self.support)
-        return Examples(self.support.X, classes, labels, self.settings, self.names)
+        """Return all that there is to learn from."""
+        return self.numbered().examples(self.support.X, self.names)
 
 
 class _Task:
@@ -184,12 +194,13 @@ class Learner:
         ------
         TaskEmpty
         """
-        if not len(X):
+        if not len(X) and not names:
             raise TaskEmpty("there are no examples to learn from; send one of each class or more")
         found, own = np.unique(np.array(labels, np.str_), return_inverse=True)
-        examples = Examples(np.ascontiguousarray(X, np.float32), own, found, settings, names or {})
-        method, why = examples.chosen()
-        if method == CLASS_MEAN or len(X) <= INLINE_ONCE:
+        numbered = Numbered.of(own, found, names or {})
+        examples = numbered.examples(np.ascontiguousarray(X, np.float32), names or {})
+        method, why = numbered.chosen(settings.method)
+        if method == CLASS_MEAN or len(examples.X) <= INLINE_ONCE:
             learnt = learn(examples, method)
             return _taught(0, 0, learnt, settings, why if method == CLASS_MEAN else learnt.reason)
         told: SimpleQueue[Learnt | str] = SimpleQueue()
@@ -219,22 +230,21 @@ class Learner:
         support, settings = question.support, question.settings
         if task.head is not None and question.suits(task.head[0]):
             return self._by_head(name, task, task.head, question)
-        if not len(support):
+        if not len(support) and not question.names:
             raise TaskEmpty(f"task {name!r} has no examples to go by yet; add one of each class or more")
-        own, labels = _numbered(support)
-        sample = Examples(np.empty((0, support.dim), np.float32), own, labels, settings, question.names)
-        method, why = sample.chosen()
-        kept = sample.kept()
-        sample = replace(sample, X=support.rows(kept), own=own[kept])
-        if method == CLASS_MEAN and len(kept) == len(own):
+        numbered = question.numbered()
+        method, why = numbered.chosen(settings.method)
+        n, kept = len(support), numbered.kept()
+        sample = replace(numbered, own=numbered.own[kept]).examples(support.rows(kept), question.names)
+        if method == CLASS_MEAN and len(kept) == n:
             return _taught(support.version, support.version, learn(sample, CLASS_MEAN), settings, why)
-        if len(own) <= INLINE:
+        if len(sample.X) <= INLINE:
             learnt = learn(sample, method)
             return _taught(support.version, support.version, learnt, settings, learnt.reason)
         learnt = learn(sample, CLASS_MEAN)
         refining = self._refine(name, task, question, method)
         what = "the method that suits them" if method == AUTO else method
-        why = f"class means are there at once; {what} is being learnt from {len(own):,} examples"
+        why = f"class means are there at once; {what} is being learnt from {n:,} examples"
         if not refining:
             why = _in_place_of(method, CLOSED)
         taught = _taught(support.version, support.version, learnt, settings, why)
@@ -321,16 +331,6 @@ def _taught(version: int, learnt_from: int, learnt: Learnt, settings: Settings, 
 def _in_place_of(method: str, why: str) -> str:
     what = "the method that suits them best" if method == AUTO else method
     return f"by class means, for {what} could not be learnt: {why}"
-
-
-def _numbered(support: Support) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-    """Return the positions (n,) of examples' labels in the sorted labels of those classes that have any."""
-    there = np.flatnonzero(np.bincount(support.classes)) if len(support) else support.classes
-    labels = np.array([support.labels[one] for one in there.tolist()], np.str_)
-    order = np.argsort(labels)
-    position = np.zeros(int(there[-1]) + 1 if len(there) else 0, np.int64)
-    position[there[order]] = np.arange(len(order))
-    return position[support.classes], labels[order]
 
 
 def _grown(support: Support, before: Support) -> bool:

@@ -1,6 +1,6 @@
 """Examples of a task -> what they teach, lean enough to keep for thousands of tasks and to ask in microseconds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -9,56 +9,92 @@ from numpy.typing import NDArray
 
 from classifiers.adaptive import AUTO, CLASS_MEAN, AdaptiveClassifier, _by_rule
 from classifiers.lean import ByExamples, Scores, lean
-from classifiers.tasks.settings import Settings
+from classifiers.names import MOST_SHOTS
 
 AT_ONCE = 2000  # examples that an instant answer takes at most, but for one of each class
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
-    """What is learnt from, and how.
+class Numbered:
+    """Examples of a task by their positions in its sorted labels.
 
     Parameters
     ----------
-    X : ndarray of shape (n, dim), float32
-        Finite.
-    own : ndarray of shape (n,), int64
-        Positions in `labels`.
     labels : ndarray of shape (n_classes,), str
-        Sorted; each has an example.
-    settings : Settings
-    names : mapping of str to ndarray of shape (dim,)
-        The vector of each class's name, where names are knowledge.
+        Those that have an example or a name, sorted.
+    own : ndarray of shape (n,), int64
+        Position of each example's label.
+    named : sequence of str
+        Labels whose names count as one more example.
     """
 
-    X: NDArray[np.float32]
-    own: NDArray[np.int64]
     labels: NDArray[np.str_]
-    settings: Settings
-    names: Mapping[str, NDArray[np.float32]]
+    own: NDArray[np.int64]
+    named: Sequence[str]
+
+    @classmethod
+    def of(cls, own: NDArray[np.int64], labels: NDArray[np.str_], names: Iterable[str]) -> Self:
+        """Take positions (n,) in sorted labels that have examples, and the labels that have a name."""
+        if not names:
+            return cls(labels, own, ())
+        full = set(labels[np.bincount(own, minlength=len(labels)) >= MOST_SHOTS].tolist())
+        named = [label for label in names if label not in full]
+        both = np.unique(np.array([*labels.tolist(), *named], np.str_))
+        return cls(both, np.searchsorted(both, labels)[own], named)
 
     @property
     def shots(self) -> NDArray[np.int64]:
         """Examples of each class, (n_classes,)."""
         return np.bincount(self.own, minlength=len(self.labels))
 
-    def chosen(self) -> tuple[str, str]:
-        """Return the method that they are to be learnt by, and, of class means, why."""
-        rule, why = _by_rule(self.shots)
-        if len(self.labels) == 1 or (self.settings.method == AUTO and rule == CLASS_MEAN):
+    def chosen(self, method: str) -> tuple[str, str]:
+        """Return the method that they are to be learnt by, and, of class means, why; of one class only these can."""
+        named = np.searchsorted(self.labels, np.array(self.named, np.str_))
+        rule, why = _by_rule(self.shots + np.bincount(named, minlength=len(self.labels)))
+        if len(self.labels) == 1 or (method == AUTO and rule == CLASS_MEAN):
             return CLASS_MEAN, why
-        return self.settings.method, "it was asked for"
+        return method, "it was asked for"
 
     def kept(self) -> NDArray[np.int64]:
         """Return positions for an instant answer: the newest of each class, as many as make a bounded number."""
-        shots = self.shots
-        if len(self.own) <= AT_ONCE:
-            return np.arange(len(self.own))
+        shots, n = self.shots, len(self.own)
+        if n <= AT_ONCE:
+            return np.arange(n)
         # Of 16 bits numpy sorts by radix, ten times as quickly.
         own = self.own.astype(np.uint16) if len(shots) < 1 << 16 else self.own
         order = np.argsort(own, kind="stable")
-        to_come = np.repeat(np.cumsum(shots), shots) - np.arange(len(own))  # of its class, with itself
+        to_come = np.repeat(np.cumsum(shots), shots) - np.arange(n)  # of its class, with itself
         return np.sort(order[to_come <= _most(shots)])
+
+    def examples(self, X: NDArray[np.float32], names: Mapping[str, NDArray[np.float32]]) -> "Examples":
+        """Return what is learnt from, of X (n, dim) and the names' vectors."""
+        if not self.named:
+            return Examples(X, self.own, self.labels, 0)
+        vectors = np.array([names[label] for label in self.named], np.float32)
+        own = np.concatenate([self.own, np.searchsorted(self.labels, np.array(self.named, np.str_))])
+        return Examples(np.concatenate([X.reshape(-1, vectors.shape[1]), vectors]), own, self.labels, len(vectors))
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What is learnt from.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, dim), float32
+        Finite; names come last.
+    own : ndarray of shape (n,), int64
+        Positions in `labels`.
+    labels : ndarray of shape (n_classes,), str
+        Sorted; each has a row.
+    n_names : int
+        Of the rows.
+    """
+
+    X: NDArray[np.float32]
+    own: NDArray[np.int64]
+    labels: NDArray[np.str_]
+    n_names: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +147,9 @@ class Learnt:
 
 
 def learn(examples: Examples, method: str) -> Learnt:
-    """Learn by a method, or `auto`; of one class only class means can."""
-    settings = examples.settings
-    model = AdaptiveClassifier(method=method, false_alarm_rate=settings.false_alarm_rate)
+    """Learn by a method, or `auto`."""
+    model = AdaptiveClassifier(method=method)
+    model._n_names = examples.n_names
     model.learn(examples.X.astype(np.float64), examples.own)
     scores = lean(model.estimator_, examples.X)
     del model.estimator_

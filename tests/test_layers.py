@@ -33,7 +33,7 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"scorer"},
     {"head"},
     {"heads", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
-    | {"suspects", "curve", "projection", "score_classifier", "tasks"},
+    | {"suspects", "curve", "projection", "score_classifier", "names", "tasks"},
     {"kernel", "fewshot", "neighbours", "cached_keys", "shot_heads"},
     {"folds", "estimators"},
     {"search", "adaptive"},
