@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from classifiers.adaptive import AUTO, CLASS_MEAN
 from classifiers.background import CLOSED, Background, Order
 from classifiers.errors import TaskEmpty
-from classifiers.learnt import AT_ONCE, Examples, Learnt, Numbered, learn
+from classifiers.learnt import Examples, Learnt, Numbered, learn
 from classifiers.tasks.settings import Settings
 from classifiers.tasks.support import Support
 
@@ -21,6 +21,7 @@ MAX_BYTES = 1 << 30
 LEAST_BYTES = 4096  # of a task, for all that is no array
 INLINE = 4  # examples that any method learns from in about 3 ms
 INLINE_ONCE = 16  # in about 30 ms, which is less than another process takes to be asked
+SMALL = 2000  # examples of a task that is learnt from in seconds; larger ones take minutes
 GROWTH = 1000  # a head serves on where there is at most one more example to so many
 
 Names = Mapping[str, NDArray[np.float32]]
@@ -286,7 +287,7 @@ class Learner:
             self._changed.notify_all()
 
     def _line(self, n: int) -> Background:
-        return self._small if n <= AT_ONCE else self._large
+        return self._small if n <= SMALL else self._large
 
     def _is_refining(self, name: str) -> bool:
         task = self._tasks.get(name)
@@ -336,11 +337,10 @@ def _in_place_of(method: str, why: str) -> str:
 def _grown(support: Support, before: Support) -> bool:
     """Whether a support is an earlier one and at most a thousandth more, all of classes that had examples already."""
     n = len(before)
-    if not n <= len(support) <= n + n // GROWTH:
+    if support.lineage is not before.lineage or not n <= len(support) <= n + n // GROWTH:
         return False
-    if not (
-        np.array_equal(support.numbers[:n], before.numbers) and np.array_equal(support.classes[:n], before.classes)
-    ):
+    columns = ((support.numbers, before.numbers), (support.classes, before.classes))
+    if not all(np.array_equal(one[:n], other) for one, other in columns):
         return False
     known = np.flatnonzero(np.bincount(before.classes)).tolist() if n else []
     return set(support.classes[n:].tolist()) <= set(known) and all(

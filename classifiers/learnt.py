@@ -11,7 +11,7 @@ from classifiers.adaptive import AUTO, CLASS_MEAN, AdaptiveClassifier, _by_rule
 from classifiers.lean import ByExamples, Scores, lean
 from classifiers.names import MOST_SHOTS
 
-AT_ONCE = 2000  # examples that an instant answer takes at most, but for one of each class
+AT_ONCE = 1000  # examples that an instant answer takes at most, but for one of each class
 
 
 @dataclass(frozen=True, eq=False)
