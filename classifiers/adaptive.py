@@ -34,7 +34,7 @@ METHODS: Mapping[str, Callable[[], Any]] = {
     "knn": NearestNeighbours,
     "cached-keys": CachedKeys,
     "ridge": RidgeHead,
-    LOGISTIC: lambda: LogisticHead(Cs=(10.0,)),
+    LOGISTIC: lambda: LogisticHead(Cs=(10.0,), class_weight="balanced"),
     KERNEL_LOGISTIC: KernelLogistic,
 }
 FOLDS = 10  # up to 10 shots a class loses one at a time: leave-one-out, as far as its class goes
@@ -138,7 +138,7 @@ class AdaptiveClassifier(ScoreClassifier):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from the support, and from names where there are any; then X may be (0, dim), and y (0,).
 
-        Raises as the methods do, and InvalidOption for a vector of `names` that is not of the examples' length.
+        Raises as the methods do, and InvalidOption for a vector of `names` that is not as `with_names` takes it.
         """
         self._n_names = 0
         if self.names:

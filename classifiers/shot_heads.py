@@ -20,7 +20,7 @@ class RidgeHead(ScoreClassifier):
     """Ridge regression on -1 and 1 for each class (Hoerl and Kennard, Technometrics, 1970), in closed form.
 
     As a head for few shots Bertinetto et al. (ICLR 2019) have it. Embeddings are brought to unit length, centred and
-    scaled to a mean squared length of 1.
+    scaled to a mean squared length of 1. Each class counts alike, however many examples it has.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ class RidgeHead(ScoreClassifier):
     def _learn(self, X: NDArray[np.float64], own: NDArray[np.int64]) -> None:
         self._check_two_classes()
         self.preparation_ = Preparation.fit(X)
-        self.model_ = RidgeClassifier(alpha=self.alpha).fit(self.preparation_(X), self.classes_[own])
+        model = RidgeClassifier(alpha=self.alpha, class_weight="balanced")
+        self.model_ = model.fit(self.preparation_(X), self.classes_[own])
 
     def _score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return estimator_scores(self.model_, self.preparation_(X))
@@ -58,7 +59,8 @@ class KernelLogistic(ScoreClassifier):
     logistic regression of scikit-learn. Between nearest neighbours and a linear head, it is about as good as the
     better of the two. Embeddings are brought to unit length, centred and scaled to a mean squared length of 1, and
     components are again, so that one gamma and one C suit every backbone. Above 2,000 examples the components are
-    those of 2,000 drawn at random (Williams and Seeger, "Using the Nyström method", NIPS 2000).
+    those of 2,000 drawn at random (Williams and Seeger, "Using the Nyström method", NIPS 2000). Each class counts
+    alike: how many examples were shown of it says little of how often it comes, and a new class would go unheard.
 
     Parameters
     ----------
@@ -108,7 +110,7 @@ class KernelLogistic(ScoreClassifier):
         self.scale_ = 1.0
         components = self._components(ready)
         self.scale_ = float(np.sqrt((components**2).sum(axis=1).mean())) or 1.0
-        model = LogisticRegression(C=self.C, max_iter=MAX_ITER, tol=self.tol)
+        model = LogisticRegression(C=self.C, max_iter=MAX_ITER, tol=self.tol, class_weight="balanced")
         with one_shot_is_enough():
             self.model_ = model.fit(components / self.scale_, own)
 

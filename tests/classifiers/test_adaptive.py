@@ -123,6 +123,13 @@ def test_a_new_class_leaves_the_others_calibrated(digits: Digits) -> None:
     assert model.predict(digits.X[rows[-1:]]).tolist() == [9]
 
 
+@pytest.mark.parametrize("method", ["auto", "class-mean", "ridge", "logistic", "kernel-logistic"])
+def test_a_new_class_is_heard_beside_large_ones(digits: Digits, method: str) -> None:
+    rows = np.concatenate([some_shots(digits, 20, range(1, 10)), some_shots(digits, 2, range(1))])
+    model = AdaptiveClassifier(method=method).fit(digits.X[rows], digits.y[rows])
+    assert (model.predict(digits.X[digits.y == 0]) == 0).mean() > 0.7
+
+
 def test_options_are_checked() -> None:
     with pytest.raises(InvalidOption, match="'best', not one of auto, class-mean"):
         AdaptiveClassifier(method="best").fit([[1.0]], ["a"])
