@@ -15,7 +15,7 @@ from scipy.special import softmax
 from classifiers.cached_keys import CachedKeys
 from classifiers.calibrate import LEAST_ROWS, temperature
 from classifiers.embeddings import unit_length
-from classifiers.errors import InvalidOption
+from classifiers.errors import InvalidOption, TooFewExamples
 from classifiers.fewshot import NearestClassMean
 from classifiers.folds import make_folds
 from classifiers.head import SINGLE
@@ -37,6 +37,7 @@ METHODS: Mapping[str, Callable[[], Any]] = {
     LOGISTIC: lambda: LogisticHead(Cs=(10.0,), class_weight="balanced"),
     KERNEL_LOGISTIC: KernelLogistic,
 }
+OF_TWO = ("ridge", LOGISTIC, KERNEL_LOGISTIC)  # what needs two classes
 FOLDS = 10  # up to 10 shots a class loses one at a time: leave-one-out, as far as its class goes
 COMPARED_FROM = 5  # shots in every class, from which on methods are compared by what they hold out
 MOST_ROWS = 500  # a temperature is fitted on, so that many examples cost no more
@@ -175,6 +176,11 @@ class AdaptiveClassifier(ScoreClassifier):
         return float(np.quantile(self.held_out_, false_alarm_rate)) if len(self.held_out_) else self._prior_
 
     def _learn(self, X: NDArray[np.float64], own: NDArray[np.int64]) -> None:
+        if len(self.classes_) == 1 and self.method in OF_TWO:
+            raise TooFewExamples(
+                f"all examples are of 1 class, {str(self.classes_[0])!r}, and method {self.method!r} needs at least 2; "
+                f"add examples of another class, or take {AUTO!r}"
+            )
         shots = Shots(unit_length(X), own, len(X) - self._n_names)
         held = self._choose(shots)
         self.estimator_ = _fitted(self.chosen_, shots.X, own)
