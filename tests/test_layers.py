@@ -32,13 +32,16 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"preparation", "measures", "estimator_file"},
     {"scorer"},
     {"head"},
-    {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
-    | {"suspects", "curve", "projection", "score_classifier", "tasks"},
-    {"kernel", "neighbours", "cached_keys", "shot_heads"},
+    {"heads", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
+    | {"suspects", "curve", "projection", "score_classifier", "names", "tasks"},
+    {"kernel", "fewshot", "neighbours", "cached_keys", "shot_heads"},
     {"folds", "estimators"},
     {"search", "adaptive"},
-    {"chosen"},
-    {"train"},
+    {"chosen", "lean"},
+    {"train", "learnt"},
+    {"learning"},
+    {"background"},
+    {"learner"},
 ]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
