@@ -49,11 +49,11 @@ HEADWATER_ROWS: list[set[str]] = [
     {"training"},
     {"status", "keys", "exposure", "tls", "logs", "top", "order"},
     {"convert", "keyring", "channel", "retry", "job"},
-    {"content", "heads"},
+    {"content", "heads", "fewshot"},
     {"exchange"},
     {"flow"},
-    {"core", "threads", "tasks", "head_calls"},  # `core` is what both clients are, `threads`, `tasks` drive a flow
-    {"heads_client", "heads_aio"},
+    {"core", "threads", "tasks", "head_calls", "fewshot_calls"},  # `core` is what both clients are, `threads`, `tasks` drive a flow
+    {"heads_client", "heads_aio", "fewshot_client", "fewshot_aio"},
     {"service", "client", "aio", "admin_client"},
     {"server", "process"},
     {"demo"},
