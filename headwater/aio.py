@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +20,7 @@ from headwater.channel import Access, Stub, open_aio_channel
 from headwater.content import Content, content_of
 from headwater.convert import BackboneInfo
 from headwater.core import OPTIONS, ClientCore
-from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice
+from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice, StreamQuestion
 from headwater.heads_aio import AsyncHeadCalls
 from headwater.tasks import AsyncFlow
 from headwater.v1 import extractor_pb2 as pb
@@ -89,15 +90,10 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
 
         See `Client.iter_unordered`; items are read in a task of their own.
         """
-        flow = self._flow(await self.describe(backbone), items, progress)
-        try:
-            outcomes = AsyncFlow(flow, self._open_stream, self._failure).outcomes(_contents(items, flow.info))
-            async with aclosing(outcomes):  # with this iterator, and not when the collector comes by
-                async for found in outcomes:
-                    yield found
-        except BackboneChanged:
-            self._forget()
-            raise
+        question = Extraction(await self.describe(backbone))
+        async with aclosing(self._streamed(question, items, progress)) as outcomes:
+            async for found in outcomes:
+                yield found
 
     async def describe(self, backbone: str = "") -> BackboneInfo:
         """Return the facts of a backbone, asked for once; raises BackboneNotFound when the server has none."""
@@ -145,6 +141,21 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
             for task in running:
                 task.cancel()
 
+    async def _streamed(
+        self, question: StreamQuestion[A], items: Items, progress: Progress | None
+    ) -> AsyncGenerator[tuple[int, A], None]:
+        """Ask about items of any number over one stream, and yield positions and answers as they come."""
+        flow = self._flow(question, items, progress)
+        driver = AsyncFlow(flow, partial(self._open_stream, question.stream), self._failure)
+        try:
+            # Closed with this iterator, and not when the collector comes by.
+            async with aclosing(driver.outcomes(_contents(items, flow.info))) as outcomes:
+                async for found in outcomes:
+                    yield found
+        except BackboneChanged:
+            self._forget()
+            raise
+
     async def _ask(self, method: str, request: Any, *, patient: bool = False) -> Any:
         tries = self._tries(patient=patient)
         while True:
@@ -175,8 +186,8 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
             except grpc.RpcError as error:
                 exchange.refuse(part, self._failure(error))
 
-    def _open_stream(self, messages: AsyncIterator[pb.ExtractStreamRequest]) -> Any:
-        return self._stub.ExtractStream(messages, metadata=self._metadata)
+    def _open_stream(self, method: str, messages: AsyncIterator[Any]) -> Any:
+        return getattr(self._stub, method)(messages, metadata=self._metadata)
 
     async def __aenter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -18,7 +19,7 @@ from headwater.channel import Access, Stub, open_channel
 from headwater.content import content_of
 from headwater.convert import BackboneInfo
 from headwater.core import OPTIONS, ClientCore
-from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice
+from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice, StreamQuestion
 from headwater.heads_client import HeadCalls
 from headwater.threads import ThreadedFlow
 from headwater.v1 import extractor_pb2 as pb
@@ -136,12 +137,7 @@ class Client(HeadCalls, ClientCore):
         Items are read in a thread of their own, at most 256 ahead of what was yielded. A stream that breaks is taken
         up with what is unanswered, at another server perhaps; no item is yielded twice.
         """
-        flow = self._flow(self.describe(backbone), check_several(items), progress)
-        try:
-            yield from ThreadedFlow(flow, self._open_stream, self._failure).outcomes(items)
-        except BackboneChanged:
-            self._forget()
-            raise
+        yield from self._streamed(Extraction(self.describe(backbone)), items, progress)
 
     def describe(self, backbone: str = "") -> BackboneInfo:
         """Return the facts of a backbone, asked for once; raises BackboneNotFound when the server has none."""
@@ -181,6 +177,17 @@ class Client(HeadCalls, ClientCore):
             for call in running:
                 call.cancel()
 
+    def _streamed(
+        self, question: StreamQuestion[A], items: Iterable[Item], progress: Progress | None
+    ) -> Generator[tuple[int, A], None, None]:
+        """Ask about items of any number over one stream, and yield positions and answers as they come."""
+        flow = self._flow(question, check_several(items), progress)
+        try:
+            yield from ThreadedFlow(flow, partial(self._open_stream, question.stream), self._failure).outcomes(items)
+        except BackboneChanged:
+            self._forget()
+            raise
+
     def _ask(self, method: Callable[..., Any], request: Any, *, patient: bool = False) -> Any:
         tries = self._tries(patient=patient)
         while True:
@@ -216,8 +223,8 @@ class Client(HeadCalls, ClientCore):
         except grpc.RpcError as error:
             exchange.refuse(part, self._failure(error))
 
-    def _open_stream(self, messages: Iterator[pb.ExtractStreamRequest]) -> Any:
-        return self._call(self._stub.ExtractStream, messages)
+    def _open_stream(self, method: str, messages: Iterator[Any]) -> Any:
+        return self._call(getattr(self._stub, method), messages)
 
     def _call(self, method: Callable[..., Any], request: Any, **options: Any) -> Any:
         """Call; raise ClientClosed where the client is closed, or another thread closes it at this moment."""

@@ -10,7 +10,7 @@ from headwater import convert, retry
 from headwater.channel import Access
 from headwater.convert import BackboneInfo
 from headwater.errors import ClientClosed
-from headwater.exchange import A, Exchange, Progress, Question
+from headwater.exchange import A, Exchange, Progress, Question, StreamQuestion
 from headwater.flow import Flow
 from headwater.retry import Failure, Tries
 from headwater.v1 import extractor_pb2 as pb
@@ -66,8 +66,8 @@ class ClientCore:
     def _exchange(self, question: Question[A], items: object, progress: Progress | None) -> Exchange[A]:
         return Exchange(question, timeout_s=self.timeout_s, progress=progress, total=_total(items))
 
-    def _flow(self, info: BackboneInfo, items: object, progress: Progress | None) -> Flow:
-        return Flow(info, timeout_s=self.timeout_s, progress=progress, total=_total(items))
+    def _flow(self, question: StreamQuestion[A], items: object, progress: Progress | None) -> Flow[A]:
+        return Flow(question, timeout_s=self.timeout_s, progress=progress, total=_total(items))
 
 
 def _total(items: object) -> int | None:
