@@ -13,14 +13,15 @@ import grpc
 import grpc.aio
 
 from extractor.errors import BackboneChanged
-from extractor.items import Item, check_several
+from extractor.items import Item
 from extractor.outcome import Embedding, Outcome, stack
 from headwater import convert
 from headwater.channel import Access, Stub, open_aio_channel
-from headwater.content import Content, content_of
+from headwater.content import Content, contents_of
 from headwater.convert import BackboneInfo
 from headwater.core import OPTIONS, ClientCore
 from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice, StreamQuestion
+from headwater.fewshot_aio import AsyncTaskCalls
 from headwater.heads_aio import AsyncHeadCalls
 from headwater.tasks import AsyncFlow
 from headwater.v1 import extractor_pb2 as pb
@@ -28,7 +29,7 @@ from headwater.v1 import extractor_pb2 as pb
 Items = Iterable[Item] | AsyncIterable[Item]
 
 
-class AsyncClient(AsyncHeadCalls, ClientCore):
+class AsyncClient(AsyncHeadCalls, AsyncTaskCalls, ClientCore):
     """Asks a Headwater server for embeddings; use it as an asynchronous context manager, in one event loop.
 
     Its parameters, methods, errors and repetitions are those of `headwater.Client`; items may be an asynchronous
@@ -124,7 +125,7 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
     async def _answers(self, question: Question[A], items: Items, progress: Progress | None) -> AsyncGenerator[A, None]:
         """Ask about items of any number, and yield the answers in order."""
         exchange = self._exchange(question, items, progress)
-        source = _contents(items, exchange.info)
+        source = contents_of(items, exchange.info)
         running: dict[asyncio.Task[Any], Slice[A]] = {}
         try:
             while not exchange.done:
@@ -149,7 +150,7 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
         driver = AsyncFlow(flow, partial(self._open_stream, question.stream), self._failure)
         try:
             # Closed with this iterator, and not when the collector comes by.
-            async with aclosing(driver.outcomes(_contents(items, flow.info))) as outcomes:
+            async with aclosing(driver.outcomes(contents_of(items, flow.info))) as outcomes:
                 async for found in outcomes:
                     yield found
         except BackboneChanged:
@@ -204,21 +205,3 @@ async def _feed(exchange: Exchange[Any], source: AsyncIterator[Content]) -> None
             exchange.take(await anext(source))
         except StopAsyncIteration:
             exchange.end()
-
-
-async def _contents(items: Items, info: BackboneInfo) -> AsyncIterator[Content]:
-    """Yield what is to be sent for each item; what takes files or encoding is done in a thread."""
-    async for item in _each(items):
-        if isinstance(item, bytes | str):
-            yield content_of(item, info)
-        else:
-            yield await asyncio.to_thread(content_of, item, info)
-
-
-async def _each(items: Items) -> AsyncIterator[Item]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in check_several(items):
-            yield item

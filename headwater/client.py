@@ -20,6 +20,7 @@ from headwater.content import content_of
 from headwater.convert import BackboneInfo
 from headwater.core import OPTIONS, ClientCore
 from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice, StreamQuestion
+from headwater.fewshot_client import TaskCalls
 from headwater.heads_client import HeadCalls
 from headwater.threads import ThreadedFlow
 from headwater.v1 import extractor_pb2 as pb
@@ -27,7 +28,7 @@ from headwater.v1 import extractor_pb2 as pb
 _END = object()
 
 
-class Client(HeadCalls, ClientCore):
+class Client(HeadCalls, TaskCalls, ClientCore):
     """Asks a Headwater server for embeddings; use it as a context manager.
 
     What meets a full queue, a stopping server or none at all is asked for again, until `timeout_s` is over: when the
