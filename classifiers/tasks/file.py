@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from classifiers.errors import ExampleConflict, ExampleNotFound, InvalidLabels, InvalidOption, TaskInvalid
 from classifiers.tasks.facts import Change, Example, Limits, TaskFacts, check_text
 from classifiers.tasks.live import as_embeddings, cosine
+from classifiers.tasks.settings import Settings
 from classifiers.tasks.support import Delta
 
 ALIKE = 1 - 1e-4  # cosine from which on an embedding counts as the same item's, extracted again
+KEPT_FOR_GOOD = ("undo", "update")  # changes that are not undone, and that no undo minds
 _EMBEDDING = np.dtype("<f4")
 
 
@@ -54,8 +56,8 @@ def read_facts(db: sqlite3.Connection, path: Path) -> tuple[TaskFacts, int]:
     try:
         values = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM facts")}
         version = values.pop("version")
-        facts = TaskFacts(**values)
-        kinds = {"name": str, "backbone": str, "fingerprint": str, "dim": int, "method": str, "rule": dict}
+        facts = TaskFacts(**values | {"settings": Settings(**values["settings"])})
+        kinds = {"name": str, "backbone": str, "fingerprint": str, "dim": int}
         for name, kind in (kinds | {"keep_items": bool, "created": str}).items():
             if type(getattr(facts, name)) is not kind:
                 raise TypeError(f"{name} is {getattr(facts, name)!r}")
@@ -70,6 +72,13 @@ def rename(db: sqlite3.Connection, facts: TaskFacts, name: str) -> TaskFacts:
     """Give a task another name; return what it is then."""
     db.execute("UPDATE facts SET value = ? WHERE key = 'name'", (json.dumps(name),))
     return replace(facts, name=name)
+
+
+def set_settings(db: sqlite3.Connection, version: int, settings: Settings, dim: int) -> Delta:
+    """Let a task classify otherwise; its examples stay as they are."""
+    text = json.dumps(asdict(settings), ensure_ascii=False)
+    db.execute("UPDATE facts SET value = ? WHERE key = 'settings'", (text,))
+    return Delta.none(version, dim, settings=settings)
 
 
 def read_version(db: sqlite3.Connection) -> int:
@@ -245,7 +254,7 @@ def record(
 ) -> None:
     """Write a change down, and forget what is beyond the bounds of history and undo."""
     db.execute("UPDATE facts SET value = ? WHERE key = 'version'", (str(version),))
-    text, kept = json.dumps(detail, ensure_ascii=False), int(kind != "undo")
+    text, kept = json.dumps(detail, ensure_ascii=False), int(kind not in KEPT_FOR_GOOD)
     db.execute("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, NULL)", (version, kind, text, n_examples, now(), kept))
     db.execute("DELETE FROM history WHERE version <= ?", (version - max(limits.max_history, limits.max_undo + 1),))
     _forget(db, limits)

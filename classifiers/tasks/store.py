@@ -11,13 +11,14 @@ import secrets
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from classifiers.errors import InvalidLabels, InvalidOption, StoreInUse, TaskExists, TaskNotFound, TaskUnwritable
 from classifiers.tasks import exchange, file, schema
 from classifiers.tasks.facts import Limits, TaskFacts, check_name, check_text
+from classifiers.tasks.settings import Settings
 from classifiers.tasks.task import Task
 
 SUFFIX = ".sqlite"
@@ -89,8 +90,7 @@ class TaskStore:
         backbone: str,
         fingerprint: str,
         dim: int,
-        method: str = "auto",
-        rule: Mapping[str, Any] | None = None,
+        settings: Settings | None = None,
         labels: Sequence[str] = (),
         keep_items: bool = False,
     ) -> Task:
@@ -107,6 +107,7 @@ class TaskStore:
         self.limits.check_count("labels", len(labels), self.limits.max_labels, "begin with fewer")
         for label in labels:
             check_text("label", label, self.limits.max_label_bytes)
+        self.limits.check_settings(settings or Settings())
         if len(set(labels)) < len(labels):
             raise InvalidLabels(f"of {len(labels)} labels {len(set(labels))} differ; name each once")
         facts = TaskFacts(
@@ -114,8 +115,7 @@ class TaskStore:
             backbone=backbone,
             fingerprint=fingerprint,
             dim=dim,
-            method=method,
-            rule=dict(rule or {}),
+            settings=settings or Settings(),
             keep_items=keep_items,
             created=file.now(),
         )
