@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.errors import EmbeddingMismatch, InvalidOption
+from classifiers.errors import EmbeddingMismatch, ExampleNotFound, InvalidOption
 from extractor.errors import InferenceFailed, RequestInvalid, RequestTooLarge, UndecodableItem
 from extractor.outcome import Outcome
 from extractor.stages import StageTimes
@@ -17,13 +18,12 @@ from headwater.prediction import MAX_SHOWN
 from headwater.service.names import Names
 from headwater.service.served import shown
 from headwater.service.upload import matrix
-from headwater.v1 import extractor_pb2
+from headwater.v1 import classifier_pb2, extractor_pb2
 from headwater.v1 import fewshot_pb2 as pb
 
 if TYPE_CHECKING:
     from classifiers.learner import Learner, Taught
     from classifiers.tasks import Example, Support, Task
-    from classifiers.tasks.settings import Settings
 
 NEIGHBOURS = 3  # that are shown unless one says otherwise
 MAX_CELLS = 1 << 22  # probabilities in memory at once
@@ -70,7 +70,7 @@ def given(data: bytes, fingerprint: str, wanted: str, dim: int, title: str) -> N
 
 def as_outcomes(X: NDArray[np.float32]) -> list[Outcome]:
     """Return embeddings as outcomes; one that is not finite is an error of its own."""
-    finite = np.isfinite(X).all(axis=1).tolist()
+    finite: list[bool] = list(np.isfinite(X).all(axis=1))
     return [Outcome(row) if good else _UNDECODABLE for row, good in zip(X, finite, strict=True)]
 
 
@@ -165,10 +165,11 @@ class Asking:
         if not self.options.with_items:
             return {}
         kept, n_bytes = {}, ROOM_BYTES
-        for one in task.kept(ids):
-            kept[one.id] = one
-            n_bytes += len(one.item or b"")
-            self._check_bytes(n_bytes)
+        for name in ids:  # one by one: they may be large, and more than fit
+            with suppress(ExampleNotFound):
+                [kept[name]] = task.examples([name])
+                n_bytes += len(kept[name].item or b"")
+                self._check_bytes(n_bytes)
         return kept
 
     def _bounded(self, response: pb.ClassifyResponse) -> pb.ClassifyResponse:
@@ -250,7 +251,7 @@ def _classifications(
                 yield pb.Classification(error=item_status(_FAILED))
                 continue
             yield pb.Classification(
-                ranking=[pb.Ranked(label=one, probability=p) for one, p in zip(names, chance, strict=True)],
+                ranking=[classifier_pb2.Ranked(label=one, probability=p) for one, p in zip(names, chance, strict=True)],
                 unknown=score < threshold,
                 score=score,
                 neighbours=evidence.of(row) if evidence is not None else (),
@@ -260,8 +261,8 @@ def _classifications(
 def _best(probabilities: NDArray[np.float64], top: int) -> NDArray[np.int64]:
     """Return the columns of the `top` largest of each row, the largest first."""
     if top == 1:
-        return probabilities.argmax(axis=1)[:, None]
-    return np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        return np.asarray(probabilities.argmax(axis=1)[:, None], np.int64)
+    return np.asarray(np.argsort(-probabilities, axis=1, kind="stable")[:, :top], np.int64)
 
 
 def _labels(support: "Support") -> Any:

@@ -1,8 +1,8 @@
 """The few-shot tasks of a server: the name of one -> the task, and what it has taught, in threads of their own.
 
 The folder of tasks is one process's at a time, and a server need not have it: it is opened when a call first asks for a
-task, and where that fails, the next call tries again. What reads waits for no disk; what writes has threads of its own,
-so that answers do not queue behind them; and what takes long runs apart, at low priority.
+task, and where that fails, the next call tries again. What answers from memory has threads of its own, and so has what
+goes to disk, so that answers do not queue behind it; what takes long runs apart, at low priority.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from classifiers.learner import Learner
     from classifiers.tasks import Task, TaskStore
 
-READERS = 4  # threads that answer
-WRITERS = 4  # that change tasks: most of their time they wait for the disk, or for another change to the same task
+ANSWERING = 4  # threads that answer from memory
+ON_DISK = 8  # that read and change files: most of their time they wait, for the disk or for each other
 APART = 2  # that suggest, audit, export and import
 NICENESS = 10  # of these
 NEEDED = {"sklearn": "scikit-learn", "faiss": "faiss-cpu"}  # modules, and the packages that have them
@@ -62,17 +62,17 @@ class Tasks:
         self._opened: Opened | None = None
         self._closed = False
         self._lock = Lock()  # of these
-        self._reading = ThreadPoolExecutor(READERS, "tasks")
-        self._writing = ThreadPoolExecutor(WRITERS, "tasks-write")
+        self._answering = ThreadPoolExecutor(ANSWERING, "tasks")
+        self._on_disk = ThreadPoolExecutor(ON_DISK, "tasks-disk")
         self._apart = ThreadPoolExecutor(APART, "tasks-apart", _at_low_priority)
 
     async def aside(self, function: Callable[..., T], *arguments: object) -> T:
-        """Await what reads tasks; errors name tasks, and no path of the server."""
-        return await self._in(self._reading, function, *arguments)
+        """Await what answers from memory; errors name tasks, and no path of the server."""
+        return await self._in(self._answering, function, *arguments)
 
-    async def write(self, function: Callable[..., T], *arguments: object) -> T:
-        """Await what changes tasks; it goes on to its end also where the caller leaves."""
-        return await self._in(self._writing, function, *arguments)
+    async def on_disk(self, function: Callable[..., T], *arguments: object) -> T:
+        """Await what reads or changes files; it goes on to its end also where the caller leaves."""
+        return await self._in(self._on_disk, function, *arguments)
 
     async def apart(self, function: Callable[..., T], *arguments: object) -> T:
         """Await what takes long."""
@@ -84,7 +84,7 @@ class Tasks:
 
     @property
     def store(self) -> "TaskStore":
-        """The tasks; raises StoreInUse, TaskUnwritable or RuntimeMissing where they cannot be had, Closed at the end."""
+        """The tasks; raises StoreInUse, TaskUnwritable, RuntimeMissing where they cannot be had; Closed at the end."""
         return self._open().store
 
     @property
@@ -102,9 +102,21 @@ class Tasks:
         """
         return self.store.task(name)
 
+    def delete(self, name: str, if_version: int | None) -> None:
+        """Delete a task, and forget what it has taught; raises as `TaskStore.delete` does, and as `store`."""
+        self.store.delete(name, if_version=if_version)
+        self.learner.forget(name)
+
+    def told(self, error: ClassifierError) -> ClassifierError:
+        """Return an error as callers are told it: with names of tasks in place of the server's paths."""
+        opened = self._opened
+        if opened is None or str(opened.store.folder) not in str(error):
+            return error
+        return type(error)(_without_paths(str(error), opened.store.folder))
+
     def close(self) -> None:
         """End what runs, then let go of the folder."""
-        for threads in (self._reading, self._writing, self._apart):
+        for threads in (self._answering, self._on_disk, self._apart):
             threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._closed = True
@@ -115,19 +127,16 @@ class Tasks:
     async def _in(self, threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
         loop = asyncio.get_running_loop()
         try:
-            running = loop.run_in_executor(threads, copy_context().run, self._told, function, *arguments)
+            running = loop.run_in_executor(threads, copy_context().run, self._call, function, *arguments)
         except RuntimeError:  # they were shut down
             raise _stopping() from None
         return await running
 
-    def _told(self, function: Callable[..., T], *arguments: object) -> T:
+    def _call(self, function: Callable[..., T], *arguments: object) -> T:
         try:
             return function(*arguments)
         except ClassifierError as error:
-            opened = self._opened
-            if opened is not None and str(opened.store.folder) in str(error):
-                raise type(error)(_without_paths(str(error), opened.store.folder)) from None
-            raise
+            raise self.told(error) from None
 
     def _open(self) -> Opened:
         opened = self._opened

@@ -16,7 +16,7 @@ from headwater.v1 import fewshot_pb2 as pb
 if TYPE_CHECKING:
     from classifiers.tasks import Change, Example, Task, TaskFacts
     from classifiers.tasks.settings import Settings
-    from classifiers.tasks.store import Glance
+    from classifiers.tasks.facts import Glance
 
 
 def to_settings(message: pb.TaskSettings, before: "Settings | None" = None) -> "Settings":
@@ -25,9 +25,7 @@ def to_settings(message: pb.TaskSettings, before: "Settings | None" = None) -> "
 
     settings = before or Settings()
     given: dict[str, Any] = {
-        name: getattr(message, name)
-        for name in ("method", "false_alarm_rate", "zero_shot")
-        if message.HasField(name)  # type: ignore[arg-type]
+        name: getattr(message, name) for name in ("method", "false_alarm_rate", "zero_shot") if message.HasField(name)
     }
     texts = {label: text for label, text in {**settings.texts, **message.texts}.items() if text}
     return replace(settings, **given, texts=texts)
