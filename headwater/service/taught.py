@@ -15,8 +15,8 @@ from headwater.v1 import fewshot_pb2 as pb
 
 if TYPE_CHECKING:
     from classifiers.tasks import Change, Example, Task, TaskFacts
-    from classifiers.tasks.settings import Settings
     from classifiers.tasks.facts import Glance
+    from classifiers.tasks.settings import Settings
 
 
 def to_settings(message: pb.TaskSettings, before: "Settings | None" = None) -> "Settings":
