@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from classifiers.evaluate import Episode, EpisodeScores, episodes, evaluate_episodes
     from classifiers.fewshot import NearestClassMean
     from classifiers.heads import LogisticHead
+    from classifiers.learner import Learner
     from classifiers.neighbours import NearestNeighbours
     from classifiers.shot_heads import KernelLogistic, RidgeHead
+    from classifiers.tasks import Settings, TaskStore
 
 __all__ = [
     "AdaptiveClassifier",
@@ -22,10 +24,13 @@ __all__ = [
     "Episode",
     "EpisodeScores",
     "KernelLogistic",
+    "Learner",
     "LogisticHead",
     "NearestClassMean",
     "NearestNeighbours",
     "RidgeHead",
+    "Settings",
+    "TaskStore",
     "episodes",
     "evaluate_episodes",
 ]
@@ -34,10 +39,13 @@ _HOMES = {
     "AdaptiveClassifier": "adaptive",
     "CachedKeys": "cached_keys",
     "KernelLogistic": "shot_heads",
+    "Learner": "learner",
     "LogisticHead": "heads",
     "NearestClassMean": "fewshot",
     "NearestNeighbours": "neighbours",
     "RidgeHead": "shot_heads",
+    "Settings": "tasks",
+    "TaskStore": "tasks",
 } | dict.fromkeys(("Episode", "EpisodeScores", "episodes", "evaluate_episodes"), "evaluate")
 
 

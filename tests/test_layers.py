@@ -37,8 +37,10 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"kernel", "neighbours", "cached_keys", "shot_heads"},
     {"folds", "estimators"},
     {"search", "adaptive"},
-    {"chosen"},
-    {"train"},
+    {"chosen", "learnt"},
+    {"train", "learning"},
+    {"background"},
+    {"learner"},
 ]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},

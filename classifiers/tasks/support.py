@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.tasks.settings import Settings
+
 LEAST_ROWS = 16
 
 
@@ -29,6 +31,8 @@ class Delta:
         Number of an example to its class from now on.
     labels : mapping of int to str, optional
         Class to label, of all classes; None where they stay.
+    settings : Settings, optional
+        Of the task, from now on; None where they stay.
     """
 
     version: int
@@ -39,6 +43,7 @@ class Delta:
     X: NDArray[np.float32]
     relabelled: Mapping[int, int] = field(default_factory=dict)
     labels: Mapping[int, str] | None = None
+    settings: Settings | None = None
 
     @classmethod
     def none(cls, version: int, dim: int, **what: object) -> "Delta":

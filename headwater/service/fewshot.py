@@ -1,0 +1,287 @@
+"""`FewShotService`: requests over gRPC -> few-shot tasks that are taught, asked, looked at and moved."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from classifiers.errors import InvalidOption
+from extractor.errors import BackboneChanged, BackboneNotFound, RequestInvalid, RequestTooLarge
+from extractor.outcome import Outcome
+from extractor.pipeline import Extractor
+from extractor.stages import StageTimes
+from headwater.convert import RequestLimits
+from headwater.service import answers, lists, taught, teaching
+from headwater.service.answers import Asking
+from headwater.service.calls import Call, Calls, Context
+from headwater.service.extractor import extract
+from headwater.service.names import Names
+from headwater.service.served import Served, shown
+from headwater.service.tasks import Tasks
+from headwater.service.windows import in_windows
+from headwater.v1 import fewshot_pb2 as pb
+from headwater.v1 import fewshot_pb2_grpc
+
+if TYPE_CHECKING:
+    from classifiers.tasks import Task, TaskFacts
+
+TEXT = "text"  # modality of the backbones that can read the name of a class
+
+T = TypeVar("T")
+
+
+class Change(Protocol):
+    """A request for a change of a task."""
+
+    task: str
+
+
+class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
+    """Serves the few-shot tasks under HEADWATER_HOME on embeddings of the backbones that are served.
+
+    Parameters
+    ----------
+    served : Served
+    calls : Calls
+    limits : RequestLimits
+    tasks : Tasks
+    """
+
+    def __init__(self, served: Served, calls: Calls, limits: RequestLimits, *, tasks: Tasks) -> None:
+        self._served = served
+        self._calls = calls
+        self._limits = limits
+        self._tasks = tasks
+        self._names = Names()
+
+    async def CreateTask(self, request: pb.CreateTaskRequest, context: Context) -> pb.Task:
+        """Make a task."""
+        async with self._calls.accept(context, "CreateTask"):
+            with self._served.using(request.backbone) as extractor:
+                if request.fingerprint and request.fingerprint != extractor.fingerprint:
+                    raise BackboneChanged(
+                        f"the task is to be of the fingerprint {shown(request.fingerprint)}, and backbone "
+                        f"{extractor.spec.name!r} has {extractor.fingerprint}; name the backbone that it is of"
+                    )
+                return await self._tasks.on_disk(self._create, request, extractor)
+
+    async def UpdateTask(self, request: pb.UpdateTaskRequest, context: Context) -> pb.Task:
+        """Change how a task classifies."""
+        async with self._calls.accept(context, "UpdateTask"):
+            task = await self._task(request.task)
+            if request.settings.zero_shot and not task.settings.zero_shot:
+                with self._extractor(task.facts) as extractor:
+                    _check_reads_names(extractor)
+            return await self._tasks.on_disk(self._update, task, request)
+
+    async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.Task:
+        """Describe a task."""
+        async with self._calls.accept(context, "GetTask"):
+            task = await self._task(request.task)
+            return await self._tasks.aside(self._described, task)
+
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:
+        """List the tasks."""
+        async with self._calls.accept(context, "ListTasks"):
+            return await self._tasks.on_disk(lists.tasks, self._tasks, self._limits.max_message_bytes)
+
+    async def DeleteTask(self, request: pb.DeleteTaskRequest, context: Context) -> pb.DeleteTaskResponse:
+        """Delete a task."""
+        async with self._calls.accept(context, "DeleteTask"):
+            await self._tasks.on_disk(self._tasks.delete, request.task, teaching.if_version(request))
+            return pb.DeleteTaskResponse()
+
+    async def AddExamples(self, request: pb.AddExamplesRequest, context: Context) -> pb.AddExamplesResponse:
+        """Add examples; on disk when it is answered."""
+        async with self._calls.accept(context, "AddExamples") as call:
+            task = await self._task(request.task)
+            examples, facts = request.examples, task.facts
+            n = self._count(len(examples.items), examples.embeddings, facts.dim)
+            teaching.check(examples, n, task.limits)
+            call.charge(n)
+            if examples.items:
+                with self._extractor(facts) as extractor:
+                    task.check_version(teaching.if_version(request))  # before it costs anything
+                    outcomes, times = await extract(extractor, [item.data for item in examples.items], call)
+                    self._calls.sight.extracted(call, extractor.spec.name, outcomes, times)
+                teaching.check_outcomes(outcomes)
+                return await self._tasks.on_disk(teaching.add_items, task, request, outcomes, times)
+            call.n_items += n
+            if not n:
+                return await self._tasks.on_disk(teaching.add_items, task, request, [], StageTimes())
+            X = answers.given(
+                examples.embeddings, examples.fingerprint, facts.fingerprint, facts.dim, f"task {facts.name!r}"
+            )
+            return await self._tasks.on_disk(teaching.add_embeddings, task, request, X, n)
+
+    async def RemoveExamples(self, request: pb.RemoveExamplesRequest, context: Context) -> pb.TaskVersion:
+        """Remove examples."""
+        return await self._change(
+            "RemoveExamples", request, context, lambda task, v: task.remove(request.ids, if_version=v)
+        )
+
+    async def RelabelExamples(self, request: pb.RelabelExamplesRequest, context: Context) -> pb.TaskVersion:
+        """Give examples other labels."""
+        return await self._change(
+            "RelabelExamples", request, context, lambda task, v: task.relabel(dict(request.labels), if_version=v)
+        )
+
+    async def RenameClass(self, request: pb.RenameClassRequest, context: Context) -> pb.TaskVersion:
+        """Give a class another label."""
+        return await self._change(
+            "RenameClass", request, context, lambda task, v: task.rename_class(request.label, request.to, if_version=v)
+        )
+
+    async def MergeClasses(self, request: pb.MergeClassesRequest, context: Context) -> pb.TaskVersion:
+        """Put classes into another one."""
+        return await self._change(
+            "MergeClasses",
+            request,
+            context,
+            lambda task, v: task.merge_classes(request.labels, request.into, if_version=v),
+        )
+
+    async def RemoveClass(self, request: pb.RemoveClassRequest, context: Context) -> pb.TaskVersion:
+        """Remove a class with its examples."""
+        return await self._change(
+            "RemoveClass", request, context, lambda task, v: task.remove_class(request.label, if_version=v)
+        )
+
+    async def UndoChanges(self, request: pb.UndoChangesRequest, context: Context) -> pb.TaskVersion:
+        """Take back the last changes."""
+        return await self._change(
+            "UndoChanges", request, context, lambda task, v: task.undo(request.n or 1, if_version=v)
+        )
+
+    async def ListChanges(self, request: pb.ListChangesRequest, context: Context) -> pb.ListChangesResponse:
+        """List the last changes."""
+        async with self._calls.accept(context, "ListChanges"):
+            task = await self._task(request.task)
+            return await self._tasks.on_disk(lists.changes, task, request.n, self._limits.max_message_bytes)
+
+    async def ListExamples(self, request: pb.ListExamplesRequest, context: Context) -> pb.ListExamplesResponse:
+        """List examples, a page at a time."""
+        async with self._calls.accept(context, "ListExamples"):
+            task = await self._task(request.task)
+            return await self._tasks.on_disk(lists.examples, task, request, self._limits.max_message_bytes)
+
+    async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
+        """Tell the labels of items or embeddings."""
+        async with self._calls.accept(context, "Classify") as call:
+            options = answers.to_options(request.options)
+            task = await self._task(request.task)
+            facts = task.facts
+            n = self._count(len(request.items), request.embeddings, facts.dim)
+            call.charge(n)
+            asking = self._asking(options)
+            if request.items:
+                with self._extractor(facts) as extractor:
+                    outcomes, times = await extract(extractor, [item.data for item in request.items], call)
+                    self._calls.sight.embedded(call, extractor.spec.name, outcomes, times)
+                    response = await self._answer(asking, task, outcomes, times, call)
+            else:
+                outcomes = []
+                if n:
+                    X = answers.given(
+                        request.embeddings, request.fingerprint, facts.fingerprint, facts.dim, f"task {facts.name!r}"
+                    )
+                    outcomes = answers.as_outcomes(X)
+                response = await self._answer(asking, task, outcomes, StageTimes(), call)
+            self._calls.sight.classified(call, Counter(map(answers.kind_of, response.classifications)))
+            return response
+
+    async def _task(self, name: str) -> "Task":
+        at_hand = self._tasks.at_hand(name)
+        return at_hand if at_hand is not None else await self._tasks.on_disk(self._tasks.task, name)
+
+    def _asking(self, options: answers.Options) -> Asking:
+        learner = self._tasks.learner  # it is open, for there is a task
+        return Asking(learner, self._names, options, self._limits.max_message_bytes)
+
+    async def _answer(
+        self, asking: Asking, task: "Task", outcomes: list[Outcome], times: StageTimes, call: Call
+    ) -> pb.ClassifyResponse:
+        """Ask a task, and, where names are to be extracted first, again."""
+        run = self._tasks.on_disk if asking.options.with_items else self._tasks.aside
+        while (response := await run(asking.of, task, outcomes, times)) is None:
+            await self._learn_names(task, call)
+        return response
+
+    async def _learn_names(self, task: "Task", call: Call) -> None:
+        """Extract the names of a zero-shot task's classes that are not known yet."""
+        facts = task.facts
+        with self._extractor(facts) as extractor:
+            texts = await self._tasks.aside(self._names.missing, facts.fingerprint, task.support.labels, task.settings)
+            outcomes = await in_windows(extractor, [text.encode() for text in texts], call, self._calls.sight)
+        for text, one in zip(texts, outcomes, strict=True):
+            if one.error is not None:
+                raise type(one.error)(f"the name {shown(text)} of a class of task {facts.name!r}: {one.error}")
+        self._names.remember(facts.fingerprint, texts, [one.embedding for one in outcomes if one.embedding is not None])
+
+    async def _change(
+        self, method: str, request: Change, context: Context, change: "Callable[[Task, int | None], int]"
+    ) -> pb.TaskVersion:
+        async with self._calls.accept(context, method):
+            task = await self._task(request.task)
+            return pb.TaskVersion(version=await self._tasks.on_disk(change, task, teaching.if_version(request)))
+
+    def _create(self, request: pb.CreateTaskRequest, extractor: Extractor) -> pb.Task:
+        settings = taught.to_settings(request.settings)
+        if settings.zero_shot:
+            _check_reads_names(extractor)
+        task = self._tasks.store.create(
+            request.name,
+            backbone=extractor.spec.name,
+            fingerprint=extractor.fingerprint,
+            dim=extractor.dim,
+            settings=settings,
+            labels=request.labels,
+            keep_items=request.keep_items,
+        )
+        return self._described(task)
+
+    def _update(self, task: "Task", request: pb.UpdateTaskRequest) -> pb.Task:
+        teaching.update(task, request)
+        return self._described(task)
+
+    def _described(self, task: "Task") -> pb.Task:
+        return lists.bounded(taught.from_task(task), self._limits.max_message_bytes, "merge classes, or shorten labels")
+
+    @contextmanager
+    def _extractor(self, facts: "TaskFacts") -> Iterator[Extractor]:
+        """Use the backbone of a task, and no other; looked at anew for each request."""
+        try:
+            self._served.named(facts.backbone)
+        except BackboneNotFound:
+            raise BackboneNotFound(
+                f"task {facts.name!r} is of backbone {shown(facts.backbone)}, which is not served here; load it: "
+                f"headwater admin load {facts.backbone}; or send embeddings of {facts.fingerprint}"
+            ) from None
+        with self._served.using(facts.backbone) as extractor:
+            if (extractor.fingerprint, extractor.dim) != (facts.fingerprint, facts.dim):
+                raise BackboneChanged(
+                    f"task {facts.name!r} holds embeddings of {facts.backbone!r} {facts.fingerprint} ({facts.dim}-d), "
+                    f"and {extractor.spec.name!r} is {extractor.fingerprint} ({extractor.dim}-d) here; serve the "
+                    "backbone that it was made with, or add its items to a new task"
+                )
+            yield extractor
+
+    def _count(self, n_items: int, embeddings: bytes, dim: int) -> int:
+        """Return how many there are of items or embeddings; raises RequestInvalid, RequestTooLarge."""
+        if n_items and embeddings:
+            raise RequestInvalid("the request has items and embeddings; send them in two")
+        n = n_items or -(-len(embeddings) // (4 * dim))
+        if n > self._limits.max_items:
+            raise RequestTooLarge(
+                f"request has {n:,} items, the limit is {self._limits.max_items:,}; send them in several"
+            )
+        return n
+
+
+def _check_reads_names(extractor: Extractor) -> None:
+    """Raise InvalidOption where a backbone cannot embed the names of classes."""
+    if extractor.spec.modality != TEXT:
+        raise InvalidOption(
+            f"zero_shot is true, and backbone {extractor.spec.name!r} embeds {extractor.spec.modality}, no texts: it "
+            "cannot read the names of classes; leave zero_shot out"
+        )

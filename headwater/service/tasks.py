@@ -1,0 +1,198 @@
+"""The few-shot tasks of a server: the name of one -> the task, and what it has taught, in threads of their own.
+
+The folder of tasks is one process's at a time, and a server need not have it: it is opened when a call first asks for a
+task, and where that fails, the next call tries again. What answers from memory has threads of its own, and so has what
+goes to disk, so that answers do not queue behind it; what takes long runs apart, at low priority.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
+
+from classifiers.errors import ClassifierError, StoreInUse, TaskUnwritable
+from extractor.errors import Closed, RuntimeMissing
+from extractor.home import tasks_folder
+
+if TYPE_CHECKING:
+    from classifiers.learner import Learner
+    from classifiers.tasks import Task, TaskStore
+
+ANSWERING = 4  # threads that answer from memory
+ON_DISK = 8  # that read and change files: most of their time they wait, for the disk or for each other
+APART = 2  # that suggest, audit, export and import
+NICENESS = 10  # of these
+NEEDED = {"sklearn": "scikit-learn", "faiss": "faiss-cpu"}  # modules, and the packages that have them
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """What is open: the tasks, and what learns from them."""
+
+    store: "TaskStore"
+    learner: "Learner"
+
+    def close(self) -> None:
+        """Let go of both."""
+        self.learner.close()
+        self.store.close()
+
+
+class Tasks:
+    """The tasks under HEADWATER_HOME; methods that are no coroutines are for any thread.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        By default that of HEADWATER_HOME, when it is first asked for.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._opened: Opened | None = None
+        self._closed = False
+        self._lock = Lock()  # of these
+        self._answering = ThreadPoolExecutor(ANSWERING, "tasks")
+        self._on_disk = ThreadPoolExecutor(ON_DISK, "tasks-disk")
+        self._apart = ThreadPoolExecutor(APART, "tasks-apart", _at_low_priority)
+
+    async def aside(self, function: Callable[..., T], *arguments: object) -> T:
+        """Await what answers from memory; errors name tasks, and no path of the server."""
+        return await self._in(self._answering, function, *arguments)
+
+    async def on_disk(self, function: Callable[..., T], *arguments: object) -> T:
+        """Await what reads or changes files; it goes on to its end also where the caller leaves."""
+        return await self._in(self._on_disk, function, *arguments)
+
+    async def apart(self, function: Callable[..., T], *arguments: object) -> T:
+        """Await what takes long."""
+        return await self._in(self._apart, function, *arguments)
+
+    def at_hand(self, name: str) -> "Task | None":
+        """Return a task if it is in memory, without waiting for anything."""
+        return self._opened.store.at_hand(name) if self._opened is not None else None
+
+    @property
+    def store(self) -> "TaskStore":
+        """The tasks; raises StoreInUse, TaskUnwritable, RuntimeMissing where they cannot be had; Closed at the end."""
+        return self._open().store
+
+    @property
+    def learner(self) -> "Learner":
+        """What learns from them; raises as `store` does."""
+        return self._open().learner
+
+    def task(self, name: str) -> "Task":
+        """Return a task.
+
+        Raises
+        ------
+        TaskNotFound, TaskInvalid, InvalidOption
+        StoreInUse, TaskUnwritable, RuntimeMissing, Closed
+        """
+        return self.store.task(name)
+
+    def delete(self, name: str, if_version: int | None) -> None:
+        """Delete a task, and forget what it has taught; raises as `TaskStore.delete` does, and as `store`."""
+        self.store.delete(name, if_version=if_version)
+        self.learner.forget(name)
+
+    def told(self, error: ClassifierError) -> ClassifierError:
+        """Return an error as callers are told it: with names of tasks in place of the server's paths."""
+        opened = self._opened
+        if opened is None or str(opened.store.folder) not in str(error):
+            return error
+        return type(error)(_without_paths(str(error), opened.store.folder))
+
+    def close(self) -> None:
+        """End what runs, then let go of the folder."""
+        for threads in (self._answering, self._on_disk, self._apart):
+            threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._closed = True
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    async def _in(self, threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            running = loop.run_in_executor(threads, copy_context().run, self._call, function, *arguments)
+        except RuntimeError:  # they were shut down
+            raise _stopping() from None
+        return await running
+
+    def _call(self, function: Callable[..., T], *arguments: object) -> T:
+        try:
+            return function(*arguments)
+        except ClassifierError as error:
+            raise self.told(error) from None
+
+    def _open(self) -> Opened:
+        opened = self._opened
+        if opened is not None:
+            return opened
+        with self._lock:
+            if self._closed:
+                raise _stopping()
+            if self._opened is None:
+                self._opened = _opened(self._folder or tasks_folder())
+            return self._opened
+
+
+def _opened(folder: Path) -> Opened:
+    check_installed()
+    from classifiers.learner import Learner
+    from classifiers.tasks import TaskStore
+
+    try:
+        return Opened(TaskStore.open(folder), Learner())
+    except StoreInUse:
+        raise StoreInUse(
+            "another process has the few-shot tasks of this server's home; ask that server, stop it, or start one with "
+            "another HEADWATER_HOME"
+        ) from None
+    except OSError as error:
+        raise TaskUnwritable(
+            f"the folder of few-shot tasks cannot be opened here ({error.strerror}); make it writable to the server, "
+            "and repeat"
+        ) from None
+
+
+def check_installed() -> None:
+    """Raise RuntimeMissing where there can be no tasks; loads nothing."""
+    missing = [package for module, package in NEEDED.items() if not _is_there(module)]
+    if missing:
+        raise RuntimeMissing(
+            f"few-shot tasks need {' and '.join(missing)}, not installed beside the server: "
+            "pip install 'headwater[classifiers]'"
+        )
+
+
+@cache
+def _is_there(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def _at_low_priority() -> None:
+    """Let the threads that answer run before this one: on Linux a thread has its own niceness."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def _without_paths(message: str, folder: Path) -> str:
+    """Return a message that names tasks in place of their files."""
+    return message.replace(f"{folder}{os.sep}", "").replace(str(folder), "the folder of tasks")
+
+
+def _stopping() -> Closed:
+    return Closed("the server is stopping; ask another one, or this one once it is back")
