@@ -34,7 +34,7 @@ class Answer(Protocol):
     """What a server tells of one item, or why it does not."""
 
     @property
-    def error(self) -> CallError | None:
+    def error(self) -> ExtractorError | None:
         """The item's own error."""
         ...
 

@@ -7,13 +7,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from classifiers.errors import ClassifierError
 from extractor.errors import ExtractorError
 from headwater import status
 from headwater.errors import HeadwaterError
@@ -21,8 +20,6 @@ from headwater.prediction import Ranked
 from headwater.status import CallError
 from headwater.v1 import extractor_pb2
 from headwater.v1 import fewshot_pb2 as pb
-
-ItemFault: TypeAlias = ExtractorError | ClassifierError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +209,7 @@ class Classification:
         The likeliest labels, as many as were asked for.
     neighbours : tuple of Neighbour
         The nearest examples, the most similar first.
-    error : ExtractorError or ClassifierError, optional
+    error : ExtractorError, optional
         Why there is nothing.
     cached, truncated : bool
         The embedding came from the cache; the item's end was left out.
@@ -226,7 +223,7 @@ class Classification:
     score: float = 0.0
     ranking: tuple[Ranked, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
-    error: ItemFault | None = None
+    error: ExtractorError | None = None
     cached: bool = False
     truncated: bool = False
     answer: TaskAnswer = TaskAnswer()
@@ -454,7 +451,7 @@ def to_audit(response: pb.AuditResponse) -> AuditReport:
 
 def _classification(message: pb.Classification, answer: TaskAnswer) -> Classification:
     if message.HasField("error"):
-        return Classification(error=_fault(message.error), answer=answer)
+        return Classification(error=_item_error(message.error), answer=answer)
     ranking = tuple(Ranked(one.label, one.probability) for one in message.ranking)
     return Classification(
         label=ranking[0].label if ranking and not message.unknown else None,
@@ -469,12 +466,6 @@ def _classification(message: pb.Classification, answer: TaskAnswer) -> Classific
         truncated=message.truncated,
         answer=answer,
     )
-
-
-def _fault(message: extractor_pb2.ItemStatus) -> ItemFault:
-    """Return an item's error; a row of embeddings may have one of the classifiers', NotFinite."""
-    error = _told(message)
-    return error if isinstance(error, ClassifierError) else _item_error(message)
 
 
 def _item_error(message: extractor_pb2.ItemStatus) -> ExtractorError:

@@ -13,14 +13,13 @@ from typing import Any, Generic
 
 import grpc
 
-from extractor.errors import BackboneChanged
+from extractor.errors import BackboneChanged, ExtractorError
 from extractor.outcome import Outcome
 from headwater import content, retry
 from headwater.content import Content
 from headwater.errors import ServiceError
 from headwater.exchange import A, Progress, StreamQuestion
 from headwater.retry import Failure, Tries
-from headwater.status import CallError
 
 WINDOW = 256  # items that are read and not given out yet
 WINDOW_BYTES = 32 << 20  # of items that are read and not answered yet, and one item more
@@ -207,7 +206,7 @@ class Flow(Generic[A]):
         if self.done and self._source_error is not None:
             raise self._source_error
 
-    def _again(self, position: int, error: CallError | None) -> bool:
+    def _again(self, position: int, error: ExtractorError | None) -> bool:
         """Have an item asked for again later if that may help; tell whether it will be."""
         failure = None if error is None else retry.of_item(error)
         if failure is None or not failure.retryable:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from extractor.errors import ExtractorError
 from headwater import status
 from headwater.errors import HeadwaterError
 from headwater.status import CallError
@@ -46,7 +47,7 @@ def of_call(error: grpc.RpcError) -> Failure:
     return Failure(status.call_error(error), error.code(), status.pushback_ms_of(error))
 
 
-def of_item(error: CallError) -> Failure:
+def of_item(error: ExtractorError) -> Failure:
     """Return the failure of one item in an answer."""
     return Failure(error, status.code_of(error), status.pushback_ms(error))
 

@@ -54,7 +54,14 @@ HEADWATER_ROWS: list[set[str]] = [
     {"content", "heads", "fewshot"},
     {"exchange"},
     {"flow"},
-    {"core", "threads", "tasks", "head_calls", "fewshot_calls", "fewshot_files"},  # `core` is what both clients are, `threads`, `tasks` drive a flow
+    {
+        "core",
+        "threads",
+        "tasks",
+        "head_calls",
+        "fewshot_calls",
+        "fewshot_files",
+    },  # `core` is what both clients are, `threads`, `tasks` drive a flow
     {"heads_client", "heads_aio", "fewshot_client", "fewshot_aio"},
     {"service", "client", "aio", "admin_client"},
     {"server", "process"},
