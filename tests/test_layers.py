@@ -52,7 +52,7 @@ HEADWATER_ROWS: list[set[str]] = [
     {"status", "keys", "exposure", "tls", "logs", "top", "order"},
     {"convert", "keyring", "channel", "retry", "job"},
     {"content", "heads", "fewshot"},
-    {"exchange"},
+    {"exchange", "fewshot_evaluation"},
     {"flow"},
     {
         "core",
