@@ -150,7 +150,7 @@ class Asking:
             evidence = Evidence(support.ids, _labels(support), nearest.positions, nearest.similarities, kept)
         response = respond(taught, X, outcomes, evidence, self.options, times, task.facts.fingerprint)
         response.answer.version = support.version
-        return self._bounded(response)
+        return bounded(response, self.options, self.max_bytes)
 
     def taught(self, task: "Task", support: "Support") -> "Taught | None":
         """Return what a support has taught; None, where names must be extracted first."""
@@ -169,23 +169,8 @@ class Asking:
             with suppress(ExampleNotFound):
                 [kept[name]] = task.examples([name])
                 n_bytes += len(kept[name].item or b"")
-                self._check_bytes(n_bytes)
+                _check_bytes(n_bytes, self.max_bytes)
         return kept
-
-    def _bounded(self, response: pb.ClassifyResponse) -> pb.ClassifyResponse:
-        """Return an answer that may be sent; to weigh it is to write it, so only what may be too large is weighed."""
-        options = self.options
-        most = len(response.classifications) * (options.top + options.neighbours) * ENTRY_BYTES
-        if options.with_items or most + ROOM_BYTES > self.max_bytes:
-            self._check_bytes(response.ByteSize())
-        return response
-
-    def _check_bytes(self, n_bytes: int) -> None:
-        if n_bytes > self.max_bytes:
-            raise RequestTooLarge(
-                f"the answer has more than {self.max_bytes:,} bytes, the limit of a message; send fewer items, ask for "
-                "fewer neighbours or a smaller top, or leave with_items out"
-            )
 
 
 def respond(
@@ -216,6 +201,22 @@ def respond(
         classifications=[_of_outcome(one, told) for one in outcomes],
         times=extractor_pb2.StageTimes(**vars(times)),
     )
+
+
+def bounded(response: pb.ClassifyResponse, options: Options, max_bytes: int) -> pb.ClassifyResponse:
+    """Return an answer that may be sent; to weigh it is to write it, so only what may be too large is weighed."""
+    most = len(response.classifications) * (options.top + options.neighbours) * ENTRY_BYTES
+    if options.with_items or most + ROOM_BYTES > max_bytes:
+        _check_bytes(response.ByteSize(), max_bytes)
+    return response
+
+
+def _check_bytes(n_bytes: int, max_bytes: int) -> None:
+    if n_bytes > max_bytes:
+        raise RequestTooLarge(
+            f"the answer has more than {max_bytes:,} bytes, the limit of a message; send fewer items, ask for fewer "
+            "neighbours or a smaller top, or leave with_items out"
+        )
 
 
 def kind_of(classification: pb.Classification) -> str:
