@@ -70,7 +70,7 @@ def given(data: bytes, fingerprint: str, wanted: str, dim: int, title: str) -> N
 
 def as_outcomes(X: NDArray[np.float32]) -> list[Outcome]:
     """Return embeddings as outcomes; one that is not finite is an error of its own."""
-    finite: list[bool] = list(np.isfinite(X).all(axis=1))
+    finite = np.asarray(np.isfinite(X).all(axis=1)).tolist()
     return [Outcome(row) if good else _UNDECODABLE for row, good in zip(X, finite, strict=True)]
 
 
@@ -140,7 +140,7 @@ class Asking:
         k = self.options.neighbours
         nearest = task.nearest(X, k) if k and len(X) else None
         support = nearest.support if nearest is not None else task.support
-        taught = self.taught(task, support)
+        taught = taught_by(self.learner, self.names, task, support)
         if taught is None:
             return None
         if nearest is None:
@@ -151,14 +151,6 @@ class Asking:
         response = respond(taught, X, outcomes, evidence, self.options, times, task.facts.fingerprint)
         response.answer.version = support.version
         return bounded(response, self.options, self.max_bytes)
-
-    def taught(self, task: "Task", support: "Support") -> "Taught | None":
-        """Return what a support has taught; None, where names must be extracted first."""
-        settings = task.settings
-        if not settings.zero_shot:
-            return self.learner.taught(task.facts.name, support, settings)
-        names = self.names.of(task.facts.name, task.facts.fingerprint, support.labels, settings)
-        return None if names is None else self.learner.taught(task.facts.name, support, settings, names)
 
     def _kept(self, task: "Task", ids: Sequence[str]) -> "dict[str, Example]":
         """Read what is kept of examples; one that was removed meanwhile has nothing to show."""
@@ -171,6 +163,15 @@ class Asking:
                 n_bytes += len(kept[name].item or b"")
                 _check_bytes(n_bytes, self.max_bytes)
         return kept
+
+
+def taught_by(learner: "Learner", names: Names, task: "Task", support: "Support") -> "Taught | None":
+    """Return what a support has taught; None, where names of its classes must be extracted first."""
+    settings = task.settings
+    if not settings.zero_shot:
+        return learner.taught(task.facts.name, support, settings)
+    found = names.of(task.facts.name, task.facts.fingerprint, support.labels, settings)
+    return None if found is None else learner.taught(task.facts.name, support, settings, found)
 
 
 def respond(

@@ -13,7 +13,7 @@ from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.stages import StageTimes
 from headwater.convert import RequestLimits
-from headwater.service.answers import Asking, Options
+from headwater.service.answers import Asking, Options, taught_by
 from headwater.service.calls import Call, Calls
 from headwater.service.names import Names
 from headwater.service.served import Served, shown
@@ -22,7 +22,8 @@ from headwater.service.windows import in_windows
 from headwater.v1 import fewshot_pb2 as pb
 
 if TYPE_CHECKING:
-    from classifiers.tasks import Task, TaskFacts
+    from classifiers.learner import Taught
+    from classifiers.tasks import Support, Task, TaskFacts
     from classifiers.tasks.settings import Settings
 
 TEXT = "text"  # modality of the backbones that can read the name of a class
@@ -103,6 +104,10 @@ class Classifying:
         while (response := await run(asking.of, task, outcomes, times)) is None:
             await self.learn_names(task, call)
         return response
+
+    def taught(self, task: "Task", support: "Support") -> "Taught | None":
+        """Return what a support has taught; None, where names must be extracted first. For any thread."""
+        return taught_by(self.tasks.learner, self._names, task, support)
 
     async def learn_names(self, task: "Task", call: Call) -> None:
         """Extract the names of a zero-shot task's classes that are not known yet."""

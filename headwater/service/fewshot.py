@@ -1,31 +1,28 @@
 """`FewShotService`: requests over gRPC -> few-shot tasks that are taught, asked, looked at and moved."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Protocol
 
-from classifiers.errors import InvalidOption
-from extractor.errors import BackboneChanged, BackboneNotFound, RequestInvalid, RequestTooLarge
-from extractor.outcome import Outcome
+from extractor.errors import BackboneChanged, RequestInvalid
 from extractor.pipeline import Extractor
 from extractor.stages import StageTimes
 from headwater.convert import RequestLimits
-from headwater.service import answers, lists, taught, teaching
-from headwater.service.answers import Asking
-from headwater.service.calls import Call, Calls, Context
+from headwater.service import answers, auditing, lists, suggesting, task_files, taught, teaching
+from headwater.service.calls import Calls, Context
+from headwater.service.classify_stream import Classifications
+from headwater.service.classifying import Classifying, check_reads_names
 from headwater.service.extractor import extract
-from headwater.service.names import Names
+from headwater.service.once import Once
 from headwater.service.served import Served, shown
+from headwater.service.stream import Stream
 from headwater.service.tasks import Tasks
-from headwater.service.windows import in_windows
+from headwater.service.upload import next_message
 from headwater.v1 import fewshot_pb2 as pb
 from headwater.v1 import fewshot_pb2_grpc
 
 if TYPE_CHECKING:
-    from classifiers.tasks import Task, TaskFacts
-
-T = TypeVar("T")
+    from classifiers.tasks import Task
 
 
 class Change(Protocol):
@@ -209,7 +206,7 @@ class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
             if first is None:
                 raise RequestInvalid("no message came; send the task, and the items to choose from")
             task = await self._asked.task(first.task)
-            check_number("n", first.n, suggesting.MAX_SUGGESTIONS)
+            _check_n(first.n, suggesting.MAX_SUGGESTIONS)
             async with suggesting.Pool(task, call, self._asked) as pool:
                 await pool.fill(first, requests)
                 return await pool.suggest(first.n or suggesting.SUGGESTIONS)
@@ -217,9 +214,9 @@ class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
     async def Audit(self, request: pb.AuditRequest, context: Context) -> pb.AuditResponse:
         """Tell what in a task deserves a look."""
         async with self._calls.accept(context, "Audit"):
-            check_number("n", request.n, MAX_FINDINGS)
+            _check_n(request.n, auditing.MAX_FINDINGS)
             task = await self._asked.task(request.task)
-            response = await self._tasks.apart(audited, task, request.n or FINDINGS)
+            response = await self._tasks.apart(auditing.audited, task, request.n or auditing.FINDINGS)
             return lists.bounded(response, self._limits.max_message_bytes, "ask for fewer findings")
 
     async def ExportTask(self, request: pb.ExportTaskRequest, context: Context) -> None:
@@ -260,3 +257,8 @@ class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
 
     def _described(self, task: "Task") -> pb.Task:
         return lists.bounded(taught.from_task(task), self._limits.max_message_bytes, "merge classes, or shorten labels")
+
+
+def _check_n(n: int, most: int) -> None:
+    if n > most:
+        raise RequestInvalid(f"n is {n:,}, the limit is {most:,}; ask for fewer")

@@ -69,7 +69,7 @@ class Once:
                 check_reads_names(extractor)
                 labels = sorted({*examples.labels, *settings.texts})
                 self._names = await self._asked.names(extractor, labels, settings, self._call)
-        return await self._asked.tasks.apart(self._answer, settings, options, known, queries, times, fingerprint)
+        return await self._asked.tasks.learning(self._answer, settings, options, known, queries, times, fingerprint)
 
     def _check_either(self) -> None:
         request = self._request
@@ -83,7 +83,6 @@ class Once:
 
     def _settings(self) -> "Settings":
         from classifiers.tasks import Limits
-        from headwater.service.tasks import check_installed
 
         limits, settings = Limits(), taught.to_settings(self._request.settings)
         limits.check_settings(settings)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ANSWERING = 4  # threads that answer from memory
 ON_DISK = 8  # that read and change files: most of their time they wait, for the disk or for each other
+LEARNING = 2  # that learn from examples of a call
 APART = 2  # that suggest, audit, export and import
 NICENESS = 10  # of these
 NEEDED = {"sklearn": "scikit-learn", "faiss": "faiss-cpu"}  # modules, and the packages that have them
@@ -51,6 +52,7 @@ class Tasks:
         self._lock = Lock()  # of these
         self._answering = ThreadPoolExecutor(ANSWERING, "tasks")
         self._on_disk = ThreadPoolExecutor(ON_DISK, "tasks-disk")
+        self._learning = ThreadPoolExecutor(LEARNING, "tasks-learn")
         self._apart = ThreadPoolExecutor(APART, "tasks-apart", _at_low_priority)
 
     async def aside(self, function: Callable[..., T], *arguments: object) -> T:
@@ -60,6 +62,10 @@ class Tasks:
     async def on_disk(self, function: Callable[..., T], *arguments: object) -> T:
         """Await what reads or changes files; it goes on to its end also where the caller leaves."""
         return await self._in(self._on_disk, function, *arguments)
+
+    async def learning(self, function: Callable[..., T], *arguments: object) -> T:
+        """Await what learns from examples of a call."""
+        return await self._in(self._learning, function, *arguments)
 
     async def apart(self, function: Callable[..., T], *arguments: object) -> T:
         """Await what takes long."""
@@ -113,7 +119,7 @@ class Tasks:
 
     def close(self) -> None:
         """End what runs, then let go of the folder."""
-        for threads in (self._answering, self._on_disk, self._apart):
+        for threads in (self._answering, self._on_disk, self._learning, self._apart):
             threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._closed = True
