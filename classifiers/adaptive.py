@@ -37,6 +37,7 @@ METHODS: Mapping[str, Callable[[], Any]] = {
 }
 FOLDS = 10  # up to 10 shots a class loses one at a time: leave-one-out, as far as its class goes
 COMPARED_FROM = 5  # shots in every class, from which on methods are compared by what they hold out
+MOST_ROWS = 500  # a temperature is fitted on, so that many examples cost no more
 CALIBRATED_FROM = 3  # shots of a class; with fewer, what is held out is known by one or two examples
 ERRORS = 2.0  # standard errors by which another method has to be better than the one of the rule
 
@@ -55,7 +56,7 @@ class AdaptiveClassifier(ScoreClassifier):
     regression, or, above 2,000 examples, the linear one. From 5 shots in every class on, the six methods are compared
     by accuracy on held-out examples, and another is taken where it is better by two standard errors of the paired
     difference. Ten folds hold examples out; up to 10 shots a class never loses more than one at a time, so that this is
-    leave-one-out as far as its class goes.
+    leave-one-out as far as its class goes. Class means leave each out alone, in closed form.
 
     *Unknown* is what scores less than a threshold, by the largest score of any class: with class means the negative
     squared distance to the nearest, with logistic regression the largest logit (Hendrycks et al., "Scaling
@@ -69,7 +70,7 @@ class AdaptiveClassifier(ScoreClassifier):
     ----------
     method : {'auto', 'class-mean', 'knn', 'cached-keys', 'ridge', 'logistic', 'kernel-logistic'}
     false_alarm_rate : float
-        Share of items of the known classes that may be called unknown; above 0 and below 1.
+        Share of items of the known classes that may be called unknown, below 1. 0: nothing is ever unknown.
     random_state : int or None
         How examples are dealt to folds.
 
@@ -88,6 +89,9 @@ class AdaptiveClassifier(ScoreClassifier):
         What scores are divided by before the softmax of `predict_proba`: fitted on held-out scores, where there are
         30 or more of them, else the method's own.
     threshold_ : float
+        -inf where nothing is unknown.
+    held_out_ : ndarray of shape (m,), float64
+        How well held-out examples are known, least first; empty where the threshold is a prior.
     calibrated_ : bool
         Whether every class has the 3 shots that a threshold needs.
     """
@@ -111,16 +115,28 @@ class AdaptiveClassifier(ScoreClassifier):
         """Return whether each row of X (n, dim) is of none of the classes, (n,): known less well than `threshold_`."""
         return self.knowing(X) < self.threshold_
 
+    def threshold_at(self, false_alarm_rate: float) -> float:
+        """Return the threshold for another rate; -inf for 0.
+
+        Raises
+        ------
+        InvalidOption
+            A rate that is no share below 1.
+        """
+        _check_rate(false_alarm_rate)
+        if not false_alarm_rate:
+            return -np.inf
+        return float(np.quantile(self.held_out_, false_alarm_rate)) if len(self.held_out_) else self._prior_
+
     def _learn(self, X: NDArray[np.float64], own: NDArray[np.int64]) -> None:
         shots = np.bincount(own)
         held = self._choose(X, own, shots)
         self.estimator_ = _fitted(self.chosen_, X, own)
-        self.temperature_ = _temperature(held, own, self.estimator_)
+        self.temperature_ = _temperature(held, own, self.estimator_, self.random_state)
         self.calibrated_ = bool(shots.min() >= CALIBRATED_FROM)
-        if len(held.rows):
-            self.threshold_ = float(np.quantile(held.scores.max(axis=1), self.false_alarm_rate))
-        else:
-            self.threshold_ = _prior_threshold(self.chosen_, X, own, len(shots))
+        self.held_out_ = np.sort(held.scores.max(axis=1))
+        self._prior_ = -np.inf if len(held.rows) else _prior_threshold(self.chosen_, X, own)
+        self.threshold_ = self.threshold_at(self.false_alarm_rate)
 
     def _score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return _scores(self.estimator_, X)
@@ -130,8 +146,7 @@ class AdaptiveClassifier(ScoreClassifier):
         rule, why = _by_rule(shots)
         compared = self.method == AUTO and len(shots) > 1 and shots.min() >= COMPARED_FROM and len(X) <= MAX_LANDMARKS
         names = tuple(METHODS) if compared else (rule if self.method == AUTO else self.method,)
-        n_folds = FOLDS if np.median(shots) >= CALIBRATED_FROM else 0
-        held = {name: _held_out(name, X, own, n_folds, self.random_state) for name in names}
+        held = {name: _held_out(name, X, own, self.random_state) for name in names}
         right = {name: one.scores.argmax(axis=1) == own[one.rows] for name, one in held.items()}
         self.accuracies_ = {name: float(one.mean()) for name, one in right.items() if len(one)}
         self.chosen_, self.reason_ = names[0], "it was asked for"
@@ -142,8 +157,12 @@ class AdaptiveClassifier(ScoreClassifier):
     def _check_options(self) -> None:
         if self.method != AUTO and self.method not in METHODS:
             raise InvalidOption(f"method is {self.method!r}, not one of {AUTO}, {', '.join(METHODS)}")
-        if not 0 < self.false_alarm_rate < 1:
-            raise InvalidOption(f"false_alarm_rate is {self.false_alarm_rate!r}; take a share above 0 and below 1")
+        _check_rate(self.false_alarm_rate)
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 <= rate < 1:
+        raise InvalidOption(f"false_alarm_rate is {rate!r}; take a share below 1, or 0: nothing is ever unknown")
 
 
 def _by_rule(shots: NDArray[np.int64]) -> tuple[str, str]:
@@ -169,34 +188,50 @@ def _better(rule: str, why: str, right: Mapping[str, NDArray[np.bool_]]) -> tupl
 
 
 def _fitted(method: str, X: NDArray[np.float64], own: NDArray[np.int64]) -> Any:
-    return METHODS[method]().fit(X, own)
+    model = METHODS[method]()
+    return model.learn(X, own) if isinstance(model, ScoreClassifier) else model.fit(X, own)
 
 
 def _scores(estimator: Any, X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return scores (n, n_classes), also where there are two classes."""
-    found: NDArray[np.float64] = estimator.scores(X) if hasattr(estimator, "scores") else estimator_scores(estimator, X)
+    """Return scores (n, n_classes) of checked rows, also where there are two classes."""
+    found: NDArray[np.float64] = (
+        estimator._score(X) if isinstance(estimator, ScoreClassifier) else estimator_scores(estimator, X)
+    )
     return found
 
 
-def _held_out(method: str, X: NDArray[np.float64], own: NDArray[np.int64], n_folds: int, seed: int | None) -> HeldOut:
-    """Score each example by a method that was learnt without it; the only one of a class is left out."""
-    n_classes = int(own.max()) + 1
-    target = Target(SINGLE, np.arange(n_classes), own)  # not by `of`: one class is enough here
-    folds = make_folds(target, cv=n_folds, random_state=seed) if n_folds else ()
-    rows = [np.empty(0, np.int64), *(fold.test for fold in folds)]
+def _held_out(method: str, X: NDArray[np.float64], own: NDArray[np.int64], seed: int | None) -> HeldOut:
+    """Score each example by a method that was learnt without it; the only one of a class is left out.
+
+    None, where the median class has fewer than 3 shots.
+    """
+    shots = np.bincount(own)
+    if np.median(shots) < CALIBRATED_FROM:
+        return HeldOut(np.empty(0, np.int64), np.empty((0, len(shots))))
+    if method == CLASS_MEAN:
+        rows = np.flatnonzero(shots[own] > 1)
+        return HeldOut(rows, NearestClassMean().learn(X, own)._leave_one_out(X, own)[rows])
+    target = Target(SINGLE, np.arange(len(shots)), own)  # not by `of`: one class is enough here
+    folds = make_folds(target, cv=FOLDS, random_state=seed)
     scores = [_scores(_fitted(method, X[fold.train], own[fold.train]), X[fold.test]) for fold in folds]
-    return HeldOut(np.concatenate(rows), np.concatenate([np.empty((0, n_classes)), *scores]))
+    return HeldOut(np.concatenate([fold.test for fold in folds]), np.concatenate(scores))
 
 
-def _temperature(held: HeldOut, own: NDArray[np.int64], estimator: Any) -> float:
+def _temperature(held: HeldOut, own: NDArray[np.int64], estimator: Any, seed: int | None) -> float:
     """Return the temperature that suits held-out scores, or the method's own where they are few."""
-    if len(held.rows) < LEAST_ROWS or held.scores.shape[1] < 2:
+    n = len(held.rows)
+    if n < LEAST_ROWS or held.scores.shape[1] < 2:
         return float(getattr(estimator, "temperature", 1.0))
-    return temperature(held.scores, own[held.rows])
+    asked = np.random.default_rng(seed).choice(n, MOST_ROWS, replace=False) if n > MOST_ROWS else np.arange(n)
+    return temperature(held.scores[asked], own[held.rows[asked]])
 
 
-def _prior_threshold(method: str, X: NDArray[np.float64], own: NDArray[np.int64], n_classes: int) -> float:
-    """Return the median score of examples whose whole class was held out; -inf for fewer than 3 classes."""
+def _prior_threshold(method: str, X: NDArray[np.float64], own: NDArray[np.int64]) -> float:
+    """Return the median score of examples whose whole class was held out; -inf for fewer than 3 classes.
+
+    Not in closed form: were the centre of few classes kept, none would be near another, and nothing unknown.
+    """
+    n_classes = int(own.max()) + 1
     if n_classes < 3:
         return -np.inf
     scores = []

@@ -32,9 +32,9 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"preparation", "measures", "estimator_file"},
     {"scorer"},
     {"head"},
-    {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
+    {"heads", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
     | {"suspects", "curve", "projection", "score_classifier", "tasks"},
-    {"kernel", "neighbours", "cached_keys", "shot_heads"},
+    {"kernel", "fewshot", "neighbours", "cached_keys", "shot_heads"},
     {"folds", "estimators"},
     {"search", "adaptive"},
     {"chosen", "learnt"},

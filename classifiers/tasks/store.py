@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -122,7 +122,7 @@ class TaskStore:
             created=file.now(),
         )
         with self._lock:
-            self._check_new(name)
+            self.check_new(name)
             staged = self._staged()
             try:
                 self._write(staged, facts, labels)
@@ -200,7 +200,13 @@ class TaskStore:
                 raise TaskUnwritable(f"task {name!r} could not be deleted ({error.strerror}); repeat it") from None
 
     def import_file(
-        self, path: str | Path, *, name: str | None = None, fingerprint: str | None = None, dim: int | None = None
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        fingerprint: str | None = None,
+        dim: int | None = None,
+        accept: Callable[[TaskFacts], object] | None = None,
     ) -> Task:
         """Make a task of a file that `Task.export` has written; all of it is checked first.
 
@@ -211,6 +217,8 @@ class TaskStore:
             By default the one that it had.
         fingerprint, dim : optional
             Of the backbone that it shall be used with; by default any.
+        accept : callable, optional
+            Called with what the task is, before it appears; raises where it shall not.
 
         Raises
         ------
@@ -225,8 +233,10 @@ class TaskStore:
         try:
             facts = exchange.take_in(Path(path), staged, name, self.limits)
             exchange.check_embeddings(facts, Path(path), fingerprint, dim)
+            if accept is not None:
+                accept(facts)
             with self._lock:
-                self._check_new(facts.name)
+                self.check_new(facts.name)
                 return self._settle(staged, facts.name)
         finally:
             exchange.discard(staged)
@@ -281,8 +291,10 @@ class TaskStore:
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{SUFFIX}"
 
-    def _check_new(self, name: str) -> None:
+    def check_new(self, name: str) -> None:
+        """Raise TaskExists where a name is taken, InvalidOption for what is none."""
         self._check_process()
+        check_name(name)
         if self._path(name).exists():
             raise TaskExists(f"there is a task {name!r} already; delete it first, or take another name")
 

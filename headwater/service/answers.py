@@ -70,7 +70,7 @@ def given(data: bytes, fingerprint: str, wanted: str, dim: int, title: str) -> N
 
 def as_outcomes(X: NDArray[np.float32]) -> list[Outcome]:
     """Return embeddings as outcomes; one that is not finite is an error of its own."""
-    finite: list[bool] = list(np.isfinite(X).all(axis=1))
+    finite = np.asarray(np.isfinite(X).all(axis=1)).tolist()
     return [Outcome(row) if good else _UNDECODABLE for row, good in zip(X, finite, strict=True)]
 
 
@@ -140,7 +140,7 @@ class Asking:
         k = self.options.neighbours
         nearest = task.nearest(X, k) if k and len(X) else None
         support = nearest.support if nearest is not None else task.support
-        taught = self.taught(task, support)
+        taught = taught_by(self.learner, self.names, task, support)
         if taught is None:
             return None
         if nearest is None:
@@ -150,15 +150,7 @@ class Asking:
             evidence = Evidence(support.ids, _labels(support), nearest.positions, nearest.similarities, kept)
         response = respond(taught, X, outcomes, evidence, self.options, times, task.facts.fingerprint)
         response.answer.version = support.version
-        return self._bounded(response)
-
-    def taught(self, task: "Task", support: "Support") -> "Taught | None":
-        """Return what a support has taught; None, where names must be extracted first."""
-        settings = task.settings
-        if not settings.zero_shot:
-            return self.learner.taught(task.facts.name, support, settings)
-        names = self.names.of(task.facts.name, task.facts.fingerprint, support.labels, settings)
-        return None if names is None else self.learner.taught(task.facts.name, support, settings, names)
+        return bounded(response, self.options, self.max_bytes)
 
     def _kept(self, task: "Task", ids: Sequence[str]) -> "dict[str, Example]":
         """Read what is kept of examples; one that was removed meanwhile has nothing to show."""
@@ -169,23 +161,17 @@ class Asking:
             with suppress(ExampleNotFound):
                 [kept[name]] = task.examples([name])
                 n_bytes += len(kept[name].item or b"")
-                self._check_bytes(n_bytes)
+                _check_bytes(n_bytes, self.max_bytes)
         return kept
 
-    def _bounded(self, response: pb.ClassifyResponse) -> pb.ClassifyResponse:
-        """Return an answer that may be sent; to weigh it is to write it, so only what may be too large is weighed."""
-        options = self.options
-        most = len(response.classifications) * (options.top + options.neighbours) * ENTRY_BYTES
-        if options.with_items or most + ROOM_BYTES > self.max_bytes:
-            self._check_bytes(response.ByteSize())
-        return response
 
-    def _check_bytes(self, n_bytes: int) -> None:
-        if n_bytes > self.max_bytes:
-            raise RequestTooLarge(
-                f"the answer has more than {self.max_bytes:,} bytes, the limit of a message; send fewer items, ask for "
-                "fewer neighbours or a smaller top, or leave with_items out"
-            )
+def taught_by(learner: "Learner", names: Names, task: "Task", support: "Support") -> "Taught | None":
+    """Return what a support has taught; None, where names of its classes must be extracted first."""
+    settings = task.settings
+    if not settings.zero_shot:
+        return learner.taught(task.facts.name, support, settings)
+    found = names.of(task.facts.name, task.facts.fingerprint, support.labels, settings)
+    return None if found is None else learner.taught(task.facts.name, support, settings, found)
 
 
 def respond(
@@ -216,6 +202,22 @@ def respond(
         classifications=[_of_outcome(one, told) for one in outcomes],
         times=extractor_pb2.StageTimes(**vars(times)),
     )
+
+
+def bounded(response: pb.ClassifyResponse, options: Options, max_bytes: int) -> pb.ClassifyResponse:
+    """Return an answer that may be sent; to weigh it is to write it, so only what may be too large is weighed."""
+    most = len(response.classifications) * (options.top + options.neighbours) * ENTRY_BYTES
+    if options.with_items or most + ROOM_BYTES > max_bytes:
+        _check_bytes(response.ByteSize(), max_bytes)
+    return response
+
+
+def _check_bytes(n_bytes: int, max_bytes: int) -> None:
+    if n_bytes > max_bytes:
+        raise RequestTooLarge(
+            f"the answer has more than {max_bytes:,} bytes, the limit of a message; send fewer items, ask for fewer "
+            "neighbours or a smaller top, or leave with_items out"
+        )
 
 
 def kind_of(classification: pb.Classification) -> str:

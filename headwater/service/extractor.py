@@ -1,10 +1,10 @@
 """`ExtractorService`: requests over gRPC -> calls of `Extractor`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
-from extractor.errors import RequestTooLarge
+from extractor.errors import RequestInvalid, RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.request import Request
@@ -13,6 +13,7 @@ from headwater import convert
 from headwater.convert import RequestLimits
 from headwater.service.calls import Call, Calls, Context
 from headwater.service.served import Served
+from headwater.service.sight import Sight
 from headwater.service.stream import Stream
 from headwater.v1 import extractor_pb2 as pb
 from headwater.v1 import extractor_pb2_grpc
@@ -49,7 +50,8 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
     async def ExtractStream(self, requests: AsyncIterator[pb.ExtractStreamRequest], context: Context) -> None:
         """Embed a stream of items, each answered as it is done."""
         async with self._calls.accept(context, "ExtractStream") as call:
-            await Stream(requests, context, call, self._served, self._limits, self._calls).run()
+            answers = Embeddings(call, self._calls.sight)
+            await Stream(requests, context, call, self._served, self._limits, self._calls, answers).run()
 
     async def ListBackbones(self, request: pb.ListBackbonesRequest, context: Context) -> pb.ListBackbonesResponse:
         """List what is served."""
@@ -71,6 +73,41 @@ class ExtractorService(extractor_pb2_grpc.ExtractorServiceServicer):
     def _described(self, extractor: Extractor, call: Call) -> pb.Backbone:
         limits = call.limits(self._limits)
         return convert.from_backbone(extractor.spec, extractor.backbone.provider, extractor.limits, limits)
+
+
+class Embeddings:
+    """Answers a stream's items with their embeddings; its first answer says of which backbone they are.
+
+    Parameters
+    ----------
+    call : Call
+    sight : Sight
+    """
+
+    def __init__(self, call: Call, sight: Sight) -> None:
+        self._call = call
+        self._sight = sight
+        self._has_answered = False
+
+    async def backbone_of(self, message: pb.ExtractStreamRequest) -> str:
+        """Return the backbone that a message names."""
+        return message.backbone
+
+    def check(self, message: pb.ExtractStreamRequest, extractor: Extractor) -> None:
+        """Raise RequestInvalid where a message names another backbone."""
+        name = extractor.spec.name
+        if message.backbone not in ("", name):
+            raise RequestInvalid(
+                f"message names backbone {message.backbone!r}, the stream's first one {name!r}; open another stream"
+            )
+
+    async def answer(
+        self, some: Mapping[int, Outcome], times: StageTimes, extractor: Extractor
+    ) -> pb.ExtractStreamResponse:
+        """Return the message that carries outcomes."""
+        self._sight.extracted(self._call, extractor.spec.name, list(some.values()), times)
+        first, self._has_answered = not self._has_answered, True
+        return convert.from_finished(some, times, extractor.spec if first else None)
 
 
 async def extract(extractor: Extractor, items: list[bytes], call: Call) -> tuple[list[Outcome], StageTimes]:

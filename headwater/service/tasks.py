@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,24 +27,12 @@ if TYPE_CHECKING:
 
 ANSWERING = 4  # threads that answer from memory
 ON_DISK = 8  # that read and change files: most of their time they wait, for the disk or for each other
+LEARNING = 2  # that learn from examples of a call
 APART = 2  # that suggest, audit, export and import
 NICENESS = 10  # of these
 NEEDED = {"sklearn": "scikit-learn", "faiss": "faiss-cpu"}  # modules, and the packages that have them
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """What is open: the tasks, and what learns from them."""
-
-    store: "TaskStore"
-    learner: "Learner"
-
-    def close(self) -> None:
-        """Let go of both."""
-        self.learner.close()
-        self.store.close()
 
 
 class Tasks:
@@ -59,11 +46,13 @@ class Tasks:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._opened: Opened | None = None
+        self._store: TaskStore | None = None
+        self._learner: Learner | None = None
         self._closed = False
         self._lock = Lock()  # of these
         self._answering = ThreadPoolExecutor(ANSWERING, "tasks")
         self._on_disk = ThreadPoolExecutor(ON_DISK, "tasks-disk")
+        self._learning = ThreadPoolExecutor(LEARNING, "tasks-learn")
         self._apart = ThreadPoolExecutor(APART, "tasks-apart", _at_low_priority)
 
     async def aside(self, function: Callable[..., T], *arguments: object) -> T:
@@ -74,23 +63,37 @@ class Tasks:
         """Await what reads or changes files; it goes on to its end also where the caller leaves."""
         return await self._in(self._on_disk, function, *arguments)
 
+    async def learning(self, function: Callable[..., T], *arguments: object) -> T:
+        """Await what learns from examples of a call."""
+        return await self._in(self._learning, function, *arguments)
+
     async def apart(self, function: Callable[..., T], *arguments: object) -> T:
         """Await what takes long."""
         return await self._in(self._apart, function, *arguments)
 
     def at_hand(self, name: str) -> "Task | None":
         """Return a task if it is in memory, without waiting for anything."""
-        return self._opened.store.at_hand(name) if self._opened is not None else None
+        return self._store.at_hand(name) if self._store is not None else None
 
     @property
     def store(self) -> "TaskStore":
         """The tasks; raises StoreInUse, TaskUnwritable, RuntimeMissing where they cannot be had; Closed at the end."""
-        return self._open().store
+        store = self._store
+        if store is None:
+            with self._lock:
+                self._check_open()
+                store = self._store = self._store or _opened(self._folder or tasks_folder())
+        return store
 
     @property
     def learner(self) -> "Learner":
-        """What learns from them; raises as `store` does."""
-        return self._open().learner
+        """What learns from them, and from examples that are not kept; raises RuntimeMissing, Closed."""
+        learner = self._learner
+        if learner is None:
+            with self._lock:
+                self._check_open()
+                learner = self._learner = self._learner or _learner()
+        return learner
 
     def task(self, name: str) -> "Task":
         """Return a task.
@@ -109,20 +112,20 @@ class Tasks:
 
     def told(self, error: ClassifierError) -> ClassifierError:
         """Return an error as callers are told it: with names of tasks in place of the server's paths."""
-        opened = self._opened
-        if opened is None or str(opened.store.folder) not in str(error):
+        folder = str(self._store.folder) if self._store is not None else ""
+        if not folder or folder not in str(error):
             return error
-        return type(error)(_without_paths(str(error), opened.store.folder))
+        return type(error)(str(error).replace(f"{folder}{os.sep}", "").replace(folder, "the folder of tasks"))
 
     def close(self) -> None:
         """End what runs, then let go of the folder."""
-        for threads in (self._answering, self._on_disk, self._apart):
+        for threads in (self._answering, self._on_disk, self._learning, self._apart):
             threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._closed = True
-            opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.close()
+        for one in (self._learner, self._store):
+            if one is not None:
+                one.close()
 
     async def _in(self, threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
         loop = asyncio.get_running_loop()
@@ -138,25 +141,17 @@ class Tasks:
         except ClassifierError as error:
             raise self.told(error) from None
 
-    def _open(self) -> Opened:
-        opened = self._opened
-        if opened is not None:
-            return opened
-        with self._lock:
-            if self._closed:
-                raise _stopping()
-            if self._opened is None:
-                self._opened = _opened(self._folder or tasks_folder())
-            return self._opened
+    def _check_open(self) -> None:
+        if self._closed:
+            raise _stopping()
 
 
-def _opened(folder: Path) -> Opened:
+def _opened(folder: Path) -> "TaskStore":
     check_installed()
-    from classifiers.learner import Learner
     from classifiers.tasks import TaskStore
 
     try:
-        return Opened(TaskStore.open(folder), Learner())
+        return TaskStore.open(folder)
     except StoreInUse:
         raise StoreInUse(
             "another process has the few-shot tasks of this server's home; ask that server, stop it, or start one with "
@@ -167,6 +162,13 @@ def _opened(folder: Path) -> Opened:
             f"the folder of few-shot tasks cannot be opened here ({error.strerror}); make it writable to the server, "
             "and repeat"
         ) from None
+
+
+def _learner() -> "Learner":
+    check_installed()
+    from classifiers.learner import Learner
+
+    return Learner()
 
 
 def check_installed() -> None:
@@ -187,11 +189,6 @@ def _is_there(module: str) -> bool:
 def _at_low_priority() -> None:
     """Let the threads that answer run before this one: on Linux a thread has its own niceness."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-
-
-def _without_paths(message: str, folder: Path) -> str:
-    """Return a message that names tasks in place of their files."""
-    return message.replace(f"{folder}{os.sep}", "").replace(str(folder), "the folder of tasks")
 
 
 def _stopping() -> Closed:
