@@ -333,12 +333,12 @@ def open_set(
     if not 0 < known.sum() < len(known):
         raise TooFewExamples(f"{known.sum()} of {len(known)} items are in scope; open-set measures need some of both")
     accepted = named & ~out
-    shares = [share(one, n_resamples=n_resamples, random_state=random_state) for one in (accepted[known], out[~known])]
     scores = None if score is None else np.asarray(score, np.float64)
     return OpenSetMeasures(
         int(known.sum()),
         int((~known).sum()),
-        *shares,
+        share(accepted[known], n_resamples=n_resamples, random_state=random_state),
+        share(out[~known], n_resamples=n_resamples, random_state=random_state),
         None if scores is None else float(roc_auc_score(known, scores)),
         None if scores is None else float((scores[~known] >= np.quantile(scores[known], 0.05)).mean()),
     )

@@ -54,14 +54,8 @@ HEADWATER_ROWS: list[set[str]] = [
     {"content", "heads", "fewshot"},
     {"exchange", "fewshot_evaluation"},
     {"flow"},
-    {
-        "core",
-        "threads",
-        "tasks",
-        "head_calls",
-        "fewshot_calls",
-        "fewshot_files",
-    },  # `core` is what both clients are, `threads`, `tasks` drive a flow
+    {"core", "threads", "tasks", "head_calls", "fewshot_files"},  # of clients; `threads`, `tasks` drive a flow
+    {"fewshot_calls"},
     {"heads_client", "heads_aio", "fewshot_client", "fewshot_aio"},
     {"service", "client", "aio", "admin_client"},
     {"server", "process"},

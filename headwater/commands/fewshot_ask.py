@@ -199,9 +199,10 @@ def _show_audit(task: str, found: "AuditReport") -> None:
     if accuracy is None:
         out.print("no class has two examples, so that nothing can be left out and named by the others")
     else:
+        interval = f"{accuracy.accuracy:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
         out.print(
-            f"task {task}, version {found.version}: {accuracy.accuracy:.3f} "
-            f"({accuracy.low:.3f} to {accuracy.high:.3f}) of {accuracy.n_examples:,} examples are named rightly by the others, by {accuracy.method}",
+            f"task {task}, version {found.version}: {interval} of {accuracy.n_examples:,} examples are named rightly "
+            f"by the others, by {accuracy.method}",
             soft_wrap=True,
             markup=False,
         )

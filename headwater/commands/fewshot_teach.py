@@ -240,9 +240,13 @@ def _labelled(data: list[Path], label: str | None, texts: list[str], columns: "C
             "there is nothing to teach; name a folder with a folder a label, a table, or files and --label"
         )
     several = [_from_stdin(columns) if one == STDIN else read_labelled(one, columns=columns) for one in data]
-    parts: Any = [[part for one in several for part in getattr(one, name)] for name in ("items", "labels", "names")]
     notes = [f"{path}: {note}" for path, one in zip(data, several, strict=True) for note in one.notes]
-    return Labelled(*parts, notes=notes)
+    return Labelled(
+        [item for one in several for item in one.items],
+        [label for one in several for label in one.labels],
+        [name for one in several for name in one.names],
+        notes=notes,
+    )
 
 
 def _from_stdin(columns: "Columns") -> "Labelled":
