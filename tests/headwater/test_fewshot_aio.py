@@ -86,7 +86,7 @@ def test_teach_ask_look_change_and_delete(direct: Client, server: InProcess, tmp
             assert await task.remove_class("green") == 9
             assert await task.undo(4) == 10
             assert dict((await task.info()).classes) == {"blue": 6, "green": 6, "red": 7}
-            assert [change.kind for change in await task.changes(2)] == ["undo", "remove_class"]
+            assert [change.kind for change in await task.changes(2)] == ["undo", "remove class"]
             assert (await task.update(method="class-mean")).settings.method == "class-mean"
             found = [one async for one in task.examples(label="red", with_embeddings=True)]
             assert len(found) == 7
