@@ -6,7 +6,7 @@ rates were fixed with Banking77 and CLINC150 in sight as well, so that what thos
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,11 +14,13 @@ from scipy.special import softmax
 
 from classifiers.cached_keys import CachedKeys
 from classifiers.calibrate import LEAST_ROWS, temperature
+from classifiers.embeddings import unit_length
 from classifiers.errors import InvalidOption
 from classifiers.fewshot import NearestClassMean
 from classifiers.folds import make_folds
 from classifiers.head import SINGLE
 from classifiers.heads import LogisticHead
+from classifiers.names import with_names
 from classifiers.neighbours import NearestNeighbours
 from classifiers.score_classifier import ScoreClassifier
 from classifiers.scorer import estimator_scores
@@ -38,8 +40,31 @@ METHODS: Mapping[str, Callable[[], Any]] = {
 FOLDS = 10  # up to 10 shots a class loses one at a time: leave-one-out, as far as its class goes
 COMPARED_FROM = 5  # shots in every class, from which on methods are compared by what they hold out
 MOST_ROWS = 500  # a temperature is fitted on, so that many examples cost no more
+MANY_CLASSES = 500  # from which on one fold of them tells a prior threshold: with ten, 10,000 classes take a minute
+MOST_FOREIGN = 200  # examples of a fold that a prior threshold is the median of
 CALIBRATED_FROM = 3  # shots of a class; with fewer, what is held out is known by one or two examples
 ERRORS = 2.0  # standard errors by which another method has to be better than the one of the rule
+
+
+class Shots(NamedTuple):
+    """What is learnt from: rows of unit length (n, dim), the numbers of their classes (n,), and how many are examples.
+
+    The others are names of classes and come last: they are always learnt from, and never held out.
+    """
+
+    X: NDArray[np.float64]
+    own: NDArray[np.int64]
+    n_examples: int
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, those that have but a name among them."""
+        return int(self.own.max()) + 1
+
+    @property
+    def of_classes(self) -> NDArray[np.int64]:
+        """Examples of each class, (n_classes,), without names."""
+        return np.bincount(self.own[: self.n_examples], minlength=self.n_classes)
 
 
 class HeldOut(NamedTuple):
@@ -71,6 +96,9 @@ class AdaptiveClassifier(ScoreClassifier):
     method : {'auto', 'class-mean', 'knn', 'cached-keys', 'ridge', 'logistic', 'kernel-logistic'}
     false_alarm_rate : float
         Share of items of the known classes that may be called unknown, below 1. 0: nothing is ever unknown.
+    names : mapping of label to array-like of shape (dim,), optional
+        Vectors of classes' names, where the backbone embeds texts: each is one more example of its class, until that
+        has 10, and makes a class that has none known. They are always learnt from, and never held out.
     random_state : int or None
         How examples are dealt to folds.
 
@@ -93,13 +121,33 @@ class AdaptiveClassifier(ScoreClassifier):
     held_out_ : ndarray of shape (m,), float64
         How well held-out examples are known, least first; empty where the threshold is a prior.
     calibrated_ : bool
-        Whether every class has the 3 shots that a threshold needs.
+        Whether every class has the 3 examples that a threshold needs.
     """
 
-    def __init__(self, *, method: str = AUTO, false_alarm_rate: float = 0.05, random_state: int | None = 0) -> None:
+    def __init__(
+        self,
+        *,
+        method: str = AUTO,
+        false_alarm_rate: float = 0.05,
+        names: Mapping[Any, ArrayLike] | None = None,
+        random_state: int | None = 0,
+    ) -> None:
         self.method = method
         self.false_alarm_rate = false_alarm_rate
+        self.names = names
         self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Learn from the support, and from names where there are any; then X may be (0, dim), and y (0,).
+
+        Raises as the methods do, and InvalidOption for a vector of `names` that is not of the examples' length.
+        """
+        self._n_names = 0
+        if self.names:
+            n_examples = len(np.asarray(y))
+            X, y = with_names(X, y, self.names)
+            self._n_names = len(y) - n_examples
+        return super().fit(X, y)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the softmax of the scores over `temperature_`, (n, n_classes)."""
@@ -129,25 +177,26 @@ class AdaptiveClassifier(ScoreClassifier):
         return float(np.quantile(self.held_out_, false_alarm_rate)) if len(self.held_out_) else self._prior_
 
     def _learn(self, X: NDArray[np.float64], own: NDArray[np.int64]) -> None:
-        shots = np.bincount(own)
-        held = self._choose(X, own, shots)
-        self.estimator_ = _fitted(self.chosen_, X, own)
+        shots = Shots(unit_length(X), own, len(X) - self._n_names)
+        held = self._choose(shots)
+        self.estimator_ = _fitted(self.chosen_, shots.X, own)
         self.temperature_ = _temperature(held, own, self.estimator_, self.random_state)
-        self.calibrated_ = bool(shots.min() >= CALIBRATED_FROM)
+        self.calibrated_ = bool(shots.of_classes.min() >= CALIBRATED_FROM)
         self.held_out_ = np.sort(held.scores.max(axis=1))
-        self._prior_ = -np.inf if len(held.rows) else _prior_threshold(self.chosen_, X, own)
+        self._prior_ = -np.inf if len(held.rows) else _prior_threshold(self.chosen_, shots)
         self.threshold_ = self.threshold_at(self.false_alarm_rate)
 
     def _score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _scores(self.estimator_, X)
+        return _scores(self.estimator_, unit_length(X))
 
-    def _choose(self, X: NDArray[np.float64], own: NDArray[np.int64], shots: NDArray[np.int64]) -> HeldOut:
+    def _choose(self, shots: Shots) -> HeldOut:
         """Set what was chosen and why; return what it held out."""
-        rule, why = _by_rule(shots)
-        compared = self.method == AUTO and len(shots) > 1 and shots.min() >= COMPARED_FROM and len(X) <= MAX_LANDMARKS
+        rule, why = _by_rule(np.bincount(shots.own))
+        few = shots.n_classes == 1 or shots.of_classes.min() < COMPARED_FROM
+        compared = self.method == AUTO and not few and len(shots.X) <= MAX_LANDMARKS
         names = tuple(METHODS) if compared else (rule if self.method == AUTO else self.method,)
-        held = {name: _held_out(name, X, own, self.random_state) for name in names}
-        right = {name: one.scores.argmax(axis=1) == own[one.rows] for name, one in held.items()}
+        held = {name: _held_out(name, shots, self.random_state) for name in names}
+        right = {name: one.scores.argmax(axis=1) == shots.own[one.rows] for name, one in held.items()}
         self.accuracies_ = {name: float(one.mean()) for name, one in right.items() if len(one)}
         self.chosen_, self.reason_ = names[0], "it was asked for"
         if self.method == AUTO:
@@ -166,7 +215,7 @@ def _check_rate(rate: float) -> None:
 
 
 def _by_rule(shots: NDArray[np.int64]) -> tuple[str, str]:
-    """Return the method that shots of each class (n_classes,) ask for, and why."""
+    """Return the method that shots of each class (n_classes,), names among them, ask for, and why."""
     n, middle = int(shots.sum()), float(np.median(shots))
     if len(shots) == 1:
         return CLASS_MEAN, "there is one class"
@@ -200,21 +249,27 @@ def _scores(estimator: Any, X: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _held_out(method: str, X: NDArray[np.float64], own: NDArray[np.int64], seed: int | None) -> HeldOut:
+def _held_out(method: str, shots: Shots, seed: int | None) -> HeldOut:
     """Score each example by a method that was learnt without it; the only one of a class is left out.
 
-    None, where the median class has fewer than 3 shots.
+    None, where the median class has fewer than 3.
     """
-    shots = np.bincount(own)
-    if np.median(shots) < CALIBRATED_FROM:
-        return HeldOut(np.empty(0, np.int64), np.empty((0, len(shots))))
+    own, of_classes = shots.own[: shots.n_examples], shots.of_classes
+    if np.median(of_classes) < CALIBRATED_FROM:
+        return HeldOut(np.empty(0, np.int64), np.empty((0, shots.n_classes)))
     if method == CLASS_MEAN:
-        rows = np.flatnonzero(shots[own] > 1)
-        return HeldOut(rows, NearestClassMean().learn(X, own)._leave_one_out(X, own)[rows])
-    target = Target(SINGLE, np.arange(len(shots)), own)  # not by `of`: one class is enough here
+        rows = np.flatnonzero(of_classes[own] > 1)
+        return HeldOut(rows, NearestClassMean().learn(shots.X, shots.own)._leave_one_out(shots.X, shots.own)[rows])
+    target = Target(SINGLE, np.arange(shots.n_classes), own)  # not by `of`: one class is enough here
     folds = make_folds(target, cv=FOLDS, random_state=seed)
-    scores = [_scores(_fitted(method, X[fold.train], own[fold.train]), X[fold.test]) for fold in folds]
+    scores = [_scored(method, shots, fold.test) for fold in folds]
     return HeldOut(np.concatenate([fold.test for fold in folds]), np.concatenate(scores))
+
+
+def _scored(method: str, shots: Shots, rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the scores of some rows by a method that was learnt without them."""
+    learnt = np.delete(np.arange(len(shots.X)), rows)
+    return _scores(_fitted(method, shots.X[learnt], shots.own[learnt]), shots.X[rows])
 
 
 def _temperature(held: HeldOut, own: NDArray[np.int64], estimator: Any, seed: int | None) -> float:
@@ -226,17 +281,20 @@ def _temperature(held: HeldOut, own: NDArray[np.int64], estimator: Any, seed: in
     return temperature(held.scores[asked], own[held.rows[asked]])
 
 
-def _prior_threshold(method: str, X: NDArray[np.float64], own: NDArray[np.int64]) -> float:
+def _prior_threshold(method: str, shots: Shots) -> float:
     """Return the median score of examples whose whole class was held out; -inf for fewer than 3 classes.
 
-    Not in closed form: were the centre of few classes kept, none would be near another, and nothing unknown.
+    Not in closed form: were the centre of few classes kept, none would be near another, and nothing unknown. Names
+    are held out with their classes; where there is nothing but names, they stand for examples.
     """
-    n_classes = int(own.max()) + 1
-    if n_classes < 3:
+    if shots.n_classes < 3:
         return -np.inf
+    asked = np.arange(shots.n_examples or len(shots.X))
     scores = []
-    for fold in range(min(FOLDS, n_classes)):
-        learnt = own % FOLDS != fold
-        if len(np.unique(own[learnt])) > 1:
-            scores.append(_scores(_fitted(method, X[learnt], own[learnt]), X[~learnt]).max(axis=1))
+    for fold in range(min(FOLDS, shots.n_classes) if shots.n_classes <= MANY_CLASSES else 1):
+        learnt = shots.own % FOLDS != fold
+        rows = asked[~learnt[asked]][:MOST_FOREIGN]
+        if len(rows):
+            model = _fitted(method, shots.X[learnt], shots.own[learnt])
+            scores.append(_scores(model, shots.X[rows]).max(axis=1))
     return float(np.median(np.concatenate(scores)))

@@ -33,12 +33,13 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"scorer"},
     {"head"},
     {"heads", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
-    | {"suspects", "curve", "projection", "score_classifier", "tasks"},
+    | {"suspects", "curve", "projection", "score_classifier", "names", "tasks"},
     {"kernel", "fewshot", "neighbours", "cached_keys", "shot_heads"},
     {"folds", "estimators"},
     {"search", "adaptive"},
-    {"chosen", "learnt"},
-    {"train", "learning"},
+    {"chosen", "lean"},
+    {"train", "learnt"},
+    {"learning"},
     {"background"},
     {"learner"},
 ]

@@ -110,6 +110,8 @@ class Support:
         The examples' ids, str.
     classes : ndarray of shape (n,), int64
         Class numbers.
+    lineage : object
+        The same for all versions that came from one reading of the file: only among these numbers mean the same.
     """
 
     version: int
@@ -118,6 +120,7 @@ class Support:
     ids: NDArray[np.object_]
     classes: NDArray[np.int64]
     _rows: "Rows"
+    lineage: object = field(default_factory=object, repr=False)
 
     @classmethod
     def empty(cls, dim: int) -> "Support":
@@ -186,4 +189,4 @@ class Support:
                 order = np.argsort(columns[0], kind="stable")
                 columns = tuple(column[order] for column in columns)  # type: ignore[assignment]
                 rows = replace(rows, slots=columns[3])
-        return Support(delta.version, labels, *columns[:3], rows)
+        return Support(delta.version, labels, *columns[:3], rows, self.lineage)

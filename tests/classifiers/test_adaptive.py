@@ -3,6 +3,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classifiers.adaptive import FOLDS, METHODS, AdaptiveClassifier
+from classifiers.embeddings import unit_length
 from classifiers.errors import InvalidOption
 from classifiers.fewshot import NearestClassMean
 from classifiers.folds import make_folds
@@ -77,8 +78,8 @@ def test_a_method_that_is_named_is_taken(digits: Digits, method: str) -> None:
     rows = some_shots(digits, 4)
     model = AdaptiveClassifier(method=method).fit(digits.X[rows], digits.y[rows])
     assert (model.chosen_, model.reason_) == (method, "it was asked for")
-    direct = METHODS[method]().fit(digits.X[rows], digits.y[rows])
-    assert (model.predict(digits.X) == direct.predict(digits.X.astype(np.float64))).mean() > 0.999
+    unit = unit_length(digits.X.astype(np.float64))
+    assert (model.predict(digits.X) == METHODS[method]().fit(unit[rows], digits.y[rows]).predict(unit)).mean() > 0.999
     assert model.predict_proba(digits.X).sum(axis=1) == pytest.approx(1)
 
 
@@ -148,6 +149,7 @@ def test_another_false_alarm_rate_needs_no_refit(digits: Digits) -> None:
 def test_class_means_hold_out_each_example_alone(digits: Digits) -> None:
     rows = np.concatenate([some_shots(digits, 4, range(6)), some_shots(digits, 1, range(6, 7))])
     model = AdaptiveClassifier(method="class-mean").fit(digits.X[rows], digits.y[rows])
-    best = NearestClassMean().fit(digits.X[rows], digits.y[rows]).leave_one_out(digits.X[rows], digits.y[rows])[:-1]
+    unit = unit_length(digits.X[rows].astype(np.float64))
+    best = NearestClassMean().fit(unit, digits.y[rows]).leave_one_out(unit, digits.y[rows])[:-1]
     assert model.held_out_ == pytest.approx(np.sort(best.max(axis=1)))
     assert model.accuracies_ == {"class-mean": (best.argmax(axis=1) == digits.y[rows[:-1]]).mean()}
