@@ -152,7 +152,7 @@ def test_errors_say_what_to_do(tasks: None, home: Path, tmp_path: Path) -> None:
     fails(InvalidOption, "create", "../mail", "--backbone", "tiny-text")
     ran("create", "mail", "--backbone", home / "backbones" / "tiny-text")
     fails(TaskExists, "create", "mail", "--backbone", "tiny-text")
-    assert "add some" in fails(TaskEmpty, "classify", "mail", "--text", "red")
+    assert "add one of each class" in fails(TaskEmpty, "classify", "mail", "--text", "red")
     assert "--label" in fails(DataInvalid, "add", "mail", "--text", "red")
     assert "nothing to teach" in fails(DataInvalid, "add", "mail")
     assert "no item" in fails(DataInvalid, "classify", "mail")
