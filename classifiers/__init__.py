@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from classifiers.adaptive import AdaptiveClassifier
+    from classifiers.audit import Audit
     from classifiers.cached_keys import CachedKeys
     from classifiers.evaluate import Episode, EpisodeScores, episodes, evaluate_episodes
     from classifiers.fewshot import NearestClassMean
     from classifiers.heads import LogisticHead
     from classifiers.neighbours import NearestNeighbours
     from classifiers.shot_heads import KernelLogistic, RidgeHead
+    from classifiers.suggest import Suggested
 
 __all__ = [
     "AdaptiveClassifier",
+    "Audit",
     "CachedKeys",
     "Episode",
     "EpisodeScores",
@@ -26,18 +29,21 @@ __all__ = [
     "NearestClassMean",
     "NearestNeighbours",
     "RidgeHead",
+    "Suggested",
     "episodes",
     "evaluate_episodes",
 ]
 
 _HOMES = {
     "AdaptiveClassifier": "adaptive",
+    "Audit": "audit",
     "CachedKeys": "cached_keys",
     "KernelLogistic": "shot_heads",
     "LogisticHead": "heads",
     "NearestClassMean": "fewshot",
     "NearestNeighbours": "neighbours",
     "RidgeHead": "shot_heads",
+    "Suggested": "suggest",
 } | dict.fromkeys(("Episode", "EpisodeScores", "episodes", "evaluate_episodes"), "evaluate")
 
 

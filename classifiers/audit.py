@@ -126,9 +126,7 @@ class _LeftOut:
     p_other: Floats
 
 
-def audit(
-    X: ArrayLike, labels: ArrayLike, ids: Sequence[str], *, classes: Sequence[str] = (), n: int = 100
-) -> Audit:
+def audit(X: ArrayLike, labels: ArrayLike, ids: Sequence[str], *, classes: Sequence[str] = (), n: int = 100) -> Audit:
     """Find contradictions, near-duplicates, overlapping and small classes, and tell how often labels are right.
 
     Each example is judged by the class means of all others (`NearestClassMean.leave_one_out`), in one pass whatever the

@@ -178,9 +178,9 @@ def near_duplicates(
 ) -> Duplicates:
     """Find pairs of embeddings that point nearly the same way, by FAISS, block by block.
 
-    Of each row come its ten nearest at most, so that memory is bounded where very many rows are alike. Above
-    16,384 rows they are the nearest of those after it, and a sketch of 64 numbers tells first which pairs can be so near: their product is never less than the
-    cosine, so that none is lost.
+    Of each row come its ten nearest at most, so that memory is bounded where very many rows are alike. Above 16,384
+    rows they are the nearest of those after it, and a sketch of 64 numbers tells first which pairs can be so near:
+    its product is never less than the cosine, so that none is lost.
 
     Parameters
     ----------
@@ -263,9 +263,7 @@ def _unit(X: ArrayLike) -> NDArray[np.float32]:
     return np.ascontiguousarray(unit_length(embeddings.astype(np.float64)), np.float32)
 
 
-def _searched(
-    queries: NDArray[np.float32], others: NDArray[np.float32], wanted: int, least: float
-) -> Iterator[Pairs]:
+def _searched(queries: NDArray[np.float32], others: NDArray[np.float32], wanted: int, least: float) -> Iterator[Pairs]:
     """Yield the pairs of each block of queries, by a search among all."""
     index = faiss.IndexFlatIP(others.shape[1])
     index.add(others)
@@ -273,9 +271,7 @@ def _searched(
         yield _pairs(index, queries[start : start + BLOCK_ROWS], start, wanted, least)
 
 
-def _sketched(
-    queries: NDArray[np.float32], others: NDArray[np.float32], wanted: int, least: float
-) -> Iterator[Pairs]:
+def _sketched(queries: NDArray[np.float32], others: NDArray[np.float32], wanted: int, least: float) -> Iterator[Pairs]:
     """Yield the same, of each block of queries, by comparing those alone whose sketches are near."""
     basis = _basis(others)
     sketches = _sketch(others, basis)
@@ -329,17 +325,13 @@ def _near(
     return rows[alike], places[alike] + at, np.minimum(cosines[alike].astype(np.float64), 1)
 
 
-def _pairs(
-    index: faiss.IndexFlatIP, queries: NDArray[np.float32], start: int, wanted: int, least: float
-) -> Pairs:
+def _pairs(index: faiss.IndexFlatIP, queries: NDArray[np.float32], start: int, wanted: int, least: float) -> Pairs:
     cosines, near = index.search(queries, wanted)
     rows, places = np.nonzero(cosines >= least - ROUNDING)
     return rows + start, near[rows, places].astype(np.int64), np.minimum(cosines[rows, places].astype(np.float64), 1)
 
 
-def _once(
-    rows: NDArray[np.int64], near: NDArray[np.int64], cosines: Floats
-) -> Pairs:
+def _once(rows: NDArray[np.int64], near: NDArray[np.int64], cosines: Floats) -> Pairs:
     """Keep each pair of two different rows once, the smaller first."""
     low, high = np.minimum(rows, near), np.maximum(rows, near)
     _, first = np.unique(np.stack([low, high]), axis=1, return_index=True)
