@@ -179,8 +179,8 @@ def near_duplicates(
     """Find pairs of embeddings that point nearly the same way, by FAISS, block by block.
 
     Of each row come its ten nearest at most, so that memory is bounded where very many rows are alike. Above 16,384
-    rows they are the nearest of those after it, and a sketch of 64 numbers tells first which pairs can be so near:
-    its product is never less than the cosine, so that none is lost.
+    rows they are the nearest among its own block and those after it, and a sketch of 64 numbers tells first which pairs
+    can be so near: its product is never less than the cosine, so that none is lost.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def _sketched(queries: NDArray[np.float32], others: NDArray[np.float32], wanted:
     for start in range(0, len(queries), SKETCH_ROWS):
         block = queries[start : start + SKETCH_ROWS]
         rough = _sketch(block, basis)
-        # Within one set a pair is looked at once, from the first of its rows.
+        # Within one set two blocks meet once.
         ahead = range(start if queries is others else 0, len(others), SKETCH_ROWS)
         found = [_near(block, others[at : at + SKETCH_ROWS], rough, sketches, at, wanted, least) for at in ahead]
         rows, places, cosines = (np.concatenate(parts) for parts in zip(*found, strict=True))
