@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from classifiers.adaptive import AUTO, CLASS_MEAN
 from classifiers.background import CLOSED, Background, Order
 from classifiers.errors import TaskEmpty
-from classifiers.learnt import AT_ONCE, Examples, Learnt, Numbered, learn
+from classifiers.learnt import Examples, Learnt, Numbered, learn
 from classifiers.tasks.settings import Settings
 from classifiers.tasks.support import Support
 
@@ -21,6 +21,7 @@ MAX_BYTES = 1 << 30
 LEAST_BYTES = 4096  # of a task, for all that is no array
 INLINE = 4  # examples that any method learns from in about 3 ms
 INLINE_ONCE = 16  # in about 30 ms, which is less than another process takes to be asked
+SMALL = 2000  # examples of a task that is learnt from in seconds; larger ones take minutes
 GROWTH = 1000  # a head serves on where there is at most one more example to so many
 
 Names = Mapping[str, NDArray[np.float32]]
@@ -124,6 +125,12 @@ class _Task:
         self.head: tuple[_Question, Learnt] | None = None  # the best that was learnt aside, of this version or another
         self.n_bytes = 0
 
+    def count(self) -> int:
+        """Return the bytes of the arrays that are kept here and nowhere else."""
+        there = [one for one in (self.now and self.now[1].learnt, self.head and self.head[1]) if one is not None]
+        names = self.now[0].names if self.now else {}
+        return _nbytes([names, *{id(one): one.over(None) for one in there}.values()])
+
 
 class Learner:
     """What tasks have taught, by their names. Any number of threads may ask; a context manager.
@@ -199,16 +206,15 @@ class Learner:
         found, own = np.unique(np.array(labels, np.str_), return_inverse=True)
         numbered = Numbered.of(own, found, names or {})
         examples = numbered.examples(np.ascontiguousarray(X, np.float32), names or {})
-        method, why = numbered.chosen(settings.method)
-        if method == CLASS_MEAN or len(examples.X) <= INLINE_ONCE:
-            learnt = learn(examples, method)
-            return _taught(0, 0, learnt, settings, why if method == CLASS_MEAN else learnt.reason)
+        method = numbered.suited(settings.method)
+        if numbered.is_by_means(method) or len(examples.X) <= INLINE_ONCE:
+            return _taught(0, 0, learn(examples, method), settings)
         told: SimpleQueue[Learnt | str] = SimpleQueue()
         order = Order(lambda: examples, method, told.put)
         result = told.get() if self._line(len(X)).put(object(), order, awaited=True) else CLOSED
         if isinstance(result, Learnt):
-            return _taught(0, 0, result, settings, result.reason)
-        return _taught(0, 0, learn(examples, CLASS_MEAN), settings, _in_place_of(method, result))
+            return _taught(0, 0, result, settings)
+        return replace(_taught(0, 0, learn(examples, CLASS_MEAN), settings), reason=_in_place_of(method, result))
 
     def wait(self, name: str, timeout_s: float) -> bool:
         """Wait until nothing is being refined for a task; False, where it still is."""
@@ -233,32 +239,27 @@ class Learner:
         if not len(support) and not question.names:
             raise TaskEmpty(f"task {name!r} has no examples to go by yet; add one of each class or more")
         numbered = question.numbered()
-        method, why = numbered.chosen(settings.method)
+        method = numbered.suited(settings.method)
         n, kept = len(support), numbered.kept()
         sample = replace(numbered, own=numbered.own[kept]).examples(support.rows(kept), question.names)
-        if method == CLASS_MEAN and len(kept) == n:
-            return _taught(support.version, support.version, learn(sample, CLASS_MEAN), settings, why)
-        if len(sample.X) <= INLINE:
-            learnt = learn(sample, method)
-            return _taught(support.version, support.version, learnt, settings, learnt.reason)
-        learnt = learn(sample, CLASS_MEAN)
-        refining = self._refine(name, task, question, method)
-        what = "the method that suits them" if method == AUTO else method
-        why = f"class means are there at once; {what} is being learnt from {n:,} examples"
-        if not refining:
-            why = _in_place_of(method, CLOSED)
-        taught = _taught(support.version, support.version, learnt, settings, why)
-        return replace(taught, refining=refining)
+        final = (numbered.is_by_means(method) and len(kept) == n) or len(sample.X) <= INLINE
+        learnt = learn(sample, method if final else CLASS_MEAN)
+        taught = _taught(support.version, support.version, learnt, settings)
+        if final:
+            return taught
+        if not self._refine(name, task, question, method):
+            return replace(taught, reason=_in_place_of(method, CLOSED))
+        why = f"class means are there at once; {_named(method)} is being learnt from {n:,} examples"
+        return replace(taught, refining=True, reason=why)
 
     def _by_head(self, name: str, task: _Task, head: tuple[_Question, Learnt], question: _Question) -> Taught:
         """Answer by what was learnt from these examples, or from almost these."""
         support, (of, learnt) = question.support, head
         same = len(support) == len(of.support)
         learnt_from = support.version if same else of.support.version
-        taught = _taught(support.version, learnt_from, learnt, question.settings, learnt.reason)
-        return (
-            taught if same else replace(taught, refining=self._refine(name, task, question, question.settings.method))
-        )
+        taught = _taught(support.version, learnt_from, learnt, question.settings)
+        refining = not same and self._refine(name, task, question, question.settings.method)
+        return replace(taught, refining=refining)
 
     def _refine(self, name: str, task: _Task, question: _Question, method: str) -> bool:
         """Have a better one learnt; False, where all is closed."""
@@ -273,20 +274,20 @@ class Learner:
             now, taught = task.now
             if isinstance(told, str):
                 if now.equals(question):
-                    task.now = (now, replace(taught, refining=False, reason=_in_place_of(method, told)))
+                    by_head = task.head is not None and task.head[1] is taught.learnt
+                    why = taught.reason if by_head else _in_place_of(method, told)
+                    task.now = (now, replace(taught, refining=False, reason=why))
             elif now.suits(question):
                 task.head = (question, told)
                 of, settings = now.support, now.settings
                 same = len(of) == len(question.support)
                 learnt_from = of.version if same else question.support.version
-                taught = _taught(of.version, learnt_from, told, settings, told.reason)
+                taught = _taught(of.version, learnt_from, told, settings)
                 task.now = (now, replace(taught, refining=not same))
             self._count(name, task)
-        with self._changed:
-            self._changed.notify_all()
 
     def _line(self, n: int) -> Background:
-        return self._small if n <= AT_ONCE else self._large
+        return self._small if n <= SMALL else self._large
 
     def _is_refining(self, name: str) -> bool:
         task = self._tasks.get(name)
@@ -294,10 +295,9 @@ class Learner:
 
     def _count(self, name: str, task: _Task) -> None:
         """Count what a task takes, and forget others where all take too much."""
-        n_bytes = LEAST_BYTES
-        if task.now is not None:
-            n_bytes += _nbytes((task.now[1].learnt.over(None), task.now[0].names))
+        n_bytes = LEAST_BYTES + task.count()
         with self._changed:
+            self._changed.notify_all()
             if self._tasks.get(name) is not task:
                 return
             self._n_bytes += n_bytes - task.n_bytes
@@ -317,30 +317,32 @@ class Learner:
             line.drop(name)
 
 
-def _taught(version: int, learnt_from: int, learnt: Learnt, settings: Settings, reason: str) -> Taught:
+def _taught(version: int, learnt_from: int, learnt: Learnt, settings: Settings) -> Taught:
     return Taught(
         version=version,
         learnt_from=learnt_from,
         refining=False,
-        reason=reason,
+        reason=learnt.reason,
         threshold=learnt.threshold_at(settings.false_alarm_rate),
         learnt=learnt,
     )
 
 
 def _in_place_of(method: str, why: str) -> str:
-    what = "the method that suits them best" if method == AUTO else method
-    return f"by class means, for {what} could not be learnt: {why}"
+    return f"by class means, for {_named(method)} could not be learnt: {why}"
+
+
+def _named(method: str) -> str:
+    return "the method that suits them" if method == AUTO else method
 
 
 def _grown(support: Support, before: Support) -> bool:
     """Whether a support is an earlier one and at most a thousandth more, all of classes that had examples already."""
     n = len(before)
-    if not n <= len(support) <= n + n // GROWTH:
+    if support.lineage is not before.lineage or not n <= len(support) <= n + n // GROWTH:
         return False
-    if not (
-        np.array_equal(support.numbers[:n], before.numbers) and np.array_equal(support.classes[:n], before.classes)
-    ):
+    columns = ((support.numbers, before.numbers), (support.classes, before.classes))
+    if not all(np.array_equal(one[:n], other) for one, other in columns):
         return False
     known = np.flatnonzero(np.bincount(before.classes)).tolist() if n else []
     return set(support.classes[n:].tolist()) <= set(known) and all(

@@ -11,7 +11,7 @@ from classifiers.adaptive import AUTO, CLASS_MEAN, AdaptiveClassifier, _by_rule
 from classifiers.lean import ByExamples, Scores, lean
 from classifiers.names import MOST_SHOTS
 
-AT_ONCE = 2000  # examples that an instant answer takes at most, but for one of each class
+AT_ONCE = 1000  # examples that an instant answer takes at most, but for one of each class
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +47,15 @@ class Numbered:
         """Examples of each class, (n_classes,)."""
         return np.bincount(self.own, minlength=len(self.labels))
 
-    def chosen(self, method: str) -> tuple[str, str]:
-        """Return the method that they are to be learnt by, and, of class means, why; of one class only these can."""
+    def suited(self, method: str) -> str:
+        """Return the method that is asked for, where it can be learnt: of one class only class means can."""
+        return AUTO if len(self.labels) == 1 else method
+
+    def is_by_means(self, method: str) -> bool:
+        """Whether that method comes to class means."""
         named = np.searchsorted(self.labels, np.array(self.named, np.str_))
-        rule, why = _by_rule(self.shots + np.bincount(named, minlength=len(self.labels)))
-        if len(self.labels) == 1 or (method == AUTO and rule == CLASS_MEAN):
-            return CLASS_MEAN, why
-        return method, "it was asked for"
+        rule = _by_rule(self.shots + np.bincount(named, minlength=len(self.labels)))[0]
+        return CLASS_MEAN in (method, rule if method == AUTO else "")
 
     def kept(self) -> NDArray[np.int64]:
         """Return positions for an instant answer: the newest of each class, as many as make a bounded number."""

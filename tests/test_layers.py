@@ -33,9 +33,9 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"scorer"},
     {"head"},
     {"heads", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
-    | {"suspects", "curve", "projection", "score_classifier", "names", "tasks"},
+    | {"suspects", "curve", "projection", "score_classifier", "names", "tasks", "suggest"},
     {"kernel", "fewshot", "neighbours", "cached_keys", "shot_heads"},
-    {"folds", "estimators"},
+    {"folds", "estimators", "audit"},
     {"search", "adaptive"},
     {"chosen", "lean"},
     {"train", "learnt"},

@@ -16,7 +16,7 @@ def audited(task: "Task", n: int) -> pb.AuditResponse:
     from classifiers.audit import audit
 
     support = task.support
-    found = audit(support.X, support.y, support.ids, n=n)
+    found = audit(support.X, support.y, support.ids.tolist(), classes=list(support.labels.values()), n=n)
     counted = {"n_contradictions", "n_duplicates", "n_overlaps", "n_small_classes"}
     return pb.AuditResponse(
         version=support.version,

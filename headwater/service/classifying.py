@@ -1,8 +1,9 @@
 """Embeddings and a task -> its answer: which backbone it needs, the names it goes by, and which of both are there."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from extractor.stages import StageTimes
 from headwater.convert import RequestLimits
 from headwater.service.answers import Asking, Options, taught_by
 from headwater.service.calls import Call, Calls
+from headwater.service.extractor import extract_and
 from headwater.service.names import Names
 from headwater.service.served import Served, shown
 from headwater.service.tasks import Tasks
@@ -95,15 +97,28 @@ class Classifying:
                 f"request has {n:,} items, the limit is {self.limits.max_items:,}; send them in several"
             )
 
+    async def classify(self, options: Options, task: "Task", items: list[bytes], call: Call) -> pb.ClassifyResponse:
+        """Embed items and ask a task about them; in one turn of a thread where the cache has them all."""
+        with self.extractor(task.facts) as extractor:
+            ask = partial(self._asking(options).of, task)
+            outcomes, times, response = await extract_and(extractor, items, call, self._run(options), ask)
+            self.sight.embedded(call, extractor.spec.name, outcomes, times)
+            return response if response is not None else await self.answer(options, task, outcomes, times, call)
+
     async def answer(
         self, options: Options, task: "Task", outcomes: Sequence[Outcome], times: StageTimes, call: Call
     ) -> pb.ClassifyResponse:
         """Ask a task, and, where names are to be extracted first, again; raises what `Asking.of` does."""
-        asking = Asking(self.tasks.learner, self._names, options, self.limits.max_message_bytes)
-        run = self.tasks.on_disk if options.with_items else self.tasks.aside
-        while (response := await run(asking.of, task, outcomes, times)) is None:
+        run, ask = self._run(options), self._asking(options).of
+        while (response := await run(ask, task, outcomes, times)) is None:
             await self.learn_names(task, call)
         return response
+
+    def _asking(self, options: Options) -> Asking:
+        return Asking(self.tasks.learner, self._names, options, self.limits.max_message_bytes)
+
+    def _run(self, options: Options) -> Callable[..., Coroutine[Any, Any, Any]]:
+        return self.tasks.on_disk if options.with_items else self.tasks.aside
 
     def taught(self, task: "Task", support: "Support") -> "Taught | None":
         """Return what a support has taught; None, where names must be extracted first. For any thread."""

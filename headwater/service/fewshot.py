@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from extractor.errors import BackboneChanged, RequestInvalid
 from extractor.pipeline import Extractor
 from extractor.stages import StageTimes
@@ -104,9 +107,7 @@ class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
             call.n_items += n
             if not n:
                 return await self._tasks.on_disk(teaching.add_items, task, request, [], StageTimes())
-            X = answers.given(
-                examples.embeddings, examples.fingerprint, facts.fingerprint, facts.dim, f"task {facts.name!r}"
-            )
+            X = self._given(examples, task)
             return await self._tasks.on_disk(teaching.add_embeddings, task, request, X, n)
 
     async def RemoveExamples(self, request: pb.RemoveExamplesRequest, context: Context) -> pb.TaskVersion:
@@ -169,18 +170,11 @@ class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
             n = self._asked.count(len(request.items), request.embeddings, facts.dim)
             call.charge(n)
             if request.items:
-                with self._asked.extractor(facts) as extractor:
-                    outcomes, times = await extract(extractor, [item.data for item in request.items], call)
-                    self._calls.sight.embedded(call, extractor.spec.name, outcomes, times)
-                    response = await self._asked.answer(options, task, outcomes, times, call)
+                contents = [item.data for item in request.items]
+                response = await self._asked.classify(options, task, contents, call)
             else:
-                outcomes = []
-                if n:
-                    X = answers.given(
-                        request.embeddings, request.fingerprint, facts.fingerprint, facts.dim, f"task {facts.name!r}"
-                    )
-                    outcomes = answers.as_outcomes(X)
-                response = await self._asked.answer(options, task, outcomes, StageTimes(), call)
+                X = self._given(request, task) if n else np.zeros((0, facts.dim), np.float32)
+                response = await self._asked.answer(options, task, answers.as_outcomes(X), StageTimes(), call)
             self._calls.sight.classified(call, Counter(map(answers.kind_of, response.classifications)))
             return response
 
@@ -228,6 +222,10 @@ class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
         """Make a task of a file that comes in parts."""
         async with self._calls.accept(context, "ImportTask"):
             return self._described(await task_files.receive(self._tasks, requests, self._served))
+
+    def _given(self, sent: pb.NewExamples | pb.ClassifyRequest, task: "Task") -> NDArray[np.float32]:
+        facts = task.facts
+        return answers.given(sent.embeddings, sent.fingerprint, facts.fingerprint, facts.dim, f"task {facts.name!r}")
 
     async def _change(
         self, method: str, request: Change, context: Context, change: "Callable[[Task, int | None], int]"

@@ -390,3 +390,21 @@ def test_ten_thousand_labels(stub: Any, images: Extractor) -> None:
     request = pb.ClassifyRequest(task="wide", embeddings=packed(X), fingerprint=images.fingerprint)
     assert first_labels(stub.Classify(request, timeout=WAIT_S)) == labels[:1000]
     stub.DeleteTask(pb.DeleteTaskRequest(task="wide"))
+
+
+def test_an_audit_finds_what_contradicts_its_neighbours(stub: Any) -> None:
+    stub.CreateTask(pb.CreateTaskRequest(name="audited", backbone=IMAGE, labels=["empty"]))
+    assert not stub.Audit(pb.AuditRequest(task="audited")).HasField("accuracy")
+    labels = ["red", "blue"] * 5
+    added = add_pictures(stub, "audited", *labels)
+    wrong = added.examples[0].id
+    stub.RelabelExamples(pb.RelabelExamplesRequest(task="audited", labels={wrong: "blue"}))
+    found = stub.Audit(pb.AuditRequest(task="audited", n=1))
+    assert (found.version, found.accuracy.n_examples) == (3, 10)
+    assert found.accuracy.accuracy == pytest.approx(0.9)
+    assert found.accuracy.low < 0.9 < found.accuracy.high
+    [doubtful] = found.contradictions
+    assert (doubtful.id, doubtful.label, doubtful.suggested) == (wrong, "blue", "red")
+    assert (found.small_classes[0].label, found.small_classes[0].n_examples) == ("empty", 0)
+    assert found.duplicates[0].similarity > 0.99
+    assert refused(stub.Audit, pb.AuditRequest(task="audited", n=1001))[:2] == ("INVALID_ARGUMENT", "RequestInvalid")

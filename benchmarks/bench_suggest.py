@@ -1,0 +1,187 @@
+"""How many labels are saved by labelling what `suggest` chooses, and which mistakes `audit` finds.
+
+Suggest: a teacher labels a pool, as many items at a time as there are classes (10 for clothing, 77 for Banking77),
+chosen at random or by `suggest`, which hears each batch's labels before the next; the classifier is the one of a task,
+`AdaptiveClassifier`. Each draw's pool is three quarters of the training split; accuracy is on the whole test split, and
+gains are of the same draw. Budgets count labels, not labels of each class: nobody knows a label beforehand. Beside it,
+a random draw that has exactly 10 of each class, which no teacher could make.
+Audit: tasks of 50 examples a class with 5 % of the labels changed at random, and 2 % of the examples added again with
+a little noise (5 % of their length), half of these under another label.
+Run: python benchmarks/bench_suggest.py [--data FOLDER] [--embedded FOLDER] [--only suggest audit] [--draws N]
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench_fewshot import Embedded, embedded
+from labelled_sets import DEFAULT
+from record import write_result
+from threadpoolctl import threadpool_limits
+
+from classifiers.adaptive import AdaptiveClassifier
+from classifiers.audit import audit
+from classifiers.embeddings import unit_length
+from classifiers.evaluate import EpisodeScores
+from classifiers.suggest import suggest
+
+DRAWS = {"clothing": 40, "banking77": 10}  # the first has fewer labels, and its accuracy varies more
+LABELS = range(1, 11)  # a class
+SHOWN = (1, 2, 3, 5, 7, 10)
+GOAL, SAVED = 10, 7  # what random choice reaches with 10, is to be reached with 7
+SHOTS = 50
+CHANGED, AGAIN, NOISE = 0.05, 0.02, 0.05
+
+Row = dict[str, Any]
+Choice = Callable[[np.ndarray, int, np.ndarray | None, np.ndarray, int], np.ndarray]
+
+
+def at_random(X: np.ndarray, n: int, probabilities: np.ndarray | None, X_known: np.ndarray, seed: int) -> np.ndarray:
+    """Choose any."""
+    return np.random.default_rng((seed, len(X_known))).choice(len(X), n, replace=False)
+
+
+def suggested(X: np.ndarray, n: int, probabilities: np.ndarray | None, X_known: np.ndarray, seed: int) -> np.ndarray:
+    """Choose what `suggest` does."""
+    return suggest(X, n, probabilities=probabilities, X_known=X_known, random_state=seed).positions
+
+
+def taught(data: Embedded, choice: Choice, seed: int) -> list[float]:
+    """Return test accuracy after each batch of one label a class, in the order of `LABELS`."""
+    pool = pool_of(data, seed)
+    X, y, n = data.X[pool], data.y[pool], len(np.unique(data.y))
+    left, known, probabilities, found = np.arange(len(X)), np.zeros(0, int), None, []
+    for _ in LABELS:
+        chosen = choice(X[left], n, probabilities, X[known], seed)
+        known, left = np.concatenate([known, left[chosen]]), np.delete(left, chosen)
+        model = AdaptiveClassifier().fit(X[known], y[known])
+        found.append(right(model, data))
+        if choice is suggested:
+            probabilities = model.predict_proba(X[left])
+    return found
+
+
+def balanced(data: Embedded, seed: int) -> float:
+    """Return test accuracy after a random draw of 10 labels of each class."""
+    pool = np.random.default_rng((seed, 1)).permutation(pool_of(data, seed))
+    drawn = np.concatenate([pool[data.y[pool] == label][:GOAL] for label in np.unique(data.y)])
+    return right(AdaptiveClassifier().fit(data.X[drawn], data.y[drawn]), data)
+
+
+def pool_of(data: Embedded, seed: int) -> np.ndarray:
+    """Return the positions of three quarters of the training split."""
+    return np.sort(np.random.default_rng((seed, 0)).choice(len(data.X), len(data.X) * 3 // 4, replace=False))
+
+
+def right(model: AdaptiveClassifier, data: Embedded) -> float:
+    """Return the share of the test split that is named rightly."""
+    return float((model.predict(data.X_test) == data.y_test).mean())
+
+
+def shown(scores: np.ndarray) -> str:
+    """Return a mean in points with its 95 % interval."""
+    found = EpisodeScores(scores)
+    return f"{100 * found.mean:.2f} ± {100 * found.interval:.2f}"
+
+
+def suggest_rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Compare random choice and `suggest` at each number of labels."""
+    for name, draws in DRAWS.items():
+        data, begun = unit(embedded(name, options)), time.perf_counter()
+        seeds = range(100, 100 + (options.draws or draws))
+        by_chance, ours = (np.array([taught(data, one, seed) for seed in seeds]) for one in (at_random, suggested))
+        even = np.array([balanced(data, seed) for seed in seeds])
+        n = len(np.unique(data.y))
+        for labels in SHOWN:
+            a, b = by_chance[:, labels - 1], ours[:, labels - 1]
+            yield {
+                "set": name, "labels": f"{labels} × {n}", "random": shown(a), "suggest": shown(b),
+                "gain": shown(b - a),
+            }  # fmt: skip
+        goal = by_chance[:, GOAL - 1]
+        needed = next(labels for labels in LABELS if ours[:, labels - 1].mean() >= goal.mean())
+        least = f"reaches random's {GOAL} × {n} with {needed} × {n}"
+        for what, other in ((f"random, {GOAL} × {n}", goal), (f"random, {GOAL} of each class", even)):
+            at = ours[:, SAVED - 1]
+            yield {
+                "set": name, "labels": f"{SAVED} × {n} beside {what}", "random": shown(other), "suggest": shown(at),
+                "gain": f"{shown(at - other)}; {least}" if other is goal else shown(at - other),
+            }  # fmt: skip
+        print(name, f"{time.perf_counter() - begun:.0f} s", flush=True)
+
+
+def unit(data: Embedded) -> Embedded:
+    """Return a set with embeddings of unit length."""
+    return data._replace(X=unit_length(data.X), X_test=unit_length(data.X_test))
+
+
+def audit_rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Change labels and plant near-duplicates, and count what is found."""
+    for name, draws in DRAWS.items():
+        data = unit(embedded(name, options))
+        found = [audited(data, seed) for seed in range(options.draws or draws)]
+        yield {"set": name, **{key: shown(np.array([one[key] for one in found])) for key in found[0]}}
+
+
+def audited(data: Embedded, seed: int) -> dict[str, float]:
+    """Return the shares of one draw."""
+    random, classes = np.random.default_rng(seed), np.unique(data.y)
+    drawn = np.concatenate([random.permutation(np.flatnonzero(data.y == label))[:SHOTS] for label in classes])
+    X, y = data.X[drawn], data.y[drawn].copy()
+    wrong = random.choice(len(y), round(CHANGED * len(y)), replace=False)
+    y[wrong] = [random.choice(classes[classes != label]) for label in y[wrong]]
+    ids = np.arange(len(y)).astype(str)
+    begun = time.perf_counter()
+    found = audit(X, y, ids, n=len(y))
+    seconds = time.perf_counter() - begun
+    named = np.array([int(one.id) for one in found.contradictions])
+    hits = named[: len(wrong)][np.isin(named[: len(wrong)], wrong)]
+    suggestions = {int(one.id): one.suggested for one in found.contradictions}
+    again = random.choice(len(y), round(AGAIN * len(y)), replace=False)
+    noise = random.normal(size=(len(again), X.shape[1]))
+    copies = X[again] + NOISE * unit_length(noise)
+    other = y[again].copy()
+    other[::2] = [random.choice(classes[classes != label]) for label in other[::2]]
+    both = audit(
+        np.concatenate([X, copies]), np.concatenate([y, other]),
+        [*ids, *(f"again-{one}" for one in again)], n=10 * len(y),
+    )  # fmt: skip
+    pairs = {frozenset((one.id, one.other_id)) for one in both.duplicates}
+    assert found.accuracy is not None
+    return {
+        "wrong among the first k": len(hits) / len(wrong),
+        "wrong among all contradictions": np.isin(wrong, named).mean(),
+        "contradictions / wrong": len(named) / len(wrong) / 100,
+        "first k named as they were": np.mean([suggestions[one] == data.y[drawn][one] for one in hits.tolist()]),
+        "near-duplicates": np.mean([frozenset((str(one), f"again-{one}")) in pairs for one in again]),
+        "accuracy said": found.accuracy.accuracy,
+        "seconds": seconds / 100,
+    }
+
+
+PARTS = {"suggest": suggest_rows, "audit": audit_rows}
+NOTES = {
+    "suggest": "test accuracy in %, mean over draws ± 95 % interval; the last two lines of a set are the goal's",
+    "audit": "in %, mean over draws ± 95 % interval, but for contradictions / wrong (a ratio) and seconds; k: labels "
+    "that were changed",
+}
+
+
+def main() -> None:
+    """Run the parts that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DEFAULT, help="the folder of the sets' folders")
+    parser.add_argument("--embedded", type=Path, help="a folder that keeps embeddings")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--draws", type=int, help="of each set; by default 40 of clothing and 10 of Banking77")
+    options = parser.parse_args()
+    with threadpool_limits(1):  # small problems: threads would wait for each other
+        for part in options.only:
+            write_result(Path(__file__), list(PARTS[part](options)), note=NOTES[part], suffix=f"_{part}")
+
+
+if __name__ == "__main__":
+    main()
