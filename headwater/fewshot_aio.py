@@ -134,10 +134,11 @@ class AsyncTaskCalls(ClientCore):
         """Send messages, and return the answer; all of them again, where that can be and may help."""
         tries = self._tries(patient=True)
         while True:
+            several = messages()
             call = getattr(self._stub, method)(metadata=self._metadata)
             try:
                 with self._told_of_close():
-                    return await self._sent(call, messages())
+                    return await self._sent(call, several)
             except grpc.RpcError as error:
                 failure = self._failure(error)
             finally:

@@ -508,9 +508,13 @@ def tags(labels: Iterable[str], ids: Iterable[str] | None, notes: Iterable[str] 
     """Yield what is known of each example."""
     for i, (label, *others) in enumerate(zip(labels, *(one for one in (ids, notes) if one is not None), strict=True)):
         identity = others[0] if ids is not None else None
+        note = (others[-1] or "") if notes is not None else ""
         if identity == "":
             raise InvalidOption(f"the id of example {i} is empty; leave ids away, or give each one")
-        yield Tag(label, identity, (others[-1] or "") if notes is not None else "")
+        for what, text in (("id", identity or ""), ("note", note)):
+            if not isinstance(text, str) or not _is_text(text):
+                raise InvalidOption(f"the {what} of example {i}, {text!r:.60}, is no text in UTF-8; give a str")
+        yield Tag(label, identity, note)
 
 
 def next_tag(tags: Iterator[Tag], position: int) -> Tag:

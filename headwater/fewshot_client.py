@@ -266,7 +266,8 @@ class FewShotTask:
     ) -> Addition:
         """Teach examples; on disk when this returns, and used by the next `classify`.
 
-        1,024 at a time are one change; one that cannot be embedded gets its own error and the others are added.
+        1,024 at a time are one change; one that cannot be embedded gets its own error and the others are added. Where
+        a call fails half-way, those that were sent before are there: with ids it can be made again, and adds the rest.
 
         Parameters
         ----------

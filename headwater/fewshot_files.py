@@ -11,7 +11,12 @@ PART_BYTES = 1 << 20
 
 
 def parts_of(path: Path) -> Iterator[bytes]:
-    """Yield the parts of a file; raises OSError."""
+    """Return the parts of a file; raises OSError, at once where it cannot be opened."""
+    path.open("rb").close()
+    return _parts(path)
+
+
+def _parts(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while part := file.read(PART_BYTES):
             yield part

@@ -1,6 +1,5 @@
 """`headwater fewshot`: tasks that are taught by example: create, list, show, update, delete, export, import."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from headwater.commands.fewshot_ask import audit, classify, evaluate, suggest
-from headwater.commands.fewshot_server import Whom, asks, installed
+from headwater.commands.fewshot_server import Whom, asks
 from headwater.commands.fewshot_teach import (
     add,
     changes,
@@ -198,8 +197,7 @@ def import_(
     """
     from headwater.errors import DataInvalid
 
-    backbones: Sequence[str] = () if whom.server else [whom.backbone] if whom.backbone else installed()
-    with whom.client(*backbones) as client:
+    with whom.client(*([whom.backbone] if whom.backbone and not whom.server else [])) as client:
         try:
             info = client.import_task(file, name=name).info()
         except OSError as error:

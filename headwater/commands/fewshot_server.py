@@ -114,13 +114,6 @@ def backbone_of(task: str) -> str:
         return store.glance(task).facts.backbone
 
 
-def installed() -> list[str]:
-    """Return the names of the backbones here."""
-    from extractor.shelf import installed as folders
-
-    return [folder.name for folder in folders()]
-
-
 @contextmanager
 def served_here(backbones: tuple[str, ...], cache: str | None) -> Iterator[str]:
     """Serve the tasks here on a port that this machine alone reaches, and yield its address."""

@@ -113,6 +113,10 @@ def test_what_cannot_be_is_told_before_it_travels(client: Client) -> None:
         made.add([b"x"], [3])  # type: ignore[list-item]
     with pytest.raises(InvalidOption, match="empty"):
         made.add([b"x"], ["wren"], ids=[""])
+    with pytest.raises(InvalidOption, match="the id of example 0, 7,"):
+        made.add([b"x"], ["wren"], ids=[7])  # type: ignore[list-item]
+    with pytest.raises(InvalidOption, match="the note of example 0"):
+        made.add([b"x"], ["wren"], notes=["\ud800"])
     with pytest.raises(InvalidOption, match="at least 1"):
         made.undo(0)
     with pytest.raises(TypeError):
