@@ -179,6 +179,7 @@ class TaskCalls(ClientCore):
         while True:
             sending = _Sending(messages(), Patience(self.timeout_s))
             call = self._call(getattr(self._stub, method).future, iter(sending))
+            sending.began(call)
             try:
                 with _watched(call, sending.patience):
                     return call.result()
@@ -500,6 +501,13 @@ class _Sending:
         self._messages = messages
         self.patience = patience
         self.error: BaseException | None = None
+        self._call: Any = None
+        self._has_begun = Event()
+
+    def began(self, call: Any) -> None:
+        """Say whose they are."""
+        self._call = call
+        self._has_begun.set()
 
     def __iter__(self) -> Iterator[Any]:
         try:
@@ -513,7 +521,8 @@ class _Sending:
             raise
         except BaseException as error:
             self.error = error
-            raise
+            self._has_begun.wait()
+            self._call.cancel()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`headwater fewshot add|remove|relabel|…`: what a task is taught, and what was changed."""
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,8 @@ from headwater.console import err, out
 
 if TYPE_CHECKING:
     from headwater.labelled import Columns, Labelled
+
+MAX_NOTE_BYTES = 1000
 
 LabelArgument = Annotated[str, typer.Argument(metavar="LABEL", help="Of the class.")]
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Of examples: see `headwater fewshot examples`.")]
@@ -73,13 +76,13 @@ def add(
             items,
             map(str, labels),
             ids=ids,
-            notes=names,
+            notes=map(_note, names),
             if_version=if_version,
             progress=lambda n, _: bar.update(shown, completed=n),
         )
-    failures = {names[i]: error for i, error in added.failures.items()}
+    failures = [(names[i] or _shown(items[i]), error) for i, error in added.failures.items()]
     if json_:
-        errors = {name: str(error) for name, error in failures.items()}
+        errors = [{"item": name, "error": str(error)} for name, error in failures]
         typer.echo(as_json({"version": added.version, "n_new": added.n_new, "ids": added.ids, "errors": errors}))
     else:
         there_before = len(added.ids) - added.n_new
@@ -232,7 +235,7 @@ def _labelled(data: list[Path], label: str | None, texts: list[str], columns: "C
 
     if label is not None:
         items = items_of(data, texts)
-        return Labelled(items, [label] * len(items), [str(item)[:200] for item in items])
+        return Labelled(items, [label] * len(items), ["" if isinstance(item, str) else str(item) for item in items])
     if texts:
         raise DataInvalid("a text needs its label; add --label LABEL")
     if not data:
@@ -276,7 +279,16 @@ def _once(labelled: "Labelled") -> tuple[list[Any], list[Any], list[str]]:
 def _id_of(item: Any) -> str:
     from hashlib import blake2b
 
-    return blake2b(item if isinstance(item, bytes) else str(item).encode(), digest_size=16).hexdigest()
+    return blake2b(item if isinstance(item, bytes) else os.fsencode(item), digest_size=16).hexdigest()
+
+
+def _note(name: str) -> str:
+    """Return where an item came from as a note can have it; it is never the text itself: a task keeps that if asked."""
+    return name.encode(errors="replace")[:MAX_NOTE_BYTES].decode(errors="ignore")
+
+
+def _shown(item: Any) -> str:
+    return _short(item.decode(errors="replace") if isinstance(item, bytes) else str(item))
 
 
 def _tell(task: str, version: int, json_: bool) -> None:

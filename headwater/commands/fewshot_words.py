@@ -73,9 +73,9 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def name_failures(failures: dict[str, Any], n: int) -> None:
+def name_failures(failures: Sequence[tuple[str, Exception]], n: int) -> None:
     """Name the items that failed, of n, and end with exit code 1 if there are any."""
-    for name, error in failures.items():
+    for name, error in failures:
         err.print(f"[bold red]{escape(name)}:[/] {escape(str(error))}", soft_wrap=True)
     if failures:
         err.print(f"{len(failures)} of {n} items failed")

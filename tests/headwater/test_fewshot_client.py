@@ -307,7 +307,9 @@ def test_examples_may_come_with_the_question(client: Client, extractor: Extracto
     assert client.tasks() == []
 
 
-def test_the_pool_is_told_what_to_label_next(task: FewShotTask, client: Client, extractor: Extractor) -> None:
+def test_the_pool_is_told_what_to_label_next(
+    task: FewShotTask, extractor: Extractor, caplog: pytest.LogCaptureFixture
+) -> None:
     pool = [b"", *(coloured(i % 3, 300 + i) for i in range(40))]
     told = task.suggest(pool, 5)
     assert len(set(told.positions)) == 5
@@ -328,6 +330,7 @@ def test_the_pool_is_told_what_to_label_next(task: FewShotTask, client: Client, 
 
     with pytest.raises(RuntimeError, match="of the caller"):
         task.suggest(broken())
+    assert "Exception iterating" not in caplog.text
 
 
 def test_a_task_is_looked_through(task: FewShotTask) -> None:
