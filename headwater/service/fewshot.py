@@ -223,7 +223,8 @@ class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
     async def ImportTask(self, requests: AsyncIterator[pb.ImportTaskRequest], context: Context) -> pb.Task:
         """Make a task of a file that comes in parts."""
         async with self._calls.accept(context, "ImportTask"):
-            return self._described(await task_files.receive(self._tasks, requests, self._served))
+            task = await task_files.receive(self._tasks, requests, self._served)
+            return await self._tasks.answering(self._described, task)
 
     def _given(self, sent: pb.NewExamples | pb.ClassifyRequest, task: "Task") -> NDArray[np.float32]:
         facts = task.facts
