@@ -33,6 +33,7 @@ GOAL, SAVED = 10, 7  # labels a class; what random choice reaches with 10, is to
 SHOWN = (1, 2, 3, 5, SAVED)
 SHOTS = 50
 CHANGED, AGAIN, NOISE = 0.05, 0.02, 0.05
+COUNTS = ("contradictions / wrong", "seconds")  # not shares
 
 Row = dict[str, Any]
 Choice = Callable[[np.ndarray, int, np.ndarray | None, np.ndarray, int], np.ndarray]
@@ -81,10 +82,10 @@ def right(model: AdaptiveClassifier, data: Embedded) -> float:
     return float((model.predict(data.X_test) == data.y_test).mean())
 
 
-def shown(scores: np.ndarray) -> str:
-    """Return a mean in points with its 95 % interval."""
+def shown(scores: np.ndarray, unit: float = 0.01) -> str:
+    """Return a mean with its 95 % interval, by default in points."""
     found = EpisodeScores(scores)
-    return f"{100 * found.mean:.2f} ± {100 * found.interval:.2f}"
+    return f"{found.mean / unit:.2f} ± {found.interval / unit:.2f}"
 
 
 def suggest_rows(options: argparse.Namespace) -> Iterator[Row]:
@@ -118,7 +119,8 @@ def audit_rows(options: argparse.Namespace) -> Iterator[Row]:
     for name, draws in DRAWS.items():
         data = unit(embedded(name, options))
         found = [audited(data, seed) for seed in range(options.draws or draws)]
-        yield {"set": name, **{key: shown(np.array([one[key] for one in found])) for key in found[0]}}
+        cells = {key: np.array([one[key] for one in found]) for key in found[0]}
+        yield {"set": name, **{key: shown(one, 1 if key in COUNTS else 0.01) for key, one in cells.items()}}
 
 
 def audited(data: Embedded, seed: int) -> dict[str, float]:
@@ -149,11 +151,11 @@ def audited(data: Embedded, seed: int) -> dict[str, float]:
     return {
         "wrong among the first k": len(hits) / len(wrong),
         "wrong among all contradictions": np.isin(wrong, named).mean(),
-        "contradictions / wrong": len(named) / len(wrong) / 100,
+        COUNTS[0]: len(named) / len(wrong),
         "first k named as they were": np.mean([suggestions[one] == data.y[drawn][one] for one in hits.tolist()]),
         "near-duplicates": np.mean([frozenset((str(one), f"again-{one}")) in pairs for one in again]),
         "accuracy said": found.accuracy.accuracy,
-        "seconds": seconds / 100,
+        COUNTS[1]: seconds,
     }
 
 
