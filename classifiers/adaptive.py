@@ -15,7 +15,7 @@ from scipy.special import softmax
 from classifiers.cached_keys import CachedKeys
 from classifiers.calibrate import LEAST_ROWS, temperature
 from classifiers.embeddings import unit_length
-from classifiers.errors import InvalidOption
+from classifiers.errors import InvalidOption, TooFewExamples
 from classifiers.fewshot import NearestClassMean
 from classifiers.folds import make_folds
 from classifiers.head import SINGLE
@@ -34,9 +34,10 @@ METHODS: Mapping[str, Callable[[], Any]] = {
     "knn": NearestNeighbours,
     "cached-keys": CachedKeys,
     "ridge": RidgeHead,
-    LOGISTIC: lambda: LogisticHead(Cs=(10.0,)),
+    LOGISTIC: lambda: LogisticHead(Cs=(10.0,), class_weight="balanced"),
     KERNEL_LOGISTIC: KernelLogistic,
 }
+OF_TWO = ("ridge", LOGISTIC, KERNEL_LOGISTIC)  # what needs two classes
 FOLDS = 10  # up to 10 shots a class loses one at a time: leave-one-out, as far as its class goes
 COMPARED_FROM = 5  # shots in every class, from which on methods are compared by what they hold out
 MOST_ROWS = 500  # a temperature is fitted on, so that many examples cost no more
@@ -140,7 +141,7 @@ class AdaptiveClassifier(ScoreClassifier):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from the support, and from names where there are any; then X may be (0, dim), and y (0,).
 
-        Raises as the methods do, and InvalidOption for a vector of `names` that is not of the examples' length.
+        Raises as the methods do, and InvalidOption for a vector of `names` that is not as `with_names` takes it.
         """
         self._n_names = 0
         if self.names:
@@ -177,6 +178,11 @@ class AdaptiveClassifier(ScoreClassifier):
         return float(np.quantile(self.held_out_, false_alarm_rate)) if len(self.held_out_) else self._prior_
 
     def _learn(self, X: NDArray[np.float64], own: NDArray[np.int64]) -> None:
+        if len(self.classes_) == 1 and self.method in OF_TWO:
+            raise TooFewExamples(
+                f"all examples are of 1 class, {str(self.classes_[0])!r}, and method {self.method!r} needs at least 2; "
+                f"add examples of another class, or take {AUTO!r}"
+            )
         shots = Shots(unit_length(X), own, len(X) - self._n_names)
         held = self._choose(shots)
         self.estimator_ = _fitted(self.chosen_, shots.X, own)

@@ -10,12 +10,12 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers import scorer
 from classifiers.cached_keys import CachedKeys
 from classifiers.embeddings import unit_length
 from classifiers.heads import LogisticHead
 from classifiers.neighbours import LEAST_DISTANCE, NearestNeighbours
 from classifiers.preparation import Preparation
-from classifiers.scorer import Layers
 from classifiers.shot_heads import KernelLogistic, RidgeHead
 
 QUERIES = 256  # that are compared with all examples at once
@@ -33,7 +33,7 @@ class Scores(Protocol):
 class Linear:
     """Affine in prepared embeddings: ridge and logistic regression."""
 
-    layers: Layers
+    layers: scorer.Layers
 
     def __call__(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return scores (n, n_classes), float64."""
@@ -142,8 +142,8 @@ class Keys:
 
 def lean(estimator: Any, rows: NDArray[np.float32]) -> Scores:
     """Return what scores like a fitted method that was learnt from rows (n, dim)."""
-    if isinstance(estimator, KernelLogistic) and len(estimator.components_.X_fit_) == len(rows):
-        return ByExamples.of(rows, _kernel(estimator, rows))
+    if isinstance(estimator, KernelLogistic) and len(estimator.scorer_.support) == len(rows):
+        return ByExamples.of(rows, _kernel(estimator.scorer_, rows))
     if isinstance(estimator, NearestNeighbours):
         own = estimator.own_.astype(np.int32)
         return ByExamples.of(rows, Votes(int(estimator.n_neighbors), own, len(estimator.classes_), _squares(rows)))
@@ -158,27 +158,17 @@ def lean(estimator: Any, rows: NDArray[np.float32]) -> Scores:
     return Estimated(estimator)
 
 
-def _kernel(model: KernelLogistic, rows: NDArray[np.float32]) -> Kernel:
-    """Fold components, centring and scale of a kernel logistic regression into one weight for each example."""
-    pca, linear = model.components_, model.model_
-    there = np.flatnonzero(pca.eigenvalues_)
-    weights = np.zeros((len(rows), len(linear.coef_)))
-    if len(there):
-        weights = pca.eigenvectors_[:, there] / np.sqrt(pca.eigenvalues_[there]) / model.scale_ @ linear.coef_.T
-    center = pca._centerer
-    bias = linear.intercept_ - center.K_fit_rows_ @ weights + center.K_fit_all_ * weights.sum(axis=0)
-    dual = weights - weights.mean(axis=0)
-    if len(linear.coef_) == 1:  # the margin of the second of two classes
-        dual, bias = np.hstack([-dual, dual]) / 2, np.concatenate([-bias, bias]) / 2
-    gamma = model.gamma / model.preparation_.scale**2
-    return Kernel(gamma, dual.astype(np.float32), bias, _squares(rows))
+def _kernel(found: scorer.Kernel, rows: NDArray[np.float32]) -> Kernel:
+    # Centring moves examples and queries alike, and scaling is a matter of gamma.
+    gamma = found.gamma / found.preparation.scale**2
+    return Kernel(gamma, found.dual.T.astype(np.float32, order="C"), found.bias, _squares(rows))
 
 
-def _layers(model: RidgeHead) -> Layers:
+def _layers(model: RidgeHead) -> scorer.Layers:
     coef, intercept = np.atleast_2d(model.model_.coef_), np.atleast_1d(model.model_.intercept_)
     if len(coef) == 1:
         coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
-    return Layers(model.preparation_, (coef.astype(np.float64),), (intercept.astype(np.float64),))
+    return scorer.Layers(model.preparation_, (coef.astype(np.float64),), (intercept.astype(np.float64),))
 
 
 def _squares(rows: NDArray[np.float32]) -> NDArray[np.float32]:

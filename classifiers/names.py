@@ -34,20 +34,26 @@ def with_names(X: ArrayLike, y: ArrayLike, names: Mapping[Any, ArrayLike]) -> tu
     Raises
     ------
     InvalidOption
-        A vector that is not of the examples' length.
+        A vector that is not of the examples' length, or not finite.
     """
     examples, labels = np.asarray(X, np.float64), np.asarray(y)
     found, shots = np.unique(labels, return_counts=True)
     full = set(found[shots >= MOST_SHOTS].tolist())
     taken = [label for label in names if label not in full]
-    vectors = [np.asarray(names[label], np.float64) for label in taken]
-    for label, vector in zip(taken, vectors, strict=True):
-        if examples.ndim != 2 or vector.shape != examples.shape[1:]:
-            raise InvalidOption(
-                f"the vector of {str(label)[:100]!r} in names is {vector.shape}, and examples are {examples.shape}; "
-                "embed both sides by the same backbone"
-            )
+    vectors = [_checked(label, np.asarray(names[label], np.float64), examples) for label in taken]
     if not taken:
         return examples, labels
     both = np.concatenate([examples, np.stack(vectors)])
     return both, np.concatenate([labels, np.array(taken)]) if len(labels) else np.array(taken)
+
+
+def _checked(label: Any, vector: NDArray[np.float64], examples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a name's vector (dim,), or raise InvalidOption."""
+    what = f"the vector of {str(label)[:100]!r} in names"
+    if examples.ndim != 2 or vector.shape != examples.shape[1:]:
+        raise InvalidOption(
+            f"{what} is {vector.shape}, and examples are {examples.shape}; embed both sides by the same backbone"
+        )
+    if not np.isfinite(vector).all():
+        raise InvalidOption(f"{what} holds NaN or infinity; embed the name again")
+    return vector

@@ -146,21 +146,20 @@ class Asking:
         if nearest is None:
             evidence = None
         else:
-            kept = self._kept(task, [support.ids[i] for i in np.unique(nearest.positions)] if len(support) else [])
+            kept = self._kept(task, support, nearest.positions) if self.options.with_items else {}
             evidence = Evidence(support.ids, _labels(support), nearest.positions, nearest.similarities, kept)
         response = respond(taught, X, outcomes, evidence, self.options, times, task.facts.fingerprint)
         response.answer.version = support.version
         return bounded(response, self.options, self.max_bytes)
 
-    def _kept(self, task: "Task", ids: Sequence[str]) -> "dict[str, Example]":
+    def _kept(self, task: "Task", support: "Support", positions: NDArray[np.int64]) -> "dict[str, Example]":
         """Read what is kept of examples; one that was removed meanwhile has nothing to show."""
-        if not self.options.with_items:
-            return {}
         kept, n_bytes = {}, ROOM_BYTES
-        for name in ids:  # one by one: they may be large, and more than fit
-            with suppress(ExampleNotFound):
+        for position, times in zip(*np.unique(positions, return_counts=True), strict=True):
+            name = support.ids[position]
+            with suppress(ExampleNotFound):  # one by one: they may be large, be shown often, and be more than fit
                 [kept[name]] = task.examples([name])
-                n_bytes += len(kept[name].item or b"")
+                n_bytes += int(times) * len(kept[name].item or b"")
                 _check_bytes(n_bytes, self.max_bytes)
         return kept
 

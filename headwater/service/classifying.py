@@ -110,6 +110,7 @@ class Classifying:
     ) -> pb.ClassifyResponse:
         """Ask a task, and, where names are to be extracted first, again; raises what `Asking.of` does."""
         run, ask = self._run(options), self._asking(options).of
+        response: pb.ClassifyResponse | None
         while (response := await run(ask, task, outcomes, times)) is None:
             await self.learn_names(task, call)
         return response
@@ -118,7 +119,7 @@ class Classifying:
         return Asking(self.tasks.learner, self._names, options, self.limits.max_message_bytes)
 
     def _run(self, options: Options) -> Callable[..., Coroutine[Any, Any, Any]]:
-        return self.tasks.on_disk if options.with_items else self.tasks.aside
+        return self.tasks.on_disk if options.with_items else self.tasks.answering
 
     def taught(self, task: "Task", support: "Support") -> "Taught | None":
         """Return what a support has taught; None, where names must be extracted first. For any thread."""
@@ -128,7 +129,9 @@ class Classifying:
         """Extract the names of a zero-shot task's classes that are not known yet."""
         facts = task.facts
         with self.extractor(facts) as extractor:
-            texts = await self.tasks.aside(self._names.missing, facts.fingerprint, task.support.labels, task.settings)
+            texts = await self.tasks.answering(
+                self._names.missing, facts.fingerprint, task.support.labels, task.settings
+            )
             await self.learn_texts(extractor, texts, call)
 
     async def names(

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from headwater.service import answers, auditing, lists, suggesting, task_files, 
 from headwater.service.calls import Calls, Context
 from headwater.service.classify_stream import Classifications
 from headwater.service.classifying import Classifying, check_reads_names
-from headwater.service.extractor import extract
+from headwater.service.extractor import extract_and
 from headwater.service.once import Once
 from headwater.service.served import Served, shown
 from headwater.service.stream import Stream
@@ -76,7 +77,7 @@ class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
         """Describe a task."""
         async with self._calls.accept(context, "GetTask"):
             task = await self._asked.task(request.task)
-            return await self._tasks.aside(self._described, task)
+            return await self._tasks.answering(self._described, task)
 
     async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:
         """List the tasks."""
@@ -100,10 +101,11 @@ class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
             if examples.items:
                 with self._asked.extractor(facts) as extractor:
                     task.check_version(teaching.if_version(request))  # before it costs anything
-                    outcomes, times = await extract(extractor, [item.data for item in examples.items], call)
+                    contents = [item.data for item in examples.items]
+                    add = partial(teaching.add_items, task, request)
+                    outcomes, times, added = await extract_and(extractor, contents, call, self._tasks.on_disk, add)
                     self._calls.sight.extracted(call, extractor.spec.name, outcomes, times)
-                teaching.check_outcomes(outcomes)
-                return await self._tasks.on_disk(teaching.add_items, task, request, outcomes, times)
+                return added if added is not None else await self._tasks.on_disk(add, outcomes, times)
             call.n_items += n
             if not n:
                 return await self._tasks.on_disk(teaching.add_items, task, request, [], StageTimes())
@@ -221,7 +223,8 @@ class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
     async def ImportTask(self, requests: AsyncIterator[pb.ImportTaskRequest], context: Context) -> pb.Task:
         """Make a task of a file that comes in parts."""
         async with self._calls.accept(context, "ImportTask"):
-            return self._described(await task_files.receive(self._tasks, requests, self._served))
+            task = await task_files.receive(self._tasks, requests, self._served)
+            return await self._tasks.answering(self._described, task)
 
     def _given(self, sent: pb.NewExamples | pb.ClassifyRequest, task: "Task") -> NDArray[np.float32]:
         facts = task.facts

@@ -92,7 +92,6 @@ class Pool:
         )
         while not await self._asked.tasks.apart(self._choose, n, response):
             await self._asked.learn_names(self._task, self._call)
-        self._call.n_items += self._n_items
         return response
 
     async def _take(self, message: pb.SuggestRequest) -> None:
@@ -107,6 +106,7 @@ class Pool:
             X, positions = self._kept(await self._outcomes([item.data for item in message.items]))
         else:
             X, positions = self._given(message), np.arange(n)
+            self._call.n_items += n
         await self._asked.tasks.on_disk(self._write, X)
         self._positions.append(positions + self._n_items)
         self._n_items += n

@@ -15,11 +15,12 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from classifiers.errors import ClassifierError, StoreInUse, TaskUnwritable
 from extractor.errors import Closed, RuntimeMissing
 from extractor.home import tasks_folder
+from headwater.service.aside import aside
 
 if TYPE_CHECKING:
     from classifiers.learner import Learner
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 ANSWERING = 4  # threads that answer from memory
 ON_DISK = 8  # that read and change files: most of their time they wait, for the disk or for each other
 LEARNING = 2  # that learn from examples of a call
-APART = 2  # that suggest, audit, export and import
+APART = 2  # suggestions, audits, exports and imports at once
 NICENESS = 10  # of these
 NEEDED = {"sklearn": "scikit-learn", "faiss": "faiss-cpu"}  # modules, and the packages that have them
 
@@ -53,9 +54,9 @@ class Tasks:
         self._answering = ThreadPoolExecutor(ANSWERING, "tasks")
         self._on_disk = ThreadPoolExecutor(ON_DISK, "tasks-disk")
         self._learning = ThreadPoolExecutor(LEARNING, "tasks-learn")
-        self._apart = ThreadPoolExecutor(APART, "tasks-apart", _at_low_priority)
+        self._room_apart = asyncio.Semaphore(APART)
 
-    async def aside(self, function: Callable[..., T], *arguments: object) -> T:
+    async def answering(self, function: Callable[..., T], *arguments: object) -> T:
         """Await what answers from memory; errors name tasks, and no path of the server."""
         return await self._in(self._answering, function, *arguments)
 
@@ -68,8 +69,11 @@ class Tasks:
         return await self._in(self._learning, function, *arguments)
 
     async def apart(self, function: Callable[..., T], *arguments: object) -> T:
-        """Await what takes long."""
-        return await self._in(self._apart, function, *arguments)
+        """Await what takes long: in a thread that does not keep the process at the end, and at low priority."""
+        await self._room_apart.acquire()
+        running = aside(copy_context().run, _at_low_priority, self._call, function, *arguments)
+        running.add_done_callback(self._left)
+        return await asyncio.shield(running)  # who leaves does not end it, and so makes no room yet
 
     def at_hand(self, name: str) -> "Task | None":
         """Return a task if it is in memory, without waiting for anything."""
@@ -119,13 +123,18 @@ class Tasks:
 
     def close(self) -> None:
         """End what runs, then let go of the folder."""
-        for threads in (self._answering, self._on_disk, self._learning, self._apart):
+        for threads in (self._answering, self._on_disk, self._learning):
             threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._closed = True
         for one in (self._learner, self._store):
             if one is not None:
                 one.close()
+
+    def _left(self, done: "asyncio.Future[Any]") -> None:
+        self._room_apart.release()
+        if not done.cancelled():
+            done.exception()  # somebody has seen it, whoever left
 
     async def _in(self, threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
         loop = asyncio.get_running_loop()
@@ -186,9 +195,10 @@ def _is_there(module: str) -> bool:
     return find_spec(module) is not None
 
 
-def _at_low_priority() -> None:
+def _at_low_priority(function: Callable[..., T], *arguments: object) -> T:
     """Let the threads that answer run before this one: on Linux a thread has its own niceness."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    return function(*arguments)
 
 
 def _stopping() -> Closed:

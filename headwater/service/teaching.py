@@ -53,7 +53,8 @@ def check_outcomes(outcomes: Sequence[Outcome]) -> None:
 def add_items(
     task: "Task", request: pb.AddExamplesRequest, outcomes: Sequence[Outcome], times: StageTimes
 ) -> pb.AddExamplesResponse:
-    """Add the items that were embedded, and tell why others were not."""
+    """Add the items that were embedded, and tell why others were not; raises also what `check_outcomes` does."""
+    check_outcomes(outcomes)
     examples = request.examples
     good = [i for i, one in enumerate(outcomes) if one.error is None]
     contents = [examples.items[i].data for i in good]

@@ -166,7 +166,7 @@ class FewShotServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTasks(self, request, context):
-        """Lists the tasks by name, without classes; one that cannot be read says why.
+        """Lists the tasks by name, without classes and what stands for their names; one that cannot be read says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -4,7 +4,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classifiers.adaptive import FOLDS, METHODS, AdaptiveClassifier
 from classifiers.embeddings import unit_length
-from classifiers.errors import InvalidOption
+from classifiers.errors import InvalidOption, TooFewExamples
 from classifiers.fewshot import NearestClassMean
 from classifiers.folds import make_folds
 from classifiers.target import Target
@@ -123,6 +123,13 @@ def test_a_new_class_leaves_the_others_calibrated(digits: Digits) -> None:
     assert model.predict(digits.X[rows[-1:]]).tolist() == [9]
 
 
+@pytest.mark.parametrize("method", ["auto", "class-mean", "ridge", "logistic", "kernel-logistic"])
+def test_a_new_class_is_heard_beside_large_ones(digits: Digits, method: str) -> None:
+    rows = np.concatenate([some_shots(digits, 20, range(1, 10)), some_shots(digits, 2, range(1))])
+    model = AdaptiveClassifier(method=method).fit(digits.X[rows], digits.y[rows])
+    assert (model.predict(digits.X[digits.y == 0]) == 0).mean() > 0.7
+
+
 def test_options_are_checked() -> None:
     with pytest.raises(InvalidOption, match="'best', not one of auto, class-mean"):
         AdaptiveClassifier(method="best").fit([[1.0]], ["a"])
@@ -153,3 +160,13 @@ def test_class_means_hold_out_each_example_alone(digits: Digits) -> None:
     best = NearestClassMean().fit(unit, digits.y[rows]).leave_one_out(unit, digits.y[rows])[:-1]
     assert model.held_out_ == pytest.approx(np.sort(best.max(axis=1)))
     assert model.accuracies_ == {"class-mean": (best.argmax(axis=1) == digits.y[rows[:-1]]).mean()}
+
+
+def test_a_method_of_two_classes_names_the_one_there_is() -> None:
+    for method in METHODS:
+        model = AdaptiveClassifier(method=method)
+        if method in ("class-mean", "knn", "cached-keys"):
+            assert model.fit([[1.0, 0.0]] * 3, ["only"] * 3).predict([[1.0, 1.0]]).tolist() == ["only"]
+            continue
+        with pytest.raises(TooFewExamples, match=f"of 1 class, 'only', and method '{method}' needs at least 2"):
+            model.fit([[1.0, 0.0]] * 3, ["only"] * 3)
