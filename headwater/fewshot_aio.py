@@ -90,7 +90,7 @@ class AsyncTaskCalls(ClientCore):
     async def import_task(self, path: str | Path, *, name: str = "") -> "AsyncFewShotTask":
         """Make a task of a file that `export` has written. See `Client.import_task`."""
 
-        def messages() -> AsyncIterator[Any]:
+        def messages() -> AsyncGenerator[Any, None]:
             return _in_threads(calls.import_messages(name, parts_of(Path(path))))
 
         return AsyncFewShotTask(self, to_task(await self._upload("ImportTask", messages, True)))
@@ -130,15 +130,16 @@ class AsyncTaskCalls(ClientCore):
             else:
                 answer = await self._ask(step.method, step.request, patient=patient)
 
-    async def _upload(self, method: str, messages: Callable[[], AsyncIterator[Any]], can_repeat: bool) -> Any:
+    async def _upload(self, method: str, messages: Callable[[], AsyncGenerator[Any, None]], can_repeat: bool) -> Any:
         """Send messages, and return the answer; all of them again, where that can be and may help."""
         tries = self._tries(patient=True)
         while True:
             several = messages()
             call = getattr(self._stub, method)(metadata=self._metadata)
             try:
-                with self._told_of_close():
-                    return await self._sent(call, several)
+                async with aclosing(several):
+                    with self._told_of_close():
+                        return await self._sent(call, several)
             except grpc.RpcError as error:
                 failure = self._failure(error)
             finally:
@@ -313,7 +314,7 @@ class AsyncFewShotTask:
         info = await self._client.describe(self.backbone)
         pools: list[Pool] = []
 
-        async def messages() -> AsyncIterator[pb.SuggestRequest]:
+        async def messages() -> AsyncGenerator[pb.SuggestRequest, None]:
             pools.append(Pool(self.name, n, info))
             async for one in contents_of(items, info):
                 if (message := pools[-1].take(one)) is not None:
@@ -327,7 +328,7 @@ class AsyncFewShotTask:
         """Tell which embeddings of a pool X (n_pool, dim), float32, finite, to label next."""
         pools: list[Pool] = []
 
-        def messages() -> AsyncIterator[pb.SuggestRequest]:
+        def messages() -> AsyncGenerator[pb.SuggestRequest, None]:
             pool, parts = calls.pool_of_embeddings(self.name, X, fingerprint, n)
             pools.append(pool)
             return _each(parts)
@@ -387,12 +388,12 @@ class AsyncFewShotTask:
         return added
 
 
-async def _each(several: Iterable[Any]) -> AsyncIterator[Any]:
+async def _each(several: Iterable[Any]) -> AsyncGenerator[Any, None]:
     for one in several:
         yield one
 
 
-async def _in_threads(messages: Iterator[Any]) -> AsyncIterator[Any]:
+async def _in_threads(messages: Iterator[Any]) -> AsyncGenerator[Any, None]:
     """Yield messages whose making reads a file."""
     while (message := await asyncio.to_thread(next, messages, None)) is not None:
         yield message
