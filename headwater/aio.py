@@ -166,7 +166,7 @@ class AsyncClient(AsyncHeadCalls, AsyncTaskCalls, ClientCore):
                 failure = self._failure(error)
             pause = tries.pause_s(failure, time.monotonic())
             if pause is None:
-                raise failure.error
+                raise self._given_up(failure, tries)
             await asyncio.sleep(pause)
 
     async def _call(self, method: str, request: Any, timeout_s: float) -> Any:

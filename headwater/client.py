@@ -198,7 +198,7 @@ class Client(HeadCalls, TaskCalls, ClientCore):
                 failure = self._failure(error)
             pause = tries.pause_s(failure, time.monotonic())
             if pause is None:
-                raise failure.error
+                raise self._given_up(failure, tries)
             time.sleep(pause)
 
     def _send(

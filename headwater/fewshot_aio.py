@@ -146,7 +146,7 @@ class AsyncTaskCalls(ClientCore):
                 call.cancel()
             pause = tries.pause_s(failure, time.monotonic()) if can_repeat else None
             if pause is None:
-                raise failure.error
+                raise self._given_up(failure, tries)
             await asyncio.sleep(pause)
 
     async def _sent(self, call: Any, messages: AsyncIterator[Any]) -> Any:

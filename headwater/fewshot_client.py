@@ -191,7 +191,7 @@ class TaskCalls(ClientCore):
                 failure = self._failure(call)
             pause = tries.pause_s(failure, time.monotonic()) if can_repeat else None
             if pause is None:
-                raise failure.error
+                raise self._given_up(failure, tries)
             time.sleep(pause)
 
     def _download(self, method: str, request: Any) -> Iterator[Any]:
@@ -218,8 +218,9 @@ class FewShotTask:
     Every change makes a version, which the method returns. `if_version` refuses a change, with VersionConflict, unless
     the task is at that version: for two teachers at once. A call whose answer was lost is repeated: what was added is
     not added twice, and no more is undone; other changes may then say that what they remove is gone, or, with
-    `if_version`, VersionConflict. Besides what is said at each method, all of them raise TaskNotFound once the task is
-    deleted, LimitExceeded for more than it may hold, HeadwaterError, and ExtractorError.
+    `if_version`, VersionConflict, and a note on the error says why. Besides what is said at each method, all of them
+    raise TaskNotFound once the task is deleted, LimitExceeded for more than it may hold, HeadwaterError, and
+    ExtractorError.
 
     Parameters
     ----------

@@ -284,8 +284,9 @@ def test_an_undo_whose_answer_was_lost_takes_back_no_more(client: Client, server
     with lossy(server.address) as way, Client(way.target, timeout_s=30) as far:
         there = far.task(task.name)
         way.lose(lambda: task.info().version == 4)
-        with pytest.raises(VersionConflict):
+        with pytest.raises(VersionConflict) as caught:
             there.undo(if_version=3)
+    assert "may have done" in caught.value.__notes__[0]
     assert task.info().n_examples == 15
 
 
