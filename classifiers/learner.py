@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from classifiers.adaptive import AUTO, CLASS_MEAN
 from classifiers.background import CLOSED, Background, Order
@@ -21,7 +22,7 @@ MAX_BYTES = 1 << 30
 LEAST_BYTES = 4096  # of a task, for all that is no array
 INLINE = 4  # examples that any method learns from in about 3 ms
 INLINE_ONCE = 16  # in about 30 ms, which is less than another process takes to be asked
-SMALL = 2000  # examples of a task that is learnt from in seconds; larger ones take minutes
+SMALL = 2000  # examples; tasks with more have a process of their own
 GROWTH = 1000  # a head serves on where there is at most one more example to so many
 
 Names = Mapping[str, NDArray[np.float32]]
@@ -137,7 +138,10 @@ class Learner:
 
     An answer is there at once, by class means. Where another method is better, it is learnt by another process, and
     taken as soon as it is there: one process for tasks of up to 2,000 examples and, once there are any, one for larger
-    ones, which take minutes, so that these hold up no small task. Within each, tasks take turns.
+    ones, which take longer, so that these hold up no small task. Within each, tasks take turns.
+
+    While it is there, linear algebra in this process takes one thread: on busy cores threads that wait for each other
+    make class means three times slower to learn.
 
     Parameters
     ----------
@@ -151,6 +155,7 @@ class Learner:
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
         self._n_bytes = 0
         self._small, self._large = Background(), Background()
+        self._one_thread = threadpool_limits(1, user_api="blas")
 
     def __enter__(self) -> Self:
         return self
@@ -231,6 +236,7 @@ class Learner:
         """End what is being learnt; from now on there are answers by class means alone."""
         self._small.close()
         self._large.close()
+        self._one_thread.restore_original_limits()
 
     def _teach(self, name: str, task: _Task, question: _Question) -> Taught:
         support, settings = question.support, question.settings
