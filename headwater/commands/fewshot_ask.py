@@ -1,6 +1,7 @@
 """`headwater fewshot classify|suggest|audit|evaluate`: what a task tells of items, and of itself."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,7 +48,7 @@ def classify(
         shown["false_alarm_rate"] = false_alarm_rate
     with whom.task(task, embeds=True) as there:
         if not whom.server:  # it has only begun to learn
-            settle(there, items[0])
+            settle(there, items)
         for item, one in zip(items, there.iter_classifications(items, **shown), strict=True):
             n_failed += one.error is not None
             if json_:
@@ -140,17 +141,18 @@ def evaluate(
         err.print(f"{data}: {note}", soft_wrap=True, markup=False)
     with whom.task(task, embeds=True) as there, Bar(console=err, disable=not err.is_terminal) as bar:
         shown = bar.add_task("classifying", total=len(labelled.items))
-        settle(there, labelled.items[0])
+        settle(there, labelled.items)
         told = there.classify(labelled.items, neighbours=0, progress=lambda done, _: bar.update(shown, completed=done))
-        thresholds = {rate: _threshold(there, labelled.items[0], rate) for rate in RATES}
+        good = [item for item, one in zip(labelled.items, told, strict=True) if one.error is None][:1]
+        answers = {rate: _answer(there, good, false_alarm_rate=rate) for rate in RATES}
         classes = set(there.info().classes)
     for name, one in zip(labelled.names, told, strict=True):
         if one.error is not None:
             err.print(f"[bold red]{escape(name)}:[/] {escape(str(one.error))}", soft_wrap=True)
-    measures = measure(
-        [str(label) for label in labelled.labels], told, classes, thresholds=thresholds, out_of_scope=out_of_scope
-    )
-    answer = told[0].answer
+    labels = [str(label) for label in labelled.labels]
+    thresholds = {rate: one.threshold for rate, one in answers.items() if one is not None}
+    measures = measure(labels, told, classes, thresholds=thresholds, out_of_scope=out_of_scope)
+    answer = next(one.answer for one in told if one.error is None)
     if json_:
         typer.echo(as_json({"task": task, **asdict(answer), **asdict(measures)}))
     else:
@@ -160,15 +162,17 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def settle(task: "FewShotTask", item: Any) -> None:
+def settle(task: "FewShotTask", items: Sequence[Any]) -> None:
     """Wait until what is being learnt in the background answers."""
     deadline = time.monotonic() + SETTLING_S
-    while task.classify([item], neighbours=0)[0].answer.refining and time.monotonic() < deadline:
+    while (answer := _answer(task, items)) and answer.refining and time.monotonic() < deadline:
         time.sleep(LOOK_S)
 
 
-def _threshold(task: "FewShotTask", item: Any, rate: float) -> float | None:
-    return task.classify([item], neighbours=0, false_alarm_rate=rate)[0].answer.threshold
+def _answer(task: "FewShotTask", items: Sequence[Any], **shown: Any) -> "TaskAnswer | None":
+    """Return what answers about the first item that can be asked about."""
+    told = (task.classify([item], neighbours=0, **shown)[0] for item in items)
+    return next((one.answer for one in told if one.error is None), None)
 
 
 def _words(one: "Classification") -> str:

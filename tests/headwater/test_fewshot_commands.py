@@ -240,10 +240,11 @@ def test_a_task_is_measured(target: str, tmp_path: Path) -> None:
     closed = told("evaluate", "shades", more, *there)
     assert (closed["n_in_scope"], closed["n_out_of_scope"], closed["accuracy"]["value"]) == (15, 0, 1.0)
     assert closed["out_of_scope_recall"] is None
-    for i in range(6):
+    (more / "blue" / "!.png").write_bytes(b"no image")  # the first
+    for i in range(1, 6):
         file = more / ("other" if i < 4 else "grey") / f"{i}.png"
         file.parent.mkdir(exist_ok=True)
-        file.write_bytes(b"no image" if i == 0 else grey(i))
+        file.write_bytes(grey(i))
     done = invoke("evaluate", "shades", more, "--out-of-scope", "other", "--json", *there)
     assert done.exit_code == 1  # one item cannot be read
     opened = json.loads(done.stdout)
