@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from classifiers.adaptive import AdaptiveClassifier
+    from classifiers.audit import Audit
     from classifiers.cached_keys import CachedKeys
     from classifiers.evaluate import Episode, EpisodeScores, episodes, evaluate_episodes
     from classifiers.fewshot import NearestClassMean
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from classifiers.learner import Learner
     from classifiers.neighbours import NearestNeighbours
     from classifiers.shot_heads import KernelLogistic, RidgeHead
+    from classifiers.suggest import Suggested
     from classifiers.tasks import Settings, TaskStore
 
 __all__ = [
     "AdaptiveClassifier",
+    "Audit",
     "CachedKeys",
     "Episode",
     "EpisodeScores",
@@ -30,6 +33,7 @@ __all__ = [
     "NearestNeighbours",
     "RidgeHead",
     "Settings",
+    "Suggested",
     "TaskStore",
     "episodes",
     "evaluate_episodes",
@@ -37,6 +41,7 @@ __all__ = [
 
 _HOMES = {
     "AdaptiveClassifier": "adaptive",
+    "Audit": "audit",
     "CachedKeys": "cached_keys",
     "KernelLogistic": "shot_heads",
     "Learner": "learner",
@@ -45,6 +50,7 @@ _HOMES = {
     "NearestNeighbours": "neighbours",
     "RidgeHead": "shot_heads",
     "Settings": "tasks",
+    "Suggested": "suggest",
     "TaskStore": "tasks",
 } | dict.fromkeys(("Episode", "EpisodeScores", "episodes", "evaluate_episodes"), "evaluate")
 

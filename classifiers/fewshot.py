@@ -44,6 +44,8 @@ class NearestClassMean(ScoreClassifier):
         What is subtracted; zeros unless `CL2N` has two classes or more.
     means_ : ndarray of shape (n_classes, dim), float64
         The mean of each class, of transformed embeddings; not brought to unit length again.
+    shots_ : ndarray of shape (n_classes,), int64
+        Examples of each class.
     """
 
     def __init__(self, *, transformation: str = "CL2N", temperature: float = 0.15) -> None:
@@ -68,7 +70,7 @@ class NearestClassMean(ScoreClassifier):
         Parameters
         ----------
         X, y : array-like of shape (n, dim) and (n,)
-            As `fit` had them.
+            As `fit` had them, all or some.
         """
         rows = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite=False)
         check_finite(rows)
@@ -129,16 +131,16 @@ class NearestClassMean(ScoreClassifier):
         # With one class its mean would be subtracted from itself.
         centred = self.transformation == "CL2N" and len(self.classes_) > 1
         self.center_ = X.mean(axis=0) if centred else np.zeros(X.shape[1])
-        shots = np.bincount(own)
+        self.shots_ = np.bincount(own)
         by_class = self._transformed(X)[np.argsort(own, kind="stable")]
-        self.means_ = np.add.reduceat(by_class, np.cumsum(shots) - shots, axis=0) / shots[:, None]
+        self.means_ = np.add.reduceat(by_class, np.cumsum(self.shots_) - self.shots_, axis=0) / self.shots_[:, None]
 
     def _score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the negative squared distances to the means, (n, n_classes)."""
         return -self._distances(self._transformed(X))
 
     def _leave_one_out(self, X: NDArray[np.float64], own: NDArray[np.int64]) -> NDArray[np.float64]:
-        rows, shots = self._transformed(X), np.bincount(own)[own]
+        rows, shots = self._transformed(X), self.shots_[own]
         # One product for all; `_distances` is exact, and many times slower.
         squared = (rows**2).sum(axis=1)[:, np.newaxis] + (self.means_**2).sum(axis=1) - 2 * (rows @ self.means_.T)
         further = (shots / np.maximum(shots - 1, 1)) ** 2 * ((rows - self.means_[own]) ** 2).sum(axis=1)

@@ -33,9 +33,9 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"scorer"},
     {"head"},
     {"heads", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
-    | {"suspects", "curve", "projection", "score_classifier", "names", "tasks"},
+    | {"suspects", "curve", "projection", "score_classifier", "names", "tasks", "suggest"},
     {"kernel", "fewshot", "neighbours", "cached_keys", "shot_heads"},
-    {"folds", "estimators"},
+    {"folds", "estimators", "audit"},
     {"search", "adaptive"},
     {"chosen", "lean"},
     {"train", "learnt"},
@@ -52,11 +52,12 @@ HEADWATER_ROWS: list[set[str]] = [
     {"training"},
     {"status", "keys", "exposure", "tls", "logs", "top", "order"},
     {"convert", "keyring", "channel", "retry", "job"},
-    {"content", "heads"},
-    {"exchange"},
+    {"content", "heads", "fewshot"},
+    {"exchange", "fewshot_evaluation"},
     {"flow"},
-    {"core", "threads", "tasks", "head_calls"},  # `core` is what both clients are, `threads`, `tasks` drive a flow
-    {"heads_client", "heads_aio"},
+    {"core", "threads", "tasks", "head_calls", "fewshot_files"},  # of clients; `threads`, `tasks` drive a flow
+    {"fewshot_calls"},
+    {"heads_client", "heads_aio", "fewshot_client", "fewshot_aio"},
     {"service", "client", "aio", "admin_client"},
     {"server", "process"},
     {"demo"},

@@ -89,6 +89,16 @@ class TaskFacts:
     created: str = ""
 
 
+@dataclass(frozen=True)
+class Glance:
+    """What a task is and how much it holds, at one version."""
+
+    facts: TaskFacts
+    version: int
+    n_examples: int
+    n_classes: int
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Example:
     """One example as it is kept.

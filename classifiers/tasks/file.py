@@ -106,10 +106,21 @@ def read_support(db: sqlite3.Connection, facts: TaskFacts, path: Path) -> Delta:
     return replace(delta, ids=ids)
 
 
-def read_examples(db: sqlite3.Connection, ids: Sequence[str], facts: TaskFacts, path: Path) -> list[Example]:
+def count(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many examples and classes a task has."""
+    examples, classes = (
+        db.execute(f"SELECT count(*) FROM {table} WHERE gone = 0").fetchone()[0]  # noqa: S608  # one of two names
+        for table in ("examples", "classes")
+    )
+    return examples, classes
+
+
+def read_examples(
+    db: sqlite3.Connection, ids: Sequence[str], facts: TaskFacts, path: Path, *, with_items: bool
+) -> list[Example]:
     """Return examples in the order of their ids; raises ExampleNotFound."""
     numbers = _numbers(db, ids)
-    return [_example(db, number, facts, path) for number in numbers]
+    return [_example(db, number, facts, path, with_items=with_items) for number in numbers]
 
 
 def read_history(db: sqlite3.Connection, n: int) -> list[Change]:
@@ -407,12 +418,14 @@ def _numbers(db: sqlite3.Connection, ids: Sequence[str]) -> list[int]:
     return [row[0] for row in found]
 
 
-def _example(db: sqlite3.Connection, number: int, facts: TaskFacts, path: Path) -> Example:
-    one, label, note, key, created, item = db.execute(
-        "SELECT id, label, note, item_key, created, item FROM examples JOIN classes ON classes.number = class "
-        "LEFT JOIN items ON items.number = examples.number WHERE examples.number = ?",
+def _example(db: sqlite3.Connection, number: int, facts: TaskFacts, path: Path, *, with_items: bool) -> Example:
+    one, label, note, key, created = db.execute(
+        "SELECT id, label, note, item_key, created FROM examples JOIN classes ON classes.number = class "
+        "WHERE examples.number = ?",
         (number,),
     ).fetchone()
+    found = db.execute("SELECT item FROM items WHERE number = ?", (number,)).fetchone() if with_items else None
+    item = found[0] if found else None
     X = _checked([_row(db, number)], np.array([number]), facts.dim, path)
     return Example(id=one, label=label, embedding=X[0], note=note, item_key=key, item=item, created=created)
 

@@ -234,9 +234,9 @@ class Task:
 
         return self._version("undo", detail, change, if_version)
 
-    def examples(self, ids: Sequence[str]) -> list[Example]:
+    def examples(self, ids: Sequence[str], *, with_items: bool = True) -> list[Example]:
         """Return examples with all that is kept of them, in the order of their ids; raises ExampleNotFound."""
-        return self._read(lambda db: file.read_examples(db, ids, self.facts, self.path))
+        return self._read(lambda db: file.read_examples(db, ids, self.facts, self.path, with_items=with_items))
 
     def history(self, n: int = 100) -> list[Change]:
         """Return the last n changes, the newest first."""
