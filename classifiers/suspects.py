@@ -334,6 +334,6 @@ def _pairs(index: faiss.IndexFlatIP, queries: NDArray[np.float32], start: int, w
 def _once(rows: NDArray[np.int64], near: NDArray[np.int64], cosines: Floats) -> Pairs:
     """Keep each pair of two different rows once, the smaller first."""
     low, high = np.minimum(rows, near), np.maximum(rows, near)
-    _, first = np.unique(np.stack([low, high]), axis=1, return_index=True)
+    _, first = np.unique(low * (high.max(initial=0) + 1) + high, return_index=True)  # by one number: many times faster
     first = first[low[first] != high[first]]
     return low[first], high[first], cosines[first]

@@ -110,7 +110,7 @@ def test_where_nothing_can_be_told(n: int, y: list[str]) -> None:
 
 
 def test_ten_thousand_classes_and_zeros() -> None:
-    X = np.concatenate([np.random.default_rng(0).normal(size=(10_400, 8)), np.zeros((2, 8))])
+    X = np.concatenate([np.random.default_rng(0).normal(size=(10_400, 16)), np.zeros((2, 16))])
     y = [f"c{i % 10_000}" for i in range(10_402)]
     found = audit(X, y, ids(10_402), n=5)
     assert found.n_small_classes == 10_000
