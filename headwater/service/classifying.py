@@ -118,7 +118,7 @@ class Classifying:
             await self.learn_names(task, call)
 
     def _asking(self, options: Options) -> Asking:
-        return Asking(self.tasks.learner, self._names, options, self.limits.max_message_bytes)
+        return Asking(self.tasks, self._names, options, self.limits.max_message_bytes)
 
     def _run(self, options: Options) -> Callable[..., Coroutine[Any, Any, Any]]:
         return self.tasks.on_disk if options.with_items else self.tasks.answering
