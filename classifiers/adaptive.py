@@ -71,10 +71,14 @@ class Shots(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-    """Positions of examples that a method gave a score unseen (m,), and the scores (m, n_classes)."""
+    """Positions of examples that a method gave a score unseen (m,), and the scores (m, n_classes).
+
+    Where scoring them took the method that was learnt from all, that too.
+    """
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float64]
+    learnt: NearestClassMean | None = None
 
 
 class AdaptiveClassifier(ScoreClassifier):
@@ -187,7 +191,7 @@ class AdaptiveClassifier(ScoreClassifier):
             )
         shots = Shots(unit_length(X), own, len(X) - self._n_names)
         held = self._choose(shots)
-        self.estimator_ = _fitted(self.chosen_, shots.X, own)
+        self.estimator_ = held.learnt or _fitted(self.chosen_, shots.X, own)
         self.temperature_ = _temperature(held, own, self.estimator_, self.random_state)
         self.calibrated_ = bool(shots.of_classes.min() >= CALIBRATED_FROM)
         self.held_out_ = np.sort(held.scores.max(axis=1))
@@ -267,7 +271,8 @@ def _held_out(method: str, shots: Shots, seed: int | None) -> HeldOut:
         return HeldOut(np.empty(0, np.int64), np.empty((0, shots.n_classes)))
     if method == CLASS_MEAN:
         rows = np.flatnonzero(of_classes[own] > 1)
-        return HeldOut(rows, NearestClassMean().learn(shots.X, shots.own)._leave_one_out(shots.X, shots.own)[rows])
+        means = NearestClassMean().learn(shots.X, shots.own)
+        return HeldOut(rows, means._leave_one_out(shots.X, shots.own)[rows], means)
     target = Target(SINGLE, np.arange(shots.n_classes), own)  # not by `of`: one class is enough here
     folds = make_folds(target, cv=FOLDS, random_state=seed)
     scores = [_scored(method, shots, fold.test) for fold in folds]

@@ -17,6 +17,7 @@ from headwater.heads import item_status
 from headwater.prediction import MAX_SHOWN
 from headwater.service.names import Names
 from headwater.service.served import shown
+from headwater.service.tasks import Tasks
 from headwater.service.upload import matrix
 from headwater.v1 import classifier_pb2, extractor_pb2
 from headwater.v1 import fewshot_pb2 as pb
@@ -117,14 +118,14 @@ class Asking:
 
     Parameters
     ----------
-    learner : Learner
+    tasks : Tasks
     names : Names
     options : Options
     max_bytes : int
         Of an answer.
     """
 
-    learner: "Learner"
+    tasks: Tasks
     names: Names
     options: Options
     max_bytes: int
@@ -140,7 +141,7 @@ class Asking:
         k = self.options.neighbours
         nearest = task.nearest(X, k) if k and len(X) else None
         support = nearest.support if nearest is not None else task.support
-        taught = taught_by(self.learner, self.names, task, support)
+        taught = taught_by(self.tasks.learner, self.names, task, support)
         if taught is None:
             return None
         if nearest is None:

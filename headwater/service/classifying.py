@@ -100,6 +100,7 @@ class Classifying:
     async def classify(self, options: Options, task: "Task", items: list[bytes], call: Call) -> pb.ClassifyResponse:
         """Embed items and ask a task about them; in one turn of a thread where the cache has them all."""
         with self.extractor(task.facts) as extractor:
+            ask: Callable[[list[Outcome], StageTimes], pb.ClassifyResponse | None]
             ask = partial(self._asking(options).of, task)
             outcomes, times, response = await extract_and(extractor, items, call, self._run(options), ask)
             self.sight.embedded(call, extractor.spec.name, outcomes, times)
@@ -110,13 +111,14 @@ class Classifying:
     ) -> pb.ClassifyResponse:
         """Ask a task, and, where names are to be extracted first, again; raises what `Asking.of` does."""
         run, ask = self._run(options), self._asking(options).of
-        response: pb.ClassifyResponse | None
-        while (response := await run(ask, task, outcomes, times)) is None:
+        while True:
+            response: pb.ClassifyResponse | None = await run(ask, task, outcomes, times)
+            if response is not None:
+                return response
             await self.learn_names(task, call)
-        return response
 
     def _asking(self, options: Options) -> Asking:
-        return Asking(self.tasks.learner, self._names, options, self.limits.max_message_bytes)
+        return Asking(self.tasks, self._names, options, self.limits.max_message_bytes)
 
     def _run(self, options: Options) -> Callable[..., Coroutine[Any, Any, Any]]:
         return self.tasks.on_disk if options.with_items else self.tasks.answering

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from classifiers.learner import Learner
     from classifiers.tasks import Task, TaskStore
 
-ANSWERING = 4  # threads that answer from memory
+ANSWERING = max(2, min(8, os.cpu_count() or 1))  # threads that answer from memory; more than cores wait for the GIL
 ON_DISK = 8  # that read and change files: most of their time they wait, for the disk or for each other
 LEARNING = 2  # that learn from examples of a call
 APART = 2  # suggestions, audits, exports and imports at once

@@ -13,6 +13,7 @@ import pytest
 
 from classifiers.tasks import TaskStore
 from extractor import Extractor
+from headwater.admin_client import AdminClient
 from headwater.keys import Role, add
 from headwater.process import serving
 from headwater.server import ServerSettings
@@ -33,6 +34,7 @@ from tests.fewshot import (
     teach,
 )
 from tests.inprocess import in_this_process
+from tests.tiny import write_tiny_dense
 
 
 @pytest.fixture
@@ -99,6 +101,27 @@ def test_another_backbone_of_the_name_is_refused(home: Path, tiny_image: Path, t
                 assert refused(call, request)[1] == reason
             assert stub.RenameClass(pb.RenameClassRequest(task=task, label="a", to="b")).version == 2
             assert list(stub.ExportTask(pb.ExportTaskRequest(task=task)))
+
+
+def test_a_backbone_that_is_replaced_is_noticed_by_the_next_call(home: Path, tiny_image: Path, tmp_path: Path) -> None:
+    other = write_tiny_dense(tmp_path / "other" / IMAGE)
+    extractor = Extractor.load(tiny_image, cache="memory")
+    X = packed([[220, 10, 10]])
+    with (
+        in_this_process({IMAGE: extractor}, load=lambda _: Extractor.load(other, cache="off")) as server,
+        connected(server.address) as stub,
+        AdminClient(server.address) as admin,
+    ):
+        teach(stub, "before", "red", "blue")
+        admin.replace(IMAGE, allow_new_fingerprint=True)
+        question = pb.ClassifyRequest(task="before", items=items(picture("red")))
+        assert refused(stub.Classify, question)[:2] == ("FAILED_PRECONDITION", "BackboneChanged")
+        question = pb.ClassifyRequest(task="before", embeddings=X, fingerprint=extractor.fingerprint)
+        assert first_labels(stub.Classify(question)) == ["red"]
+        admin.unload(IMAGE)
+        code, _, message = refused(stub.Classify, pb.ClassifyRequest(task="before", items=items(picture("red"))))
+        assert (code, f"headwater admin load {IMAGE}" in message) == ("NOT_FOUND", True)
+        assert first_labels(stub.Classify(question)) == ["red"]
 
 
 def test_roles(home: Path, tiny_image: Path, tmp_path: Path) -> None:
