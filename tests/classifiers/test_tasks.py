@@ -495,6 +495,15 @@ def test_a_second_process_is_refused_until_the_first_is_done(store: TaskStore, t
         store.task("pets")
 
 
+@pytest.mark.parametrize("n_alike", [20, 100])
+def test_of_many_that_are_as_near_the_first_come_first(store: TaskStore, task: Task, n_alike: int) -> None:
+    """More than the search asks for beside the nearest, and fewer: float32 tells none of them from the others."""
+    X = embeddings([1]) * np.float32(2) ** (np.arange(n_alike)[:, None] % 4)
+    task.add(X, ["alike"] * n_alike, fingerprint=FINGERPRINT)
+    for k in (1, 5, 50):
+        check_nearest(task, embeddings([1, 2, 3]), k)
+
+
 # A real write that fails, wherever the test runs: the process may write no file beyond a size.
 FULL = """
 import resource, signal, sys
