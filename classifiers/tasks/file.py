@@ -114,7 +114,8 @@ def read_support(db: sqlite3.Connection, facts: TaskFacts, path: Path) -> Delta:
         "ORDER BY number"
     )
     X = _checked(found, numbers, facts.dim, path)
-    delta = Delta.none(read_version(db), facts.dim, numbers=numbers, classes=classes, X=X, labels=labels)
+    what = {"numbers": numbers, "classes": classes, "X": X, "labels": labels, "settings": facts.settings}
+    delta = Delta.none(read_version(db), facts.dim, **what)
     ids = np.empty(len(rows), object)
     ids[:] = [row[1] for row in rows]
     return replace(delta, ids=ids)

@@ -167,7 +167,7 @@ class Asking:
 
 def taught_by(learner: "Learner", names: Names, task: "Task", support: "Support") -> "Taught | None":
     """Return what a support has taught; None, where names of its classes must be extracted first."""
-    name, settings = task.facts.name, task.settings
+    name, settings = task.facts.name, support.settings
     found: Mapping[str, NDArray[np.float32]] | None = {}
     if settings.zero_shot:
         found = names.of(name, task.facts.fingerprint, support.labels, settings)

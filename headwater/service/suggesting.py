@@ -160,7 +160,7 @@ class Pool:
 
     def _knows(self, support: "Support") -> bool:
         """Tell whether a task knows two classes, by examples or by their names."""
-        n_known = len(support.labels) if self._task.settings.zero_shot else len(np.unique(support.classes))
+        n_known = len(support.labels) if support.settings.zero_shot else len(np.unique(support.classes))
         return n_known >= 2
 
 

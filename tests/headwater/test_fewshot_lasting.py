@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 import pytest
 
-from classifiers.tasks import TaskStore
+from classifiers.tasks import Settings, TaskStore
 from extractor import Extractor
 from headwater.admin_client import AdminClient
 from headwater.keys import Role, add
@@ -118,6 +118,23 @@ def test_what_a_deleted_task_has_taught_is_forgotten(tmp_path: Path) -> None:
     gc.collect()
     assert left() is None
     tasks.close()
+
+
+def test_an_answer_goes_by_the_settings_of_its_version(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path)
+    task = tasks.store.create("updated", backbone="tiny", fingerprint="ab" * 16, dim=3)
+    task.add(np.random.default_rng(0).normal(size=(40, 3)), ["a", "b"] * 20, fingerprint="ab" * 16)
+    before = task.support
+    task.update(Settings(false_alarm_rate=0))
+    then, now = (taught_by(tasks.learner, Names(), task, one) for one in (before, task.support))
+    assert then is not None and now is not None  # for mypy
+    assert (then.version, now.version) == (2, 3)
+    assert then.threshold is not None
+    assert now.threshold is None
+    tasks.close()
+    again = Tasks(tmp_path)
+    assert again.task("updated").support.settings.false_alarm_rate == 0
+    again.close()
 
 
 def test_another_backbone_of_the_name_is_refused(home: Path, tiny_image: Path, tiny_text: Path) -> None:
