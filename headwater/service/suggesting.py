@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from io import FileIO
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -14,9 +13,10 @@ from extractor.errors import ExtractorError, RequestInvalid, RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from headwater.heads import item_status
-from headwater.service import answers, scratch, teaching
+from headwater.service import answers, teaching
 from headwater.service.calls import Call
 from headwater.service.classifying import Classifying
+from headwater.service.scratch import Scratch
 from headwater.service.served import shown
 from headwater.service.upload import GRACE_S, next_message
 from headwater.service.windows import in_windows
@@ -50,14 +50,14 @@ class Pool:
         self._asked = asked
         self._extractor: Extractor | None = None  # from the first message with items on
         self._using = ExitStack()  # of that extractor, and the file
-        self._file: FileIO
+        self._file: Scratch
         self._n_items = 0
         self._positions: list[NDArray[np.int64]] = []  # of the rows, among the items of all messages
         self._failures: dict[int, ExtractorError] = {}
         self._n_failed = 0
 
     async def __aenter__(self) -> Self:
-        self._file = await self._asked.tasks.on_disk(scratch.begun, self._asked.tasks)
+        self._file = await self._asked.tasks.on_disk(lambda: Scratch(self._asked.tasks.store.folder))
         self._using.callback(self._file.close)
         return self
 
@@ -107,7 +107,7 @@ class Pool:
         else:
             X, positions = self._given(message), np.arange(n)
             self._call.n_items += n
-        await self._asked.tasks.on_disk(scratch.write, self._file, X.tobytes())
+        await self._asked.tasks.on_disk(self._file.write, X.tobytes())
         self._positions.append(positions + self._n_items)
         self._n_items += n
 
@@ -147,7 +147,8 @@ class Pool:
         response.version = support.version
         if not len(positions):
             return True
-        X = np.memmap(self._file, np.float32, "r", shape=(len(positions), self._task.facts.dim))
+        with self._file.reader() as own:
+            X = np.memmap(own, np.float32, "r", shape=(len(positions), self._task.facts.dim))
         taught = self._asked.taught(self._task, support) if self._knows(support) else None
         if taught is None and self._knows(support):
             return False
