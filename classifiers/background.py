@@ -128,7 +128,7 @@ class Background:
             learning.ask(process.stdin, examples, method)
             return learning.answer(process.stdout)
         except (OSError, EOFError):
-            if not self._closed:
+            if not self._closed:  # which ends it, too
                 log.warning("the process that learns died; it is replaced")
             self._end()
             return None

@@ -14,7 +14,7 @@ ClassifierError
 ├── TaskExists         there is a task of that name already
 ├── TaskInvalid        a task's file is damaged, too new, or none
 ├── TaskNotFound       there is no task of that name
-├── TaskUnwritable     a change could not be written, and was not made
+├── TaskUnwritable     a change could not be written, and was not made; or there is no room to open a task
 ├── TooFewExamples     a class, or the whole set, has fewer examples than the method needs
 └── VersionConflict    a change was meant for another version of the task
 """
@@ -96,7 +96,7 @@ class TaskNotFound(ClassifierError, ValueError):
 
 
 class TaskUnwritable(ClassifierError, ValueError):
-    """A change could not be written to disk, and was not made."""
+    """A change could not be written to disk, and was not made; or there is no room beside a task's file to open it."""
 
 
 class TooFewExamples(ClassifierError, ValueError):

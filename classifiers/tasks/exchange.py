@@ -48,11 +48,16 @@ def take_in(source: Path, staged: Path, name: str | None, limits: Limits) -> Tas
         raise TaskInvalid(f"there is no file {source}; name one that an export has made") from None
     except OSError as error:
         raise TaskUnwritable(f"{source} could not be copied ({error.strerror}); make room, and repeat") from None
-    with closing(schema.connect(staged, staged=True)) as db:
+    try:
+        db = schema.connect(staged, staged=True)
+    except TaskInvalid as error:  # of the file that was sent; of the copy nobody has heard
+        raise TaskInvalid(str(error).replace(str(staged), str(source))) from None
+    with closing(db):
         with schema.reading(source):
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise TaskInvalid(f"{source} is damaged; export the task again")
-            facts, _ = file.read_facts(db, source)
+            facts, version = file.read_facts(db, source)
+            file.check_sound(db, version, source)
             # Before memory is taken for them.
             limits.check_count("values in an embedding", facts.dim, limits.max_dim, "take a backbone with fewer")
             delta = file.read_support(db, facts, source)

@@ -23,7 +23,20 @@ from classifiers.tasks.support import Delta
 
 ALIKE = 1 - 1e-4  # cosine from which on an embedding counts as the same item's, extracted again
 KEPT_FOR_GOOD = ("undo", "update")  # changes that are not undone, and that no undo minds
+MAX_VERSION, MAX_DIM = 1 << 62, 1 << 30  # beyond these a file is malformed: no column, or no answer, could have them
 _EMBEDDING = np.dtype("<f4")
+# What no task's file has, by table: its answers could not be told, or the next change not be written.
+_NOT_SOUND = {
+    "examples": "number NOT BETWEEN 1 AND (SELECT seq FROM sqlite_sequence WHERE name = 'examples') "
+    "OR typeof(id) != 'text' OR typeof(note) NOT IN ('text', 'null') OR typeof(item_key) NOT IN ('blob', 'null') "
+    "OR typeof(created) != 'text' OR since NOT BETWEEN 1 AND :version OR gone NOT BETWEEN 0 AND :version",
+    "classes": "number NOT BETWEEN 1 AND (SELECT seq FROM sqlite_sequence WHERE name = 'classes') "
+    "OR typeof(label) != 'text' OR since NOT BETWEEN 1 AND :version OR gone NOT BETWEEN 0 AND :version",
+    "items": "typeof(item) != 'blob'",
+    "history": "version NOT BETWEEN 1 AND :version OR typeof(kind) != 'text' OR NOT json_valid(detail) "
+    "OR typeof(created) != 'text' OR n_examples NOT BETWEEN 0 AND :most OR undone_by NOT BETWEEN 1 AND :version",
+    "sqlite_sequence": "typeof(seq) != 'integer' OR seq NOT BETWEEN 0 AND :most",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +74,8 @@ def read_facts(db: sqlite3.Connection, path: Path) -> tuple[TaskFacts, int]:
         for name, kind in (kinds | {"keep_items": bool, "created": str}).items():
             if type(getattr(facts, name)) is not kind:
                 raise TypeError(f"{name} is {getattr(facts, name)!r}")
-        if type(version) is not int or facts.dim < 1:
+            str(getattr(facts, name)).encode()  # half a character can be in JSON, and in no answer
+        if type(version) is not int or not 1 <= version < MAX_VERSION or not 1 <= facts.dim <= MAX_DIM:
             raise TypeError(f"version is {version!r}, dim is {facts.dim}")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise TaskInvalid(f"{path} is malformed ({error}); import an export of the task") from None
@@ -100,10 +114,22 @@ def read_support(db: sqlite3.Connection, facts: TaskFacts, path: Path) -> Delta:
         "ORDER BY number"
     )
     X = _checked(found, numbers, facts.dim, path)
-    delta = Delta.none(read_version(db), facts.dim, numbers=numbers, classes=classes, X=X, labels=labels)
+    what = {"numbers": numbers, "classes": classes, "X": X, "labels": labels, "settings": facts.settings}
+    delta = Delta.none(read_version(db), facts.dim, **what)
     ids = np.empty(len(rows), object)
     ids[:] = [row[1] for row in rows]
     return replace(delta, ids=ids)
+
+
+def check_sound(db: sqlite3.Connection, version: int, path: Path) -> None:
+    """Raise TaskInvalid where a file from elsewhere has what no task writes, beside what `read_support` looks at."""
+    for table, not_sound in _NOT_SOUND.items():
+        found = db.execute(
+            f"SELECT 1 FROM {table} WHERE {not_sound} LIMIT 1",  # noqa: S608  # our own words
+            {"version": version, "most": MAX_VERSION},
+        )
+        if found.fetchone() is not None:
+            raise TaskInvalid(f"{path} is malformed: rows of its {table} were altered; export the task again")
 
 
 def count(db: sqlite3.Connection) -> tuple[int, int]:

@@ -6,6 +6,10 @@ from numpy.typing import NDArray
 
 from classifiers.embeddings import unit_length
 
+SPARE = (
+    32  # that are asked for beside the k nearest: of many examples the next few are often as near as float32 can tell
+)
+
 
 class Neighbours:
     """Finds by cosine similarity. One thread may change it while no other searches; many may search.
@@ -36,15 +40,16 @@ class Neighbours:
 
         They are at least k, and more where float32 cannot tell the k-th from those after it.
         """
-        n = min(k + 1, len(self))
+        n = min(k + SPARE, len(self))
         similarities, numbers = self._index.search(queries, n)
-        found = list(numbers)
         if n <= k:
-            return found
+            return list(numbers)
         # Both sides of a product are rounded, and its sum (Higham, Accuracy and Stability, section 3.1); so is the
         # unit length. Twice: of the k-th and of the other.
         error = 2 * (queries.shape[1] + 16) * float(np.finfo(np.float32).eps) / 2
-        for row in np.flatnonzero(similarities[:, k - 1] - similarities[:, k] <= 2 * error):
-            least = float(similarities[row, k - 1]) - 2 * error
-            _, _, found[row] = self._index.range_search(queries[row : row + 1], least)
+        least = similarities[:, k - 1 : k].astype(np.float64) - 2 * error
+        near = similarities >= least  # sorted, so these are the first
+        found = [row[: int(m)] for row, m in zip(numbers, near.sum(axis=1), strict=True)]
+        for row in np.flatnonzero(near[:, -1]) if n < len(self) else ():  # there may be more that are
+            _, _, found[row] = self._index.range_search(queries[row : row + 1], float(least[row, 0]))
         return found

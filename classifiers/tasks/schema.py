@@ -9,12 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from classifiers.errors import TaskInvalid, TaskUnwritable
+from classifiers.errors import ClassifierError, TaskInvalid, TaskNotFound, TaskUnwritable
 
 FORMAT = 1
 APPLICATION_ID = 0x48575441  # "HWTA"
 BUSY_S = 10.0
 CACHE_KIB = 256  # a file; what is read is in memory already, and the rest the system keeps
+OF_THE_PLACE = {  # SQLite's codes of what is wrong around a file, and not in it
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
 
 _TABLES = (
     "CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -50,6 +60,9 @@ def connect(path: Path, *, staged: bool = False) -> sqlite3.Connection:
     ------
     TaskInvalid
         It is damaged, of a newer format, or no task.
+    TaskUnwritable
+        There is no room for the index that SQLite keeps beside it, or no right to write there.
+    TaskNotFound
     """
     connection: sqlite3.Connection | None = None
     try:
@@ -67,7 +80,7 @@ def connect(path: Path, *, staged: bool = False) -> sqlite3.Connection:
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()
-        raise damaged(path, error) from None
+        raise unreadable(path, error) from None
     except TaskInvalid:
         if connection is not None:
             connection.close()
@@ -95,6 +108,18 @@ def damaged(path: Path, error: Exception) -> TaskInvalid:
     """Return the error of a file that SQLite cannot read."""
     return TaskInvalid(
         f"{path} cannot be read ({error}): it is damaged, or no task; delete the task, and import an export of it"
+    )
+
+
+def unreadable(path: Path, error: sqlite3.Error) -> ClassifierError:
+    """Return the error of a file that SQLite could not read: nobody shall delete a task because the disk is full."""
+    if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in OF_THE_PLACE:
+        return damaged(path, error)
+    if not path.exists():
+        return TaskNotFound(f"{path} is no longer there; the task was deleted meanwhile")
+    return TaskUnwritable(
+        f"{path} could not be opened ({error}), which takes a little room beside it even to read; nothing is lost: "
+        "make room on the disk, or the folder writable, and repeat"
     )
 
 
@@ -135,11 +160,11 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of a file that it cannot read into TaskInvalid."""
+    """Turn what SQLite says of a file that it cannot read into TaskInvalid, or TaskUnwritable; see `connect`."""
     try:
         yield
     except sqlite3.Error as error:
-        raise damaged(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

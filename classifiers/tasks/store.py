@@ -277,13 +277,16 @@ class TaskStore:
     def _note_use(self, task: Task) -> None:
         """Let the file of the task that was least recently used rest, where too many are open."""
         with self._used_lock:
+            if task.is_closed:  # it was deleted meanwhile, and would be kept in memory
+                return
             self._used[task.facts.name] = task
             self._used.move_to_end(task.facts.name)
             over = len(self._used) > self.limits.max_open_files
             oldest = self._used.popitem(last=False)[1] if over else None
         if oldest is not None and not oldest.rest():  # it works just now, and will be noted again
             with self._used_lock:
-                self._used.setdefault(oldest.facts.name, oldest)
+                if not oldest.is_closed:
+                    self._used.setdefault(oldest.facts.name, oldest)
 
     def _staged(self) -> Path:
         return self.folder / f".new-{secrets.token_hex(8)}"

@@ -112,6 +112,8 @@ class Support:
         Class numbers.
     lineage : object
         The same for all versions that came from one reading of the file: only among these numbers mean the same.
+    settings : Settings
+        How the task classifies at this version.
     """
 
     version: int
@@ -121,6 +123,7 @@ class Support:
     classes: NDArray[np.int64]
     _rows: "Rows"
     lineage: object = field(default_factory=object, repr=False)
+    settings: Settings = field(default_factory=Settings)
 
     @classmethod
     def empty(cls, dim: int) -> "Support":
@@ -189,4 +192,5 @@ class Support:
                 order = np.argsort(columns[0], kind="stable")
                 columns = tuple(column[order] for column in columns)  # type: ignore[assignment]
                 rows = replace(rows, slots=columns[3])
-        return Support(delta.version, labels, *columns[:3], rows, self.lineage)
+        settings = self.settings if delta.settings is None else delta.settings
+        return Support(delta.version, labels, *columns[:3], rows, self.lineage, settings)

@@ -68,8 +68,8 @@ class Task:
 
     @property
     def settings(self) -> Settings:
-        """How it classifies now; read after `support`, they are of its version, or newer."""
-        return self.facts.settings
+        """How it classifies now; each support has those of its version."""
+        return self.support.settings
 
     @property
     def version(self) -> int:
@@ -316,13 +316,13 @@ class Task:
         return delta, version
 
     def _show(self, delta: Delta) -> None:
-        if delta.settings is not None:  # before the support: see `settings`
-            self.facts = replace(self.facts, settings=delta.settings)
         try:
             self._live.apply(delta)
         except BaseException:  # no memory: what is on disk is right, so who opens it again is
             self.close()
             raise
+        if delta.settings is not None:
+            self.facts = replace(self.facts, settings=delta.settings)
 
     def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock, schema.reading(self.path):

@@ -167,11 +167,14 @@ class Asking:
 
 def taught_by(learner: "Learner", names: Names, task: "Task", support: "Support") -> "Taught | None":
     """Return what a support has taught; None, where names of its classes must be extracted first."""
-    settings = task.settings
-    if not settings.zero_shot:
-        return learner.taught(task.facts.name, support, settings)
-    found = names.of(task.facts.name, task.facts.fingerprint, support.labels, settings)
-    return None if found is None else learner.taught(task.facts.name, support, settings, found)
+    name, settings = task.facts.name, support.settings
+    found: Mapping[str, NDArray[np.float32]] | None = {}
+    if settings.zero_shot:
+        found = names.of(name, task.facts.fingerprint, support.labels, settings)
+    taught = None if found is None else learner.taught(name, support, settings, found)
+    if task.is_closed:  # it was deleted meanwhile: what it has taught, and its examples, would be kept in memory
+        learner.forget(name)
+    return taught
 
 
 def respond(

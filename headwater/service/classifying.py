@@ -131,9 +131,8 @@ class Classifying:
         """Extract the names of a zero-shot task's classes that are not known yet."""
         facts = task.facts
         with self.extractor(facts) as extractor:
-            texts = await self.tasks.answering(
-                self._names.missing, facts.fingerprint, task.support.labels, task.settings
-            )
+            support = task.support
+            texts = await self.tasks.answering(self._names.missing, facts.fingerprint, support.labels, support.settings)
             await self.learn_texts(extractor, texts, call)
 
     async def names(

@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.errors import NotFinite, TaskUnwritable
+from classifiers.errors import NotFinite
 from extractor.errors import ExtractorError, RequestInvalid, RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
@@ -17,6 +16,7 @@ from headwater.heads import item_status
 from headwater.service import answers, teaching
 from headwater.service.calls import Call
 from headwater.service.classifying import Classifying
+from headwater.service.scratch import Scratch
 from headwater.service.served import shown
 from headwater.service.upload import GRACE_S, next_message
 from headwater.service.windows import in_windows
@@ -50,14 +50,14 @@ class Pool:
         self._asked = asked
         self._extractor: Extractor | None = None  # from the first message with items on
         self._using = ExitStack()  # of that extractor, and the file
-        self._file: IO[bytes]
+        self._file: Scratch
         self._n_items = 0
         self._positions: list[NDArray[np.int64]] = []  # of the rows, among the items of all messages
         self._failures: dict[int, ExtractorError] = {}
         self._n_failed = 0
 
     async def __aenter__(self) -> Self:
-        self._file = await self._asked.tasks.on_disk(self._begun)
+        self._file = await self._asked.tasks.on_disk(lambda: Scratch(self._asked.tasks.store.folder))
         self._using.callback(self._file.close)
         return self
 
@@ -107,7 +107,7 @@ class Pool:
         else:
             X, positions = self._given(message), np.arange(n)
             self._call.n_items += n
-        await self._asked.tasks.on_disk(self._write, X)
+        await self._asked.tasks.on_disk(self._file.write, X.tobytes())
         self._positions.append(positions + self._n_items)
         self._n_items += n
 
@@ -137,18 +137,6 @@ class Pool:
             raise NotFinite.in_rows((wrong + self._n_items).tolist(), self._n_items + len(X))
         return X
 
-    def _begun(self) -> IO[bytes]:
-        try:
-            return TemporaryFile(dir=self._asked.tasks.store.folder)
-        except OSError as error:
-            raise _not_kept(error) from None
-
-    def _write(self, X: NDArray[np.float32]) -> None:
-        try:
-            self._file.write(X.tobytes())
-        except OSError as error:
-            raise _not_kept(error) from None
-
     def _choose(self, n: int, response: pb.SuggestResponse) -> bool:
         """Put suggestions into a response; False, where names must be extracted first."""
         from classifiers.suggest import suggest
@@ -159,8 +147,8 @@ class Pool:
         response.version = support.version
         if not len(positions):
             return True
-        self._file.flush()
-        X = np.memmap(self._file, np.float32, "r", shape=(len(positions), self._task.facts.dim))
+        with self._file.reader() as own:
+            X = np.memmap(own, np.float32, "r", shape=(len(positions), self._task.facts.dim))
         taught = self._asked.taught(self._task, support) if self._knows(support) else None
         if taught is None and self._knows(support):
             return False
@@ -173,7 +161,7 @@ class Pool:
 
     def _knows(self, support: "Support") -> bool:
         """Tell whether a task knows two classes, by examples or by their names."""
-        n_known = len(support.labels) if self._task.settings.zero_shot else len(np.unique(support.classes))
+        n_known = len(support.labels) if support.settings.zero_shot else len(np.unique(support.classes))
         return n_known >= 2
 
 
@@ -185,7 +173,3 @@ def _likeliest(taught: "Taught", X: NDArray[np.float32]) -> tuple[NDArray[np.flo
         labels.extend(taught.labels[probabilities.argmax(axis=1)].tolist())
         parts.append(np.partition(probabilities, -2, axis=1)[:, -2:])
     return np.concatenate(parts), labels
-
-
-def _not_kept(error: OSError) -> TaskUnwritable:
-    return TaskUnwritable(f"the pool could not be kept ({error.strerror}); make room on the server, and repeat")

@@ -4,14 +4,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from functools import partial
-from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
 import grpc.aio
 
-from classifiers.errors import ClassifierError, EmbeddingMismatch, LimitExceeded, TaskUnwritable
+from classifiers.errors import ClassifierError, EmbeddingMismatch, LimitExceeded
 from extractor.errors import RequestInvalid
 from headwater.service.calls import Context
+from headwater.service.scratch import Scratch, not_kept
 from headwater.service.served import Served, shown
 from headwater.service.tasks import Tasks
 from headwater.service.upload import GRACE_S, next_message
@@ -58,7 +58,7 @@ async def receive(tasks: Tasks, requests: AsyncIterator[pb.ImportTaskRequest], s
                 raise LimitExceeded(
                     f"the file has more than {MAX_FILE_BYTES:,} bytes, the limit; export fewer examples, or no items"
                 )
-            await tasks.on_disk(_write, file, message.data)
+            await tasks.on_disk(file.write, message.data)
         await asyncio.sleep(GRACE_S)
         return await tasks.apart(_made, tasks, file, name, served)
 
@@ -73,38 +73,23 @@ def _exported(tasks: Tasks, task: "Task") -> IO[bytes]:
         staged.unlink(missing_ok=True)
 
 
-def _begun(tasks: Tasks, name: str | None) -> IO[bytes]:
-    """Return a file without a name, to put one together in; finds out at once what would be found at the end."""
+def _begun(tasks: Tasks, name: str | None) -> Scratch:
+    """Return a file to put one together in; finds out at once what would be found at the end."""
     if name is not None:
         tasks.store.check_new(name)
-    try:
-        return TemporaryFile(dir=tasks.store.folder)
-    except OSError as error:
-        raise _not_kept(error) from None
+    return Scratch(tasks.store.folder)
 
 
-def _write(file: IO[bytes], data: bytes) -> None:
-    try:
-        file.write(data)
-    except OSError as error:
-        raise _not_kept(error) from None
-
-
-def _not_kept(error: OSError) -> TaskUnwritable:
-    return TaskUnwritable(f"the file could not be kept ({error.strerror}); make room on the server, and repeat")
-
-
-def _made(tasks: Tasks, file: IO[bytes], name: str | None, served: Served) -> "Task":
+def _made(tasks: Tasks, file: Scratch, name: str | None, served: Served) -> "Task":
     """Make the task; where its backbone is served, it must make such embeddings."""
-    path = f"/dev/fd/{file.fileno()}"
-    try:
-        file.flush()
-        file.seek(0)
-        return tasks.store.import_file(path, name=name, accept=partial(_check_embeddings, served))
-    except OSError as error:
-        raise _not_kept(error) from None
-    except ClassifierError as error:
-        raise type(error)(str(error).replace(path, "the file")) from None
+    with file.reader() as own:
+        path = f"/dev/fd/{own.fileno()}"
+        try:
+            return tasks.store.import_file(path, name=name, accept=partial(_check_embeddings, served))
+        except OSError as error:
+            raise not_kept(error) from None
+        except ClassifierError as error:
+            raise type(error)(str(error).replace(path, "the file")) from None
 
 
 def _check_embeddings(served: Served, facts: "TaskFacts") -> None:

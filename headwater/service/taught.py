@@ -34,7 +34,8 @@ def to_settings(message: pb.TaskSettings, before: "Settings | None" = None) -> "
 def from_task(task: "Task") -> pb.Task:
     """Return the facts of a task with its classes, all of one version."""
     support = task.support
-    message = _from_facts(task.facts, support.version, len(support), len(support.labels), task.limits.max_examples)
+    facts = replace(task.facts, settings=support.settings)
+    message = _from_facts(facts, support.version, len(support), len(support.labels), task.limits.max_examples)
     numbers, counts = np.unique(support.classes, return_counts=True)
     n_of = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     named = sorted((label, n_of.get(number, 0)) for number, label in support.labels.items())

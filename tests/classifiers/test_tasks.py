@@ -360,6 +360,10 @@ def altered(path: Path, statement: str) -> None:
         ("UPDATE facts SET value = '7' WHERE key = 'name'", "malformed"),
         ("UPDATE facts SET value = '{' WHERE key = 'settings'", "malformed"),
         ("DELETE FROM facts WHERE key = 'dim'", "malformed"),
+        ("UPDATE facts SET value = '0' WHERE key = 'version'", "malformed"),
+        ("UPDATE facts SET value = '1' || value || '00000000000000000000' WHERE key = 'version'", "malformed"),
+        ("UPDATE facts SET value = '99999999999' WHERE key = 'dim'", "malformed"),
+        ("""UPDATE facts SET value = '"\\ud800"' WHERE key = 'backbone'""", "malformed"),
     ],
 )
 def test_an_altered_file_is_refused(store: TaskStore, task: Task, tmp_path: Path, statement: str, words: str) -> None:
@@ -372,6 +376,34 @@ def test_an_altered_file_is_refused(store: TaskStore, task: Task, tmp_path: Path
     altered(task.path, statement)
     with TaskStore.open(store.folder) as again, pytest.raises(errors.TaskInvalid, match=words):
         again.task("pets")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE examples SET note = x'ff'",
+        "UPDATE examples SET created = x'ff'",
+        "UPDATE examples SET since = 1000",
+        "UPDATE examples SET number = -number",
+        "UPDATE classes SET gone = 1000 WHERE gone > 0 OR number = 1",
+        "INSERT INTO items SELECT number, 'no bytes' FROM examples",
+        "UPDATE history SET detail = '{'",
+        "UPDATE history SET kind = x'ff'",
+        "UPDATE history SET n_examples = -1",
+        "UPDATE history SET version = version + 100, kept = 1",
+        "UPDATE sqlite_sequence SET seq = 0",
+        "UPDATE sqlite_sequence SET seq = 9223372036854775807",
+    ],
+)
+def test_a_file_from_elsewhere_has_only_what_a_task_writes(
+    store: TaskStore, task: Task, tmp_path: Path, statement: str
+) -> None:
+    export = tmp_path / "pets.export"
+    task.export(export)
+    altered(export, statement)
+    with pytest.raises(errors.TaskInvalid):
+        store.import_file(export, name="copy")
+    assert store.names() == ["pets"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + bytes(5000)])
@@ -387,6 +419,35 @@ def test_a_file_that_is_no_task_is_refused_and_harms_no_other(store: TaskStore, 
     add(task, 10)
     store.delete("cats")
     assert store.names() == ["pets"]
+
+
+# SQLite keeps an index beside a file even to read it; who deletes the task because the disk is full loses it.
+NO_ROOM = """
+import resource, signal, sys
+from classifiers.errors import TaskUnwritable
+from classifiers.tasks import TaskStore
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+with TaskStore.open(sys.argv[1]) as store:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    for read in (store.task, store.glance):
+        try:
+            read("pets")
+        except TaskUnwritable as error:
+            print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    print(len(store.task("pets").support))
+"""
+
+
+def test_a_full_disk_is_no_damage(store: TaskStore, task: Task) -> None:
+    n = len(task.support)
+    store.close()
+    command = [sys.executable, "-c", NO_ROOM, str(store.folder)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert len(told) == 3
+    assert all("nothing is lost: make room" in line for line in told[:2])
+    assert told[2] == str(n)
 
 
 def test_pages_that_are_spoilt_are_found(store: TaskStore, task: Task) -> None:
@@ -432,6 +493,15 @@ def test_a_second_process_is_refused_until_the_first_is_done(store: TaskStore, t
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == ""
     with pytest.raises(errors.StoreInUse, match="closed"):
         store.task("pets")
+
+
+@pytest.mark.parametrize("n_alike", [20, 100])
+def test_of_many_that_are_as_near_the_first_come_first(store: TaskStore, task: Task, n_alike: int) -> None:
+    """More than the search asks for beside the nearest, and fewer: float32 tells none of them from the others."""
+    X = embeddings([1]) * np.float32(2) ** (np.arange(n_alike)[:, None] % 4)
+    task.add(X, ["alike"] * n_alike, fingerprint=FINGERPRINT)
+    for k in (1, 5, 50):
+        check_nearest(task, embeddings([1, 2, 3]), k)
 
 
 # A real write that fails, wherever the test runs: the process may write no file beyond a size.

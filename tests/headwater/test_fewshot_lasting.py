@@ -1,9 +1,12 @@
 """What lasts of few-shot tasks, who may use them, and what many callers at once get to see."""
 
+import gc
+import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,16 @@ import grpc
 import numpy as np
 import pytest
 
-from classifiers.tasks import TaskStore
+from classifiers.tasks import Settings, TaskStore
 from extractor import Extractor
 from headwater.admin_client import AdminClient
 from headwater.keys import Role, add
 from headwater.process import serving
 from headwater.server import ServerSettings
+from headwater.service.answers import taught_by
+from headwater.service.names import Names
 from headwater.service.sight import Sight, SightSettings
+from headwater.service.tasks import Tasks
 from headwater.v1 import fewshot_pb2 as pb
 from tests.fewshot import (
     IMAGE,
@@ -85,6 +91,50 @@ def test_a_home_that_cannot_be_written_is_said(home: Path, tiny_image: Path) -> 
         assert str(home) not in message
         (home / "tasks").unlink()
         teach(stub, "x", "red")
+
+
+def test_a_file_that_is_altered_harms_no_other(home: Path, tiny_image: Path) -> None:
+    with stub_of(tiny_image) as stub:
+        for name in ("good", "altered"):
+            teach(stub, name, "red")
+    with closing(sqlite3.connect(home / "tasks" / "altered.sqlite")) as db:
+        db.execute("UPDATE facts SET value = '-1' WHERE key = 'version'")
+        db.commit()
+    with stub_of(tiny_image) as stub:
+        altered, good = stub.ListTasks(pb.ListTasksRequest()).tasks
+        assert (altered.error.reason, good.n_examples) == ("TaskInvalid", 1)
+        assert str(home) not in altered.error.message
+
+
+def test_what_a_deleted_task_has_taught_is_forgotten(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path)
+    task = tasks.store.create("gone", backbone="tiny", fingerprint="ab" * 16, dim=3)
+    task.add(np.eye(3), ["a", "b", "a"], fingerprint="ab" * 16)
+    support = task.support
+    tasks.delete("gone", None)
+    assert taught_by(tasks.learner, Names(), task, support) is not None  # by a call that was under way
+    left = weakref.ref(support)
+    del task, support
+    gc.collect()
+    assert left() is None
+    tasks.close()
+
+
+def test_an_answer_goes_by_the_settings_of_its_version(tmp_path: Path) -> None:
+    tasks = Tasks(tmp_path)
+    task = tasks.store.create("updated", backbone="tiny", fingerprint="ab" * 16, dim=3)
+    task.add(np.random.default_rng(0).normal(size=(40, 3)), ["a", "b"] * 20, fingerprint="ab" * 16)
+    before = task.support
+    task.update(Settings(false_alarm_rate=0))
+    then, now = (taught_by(tasks.learner, Names(), task, one) for one in (before, task.support))
+    assert then is not None and now is not None  # for mypy
+    assert (then.version, now.version) == (2, 3)
+    assert then.threshold is not None
+    assert now.threshold is None
+    tasks.close()
+    again = Tasks(tmp_path)
+    assert again.task("updated").support.settings.false_alarm_rate == 0
+    again.close()
 
 
 def test_another_backbone_of_the_name_is_refused(home: Path, tiny_image: Path, tiny_text: Path) -> None:
