@@ -29,6 +29,12 @@ def first_alike(X: NDArray[Any]) -> NDArray[np.int64]:
     )
 
 
+def any_alike(X: NDArray[Any]) -> bool:
+    """Tell, quickly, whether two rows of X (n, dim) may be just alike; False: none are."""
+    sums = np.sort(np.ascontiguousarray(X).sum(axis=1))  # equal rows have equal sums, to the last bit
+    return bool((sums[1:] == sums[:-1]).any())
+
+
 def check_labels(y: NDArray[Any]) -> None:
     """Raise InvalidLabels where y (n,) does not name classes.
 

@@ -139,12 +139,15 @@ class NearestClassMean(ScoreClassifier):
         """Return the negative squared distances to the means, (n, n_classes)."""
         return -self._distances(self._transformed(X))
 
-    def _leave_one_out(self, X: NDArray[np.float64], own: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _leave_one_out(
+        self, X: NDArray[np.float64], own: NDArray[np.int64], copies: NDArray[np.int64] | int = 1
+    ) -> NDArray[np.float64]:
+        """Leave each row out, with all that are just like it in its class: `copies` (n,), itself among them."""
         rows, shots = self._transformed(X), self.shots_[own]
         # One product for all; `_distances` is exact, and many times slower.
         squared = (rows**2).sum(axis=1)[:, np.newaxis] + (self.means_**2).sum(axis=1) - 2 * (rows @ self.means_.T)
-        further = (shots / np.maximum(shots - 1, 1)) ** 2 * ((rows - self.means_[own]) ** 2).sum(axis=1)
-        squared[np.arange(len(rows)), own] = np.where(shots > 1, further, np.inf)
+        further = (shots / np.maximum(shots - copies, 1)) ** 2 * ((rows - self.means_[own]) ** 2).sum(axis=1)
+        squared[np.arange(len(rows)), own] = np.where(shots > copies, further, np.inf)
         scores: NDArray[np.float64] = -squared.clip(min=0)
         return scores
 
