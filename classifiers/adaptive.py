@@ -333,12 +333,12 @@ def _temperature(held: HeldOut, own: NDArray[np.int64], estimator: Any, seed: in
 def _prior_threshold(method: str, shots: Shots, estimator: Any) -> float:
     """Return the median score of examples whose whole class was held out; of one class, that of a low cosine.
 
-    -inf for 2 classes, or one by another method than class means.
+    -inf for 2 classes, or one by another method than class means, or by its name alone.
 
     Not in closed form: were the centre of few classes kept, none would be near another, and nothing unknown. Names
     are held out with their classes; where there is nothing but names, they stand for examples.
     """
-    if shots.n_classes == 1 and method == CLASS_MEAN:  # |x - m|², where x has length 1
+    if shots.n_classes == 1 and method == CLASS_MEAN and shots.n_examples:  # |x - m|², where x has length 1
         return float(2 * LEAST_COSINE - 1 - (estimator.means_**2).sum())
     if shots.n_classes < 3:
         return -np.inf
