@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from classifiers.cached_keys import CachedKeys
 from classifiers.calibrate import LEAST_ROWS, temperature
-from classifiers.embeddings import any_alike, first_alike, unit_length
+from classifiers.embeddings import first_of_class, unit_length
 from classifiers.errors import InvalidOption, TooFewExamples
 from classifiers.fewshot import NearestClassMean
 from classifiers.folds import make_folds
@@ -69,8 +69,7 @@ class Shots(NamedTuple):
     @property
     def firsts(self) -> NDArray[np.int64]:
         """Position of the first example of its class that is just like each, (n_examples,)."""
-        X, own = self.X[: self.n_examples], self.own[: self.n_examples]
-        return first_alike(np.column_stack([X, own])) if any_alike(X) else np.arange(self.n_examples)
+        return first_of_class(self.X[: self.n_examples], self.own[: self.n_examples])
 
     @property
     def of_classes(self) -> NDArray[np.int64]:

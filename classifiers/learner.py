@@ -134,7 +134,8 @@ class _Task:
         """Return the bytes of the arrays that are kept here and nowhere else."""
         there = [one for one in (self.now and self.now[1].learnt, self.head and self.head[1]) if one is not None]
         names = self.now[0].names if self.now else {}
-        return _nbytes([names, *{id(one): one.over(None) for one in there}.values()])
+        # Beside names, examples are copied; without, they are the task's own.
+        return _nbytes([names, *{id(one): one if names else one.over(None) for one in there}.values()])
 
 
 class Learner:
