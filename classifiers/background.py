@@ -90,11 +90,12 @@ class Background:
         awaited = True
         while (order := self._next(awaited)) is not None:
             awaited = not awaited
-            order.done(self._told(order))
+            _tell(order, self._told(order))
         self._end()
-        for line in self._lines:
-            for order in line.values():
-                order.done(CLOSED)
+        with self._changed:
+            left = [order for line in self._lines for order in line.values()]
+        for order in left:
+            _tell(order, CLOSED)
 
     def _next(self, awaited: bool) -> Order | None:
         """Wait for an order, and take it from the line whose turn it is, if there is one; None: all is closed."""
@@ -132,6 +133,9 @@ class Background:
                 log.warning("the process that learns died; it is replaced")
             self._end()
             return None
+        except BaseException:  # what is left in its pipes would be taken for the answer to the next order
+            self._end()
+            raise
 
     def _started(self) -> "subprocess.Popen[bytes] | None":
         """Return the process, a new one where there is none; None, where all is closed."""
@@ -158,3 +162,11 @@ class Background:
                 with suppress(OSError):  # what was not written yet
                     pipe.close()
         process.wait()
+
+
+def _tell(order: Order, told: Learnt | str) -> None:
+    """Tell who ordered; a fault there is theirs, and other orders are waiting."""
+    try:
+        order.done(told)
+    except Exception:
+        log.exception("what was learnt could not be taken")

@@ -29,6 +29,17 @@ def first_alike(X: NDArray[Any]) -> NDArray[np.int64]:
     )
 
 
+def any_alike(X: NDArray[Any]) -> bool:
+    """Tell, quickly, whether two rows of X (n, dim) may be just alike; False: none are."""
+    sums = np.sort(np.ascontiguousarray(X).sum(axis=1))  # equal rows have equal sums, to the last bit
+    return bool((sums[1:] == sums[:-1]).any())
+
+
+def first_of_class(X: NDArray[Any], own: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the position of the first row of X (n, dim) of its class (n,) that is just like each, (n,)."""
+    return first_alike(np.column_stack([X, own])) if any_alike(X) else np.arange(len(X))
+
+
 def check_labels(y: NDArray[Any]) -> None:
     """Raise InvalidLabels where y (n,) does not name classes.
 

@@ -61,7 +61,7 @@ class NearestClassMean(ScoreClassifier):
         predictions: NDArray[Any] = self.classes_[nearest]
         return predictions
 
-    def leave_one_out(self, X: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+    def leave_one_out(self, X: ArrayLike, y: ArrayLike, *, copies: NDArray[np.int64] | int = 1) -> NDArray[np.float64]:
         """Return the scores of each example of the support, had it not been learnt from, (n, n_classes).
 
         In closed form: without the example the mean of its class of n stands n / (n - 1) times as far from it. An
@@ -71,10 +71,12 @@ class NearestClassMean(ScoreClassifier):
         ----------
         X, y : array-like of shape (n, dim) and (n,)
             As `fit` had them, all or some.
+        copies : int or ndarray of shape (n,), int64
+            How many of its class are just like each, itself among them: they are left out together.
         """
         rows = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite=False)
         check_finite(rows)
-        return self._leave_one_out(rows, np.searchsorted(self.classes_, np.asarray(y)))
+        return self._leave_one_out(rows, np.searchsorted(self.classes_, np.asarray(y)), copies)
 
     def kneighbors(self, X: ArrayLike, *, n_neighbors: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the nearest class means by FAISS alone, in float32.
@@ -139,12 +141,15 @@ class NearestClassMean(ScoreClassifier):
         """Return the negative squared distances to the means, (n, n_classes)."""
         return -self._distances(self._transformed(X))
 
-    def _leave_one_out(self, X: NDArray[np.float64], own: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _leave_one_out(
+        self, X: NDArray[np.float64], own: NDArray[np.int64], copies: NDArray[np.int64] | int = 1
+    ) -> NDArray[np.float64]:
+        """Leave each row out, with all that are just like it in its class: `copies` (n,), itself among them."""
         rows, shots = self._transformed(X), self.shots_[own]
         # One product for all; `_distances` is exact, and many times slower.
         squared = (rows**2).sum(axis=1)[:, np.newaxis] + (self.means_**2).sum(axis=1) - 2 * (rows @ self.means_.T)
-        further = (shots / np.maximum(shots - 1, 1)) ** 2 * ((rows - self.means_[own]) ** 2).sum(axis=1)
-        squared[np.arange(len(rows)), own] = np.where(shots > 1, further, np.inf)
+        further = (shots / np.maximum(shots - copies, 1)) ** 2 * ((rows - self.means_[own]) ** 2).sum(axis=1)
+        squared[np.arange(len(rows)), own] = np.where(shots > copies, further, np.inf)
         scores: NDArray[np.float64] = -squared.clip(min=0)
         return scores
 

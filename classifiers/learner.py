@@ -96,6 +96,10 @@ class _Question:
     def equals(self, other: "_Question") -> bool:
         return self.support is other.support and self.settings == other.settings and _same(self.names, other.names)
 
+    def is_after(self, other: "_Question") -> bool:
+        """Whether this is of the same task, and of a later version."""
+        return self.support.lineage is other.support.lineage and self.support.version > other.support.version
+
     def suits(self, head: "_Question") -> bool:
         """Whether what was learnt from another one serves here: it knows the same classes, and almost all examples."""
         if self.settings.method != head.settings.method or not _same(self.names, head.names):
@@ -130,7 +134,8 @@ class _Task:
         """Return the bytes of the arrays that are kept here and nowhere else."""
         there = [one for one in (self.now and self.now[1].learnt, self.head and self.head[1]) if one is not None]
         names = self.now[0].names if self.now else {}
-        return _nbytes([names, *{id(one): one.over(None) for one in there}.values()])
+        # Beside names, examples are copied; without, they are the task's own.
+        return _nbytes([names, *{id(one): one if names else one.over(None) for one in there}.values()])
 
 
 class Learner:
@@ -189,8 +194,10 @@ class Learner:
             return now[1]
         with task.lock:  # one learns, the others wait: it is milliseconds
             if task.now is None or not task.now[0].equals(question):
+                if task.now is not None and task.now[0].is_after(question):  # of a request that was on its way
+                    return self._teach(name, task, question, refine=False)
                 task.now = None
-                self._drop(name)
+                self._drop(task)
                 task.now = (question, self._teach(name, task, question))
                 self._count(name, task)
             return task.now[1]
@@ -238,10 +245,10 @@ class Learner:
         self._large.close()
         self._one_thread.restore_original_limits()
 
-    def _teach(self, name: str, task: _Task, question: _Question) -> Taught:
+    def _teach(self, name: str, task: _Task, question: _Question, *, refine: bool = True) -> Taught:
         support, settings = question.support, question.settings
         if task.head is not None and question.suits(task.head[0]):
-            return self._by_head(name, task, task.head, question)
+            return self._by_head(name, task, task.head, question, refine=refine)
         if not len(support) and not question.names:
             raise TaskEmpty(f"task {name!r} has no examples to go by yet; add one of each class or more")
         numbered = question.numbered()
@@ -251,26 +258,29 @@ class Learner:
         final = (numbered.is_by_means(method) and len(kept) == n) or len(sample.X) <= INLINE
         learnt = learn(sample, method if final else CLASS_MEAN)
         taught = _taught(support.version, support.version, learnt, settings)
-        if final:
+        if final or not refine:
             return taught
         if not self._refine(name, task, question, method):
             return replace(taught, reason=_in_place_of(method, CLOSED))
         why = f"class means are there at once; {_named(method)} is being learnt from {n:,} examples"
         return replace(taught, refining=True, reason=why)
 
-    def _by_head(self, name: str, task: _Task, head: tuple[_Question, Learnt], question: _Question) -> Taught:
+    def _by_head(
+        self, name: str, task: _Task, head: tuple[_Question, Learnt], question: _Question, *, refine: bool
+    ) -> Taught:
         """Answer by what was learnt from these examples, or from almost these."""
         support, (of, learnt) = question.support, head
         same = len(support) == len(of.support)
         learnt_from = support.version if same else of.support.version
         taught = _taught(support.version, learnt_from, learnt, question.settings)
-        refining = not same and self._refine(name, task, question, question.settings.method)
+        method = AUTO if len(learnt.labels) == 1 else question.settings.method  # as `Numbered.suited` has it
+        refining = refine and not same and self._refine(name, task, question, method)
         return replace(taught, refining=refining)
 
     def _refine(self, name: str, task: _Task, question: _Question, method: str) -> bool:
         """Have a better one learnt; False, where all is closed."""
         order = Order(question.examples, method, lambda told: self._refined(name, task, question, method, told))
-        return self._line(len(question.support)).put(name, order)
+        return self._line(len(question.support)).put(task, order)
 
     def _refined(self, name: str, task: _Task, question: _Question, method: str, told: Learnt | str) -> None:
         """Take what was learnt aside, where it still serves."""
@@ -315,12 +325,12 @@ class Learner:
         task = self._tasks.pop(name, None)
         if task is not None:
             self._n_bytes -= task.n_bytes
-        self._drop(name)
+            self._drop(task)
 
-    def _drop(self, name: str) -> None:
-        """Forget what is not being learnt yet."""
+    def _drop(self, task: _Task) -> None:
+        """Forget what is not being learnt yet; not by the name, under which another one may be asked for by now."""
         for line in (self._small, self._large):
-            line.drop(name)
+            line.drop(task)
 
 
 def _taught(version: int, learnt_from: int, learnt: Learnt, settings: Settings) -> Taught:

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.adaptive import AUTO, CLASS_MEAN, AdaptiveClassifier, _by_rule
+from classifiers.adaptive import AUTO, CLASS_MEAN, AdaptiveClassifier, by_rule
 from classifiers.lean import ByExamples, Scores, lean
 from classifiers.names import MOST_SHOTS
 
@@ -54,7 +54,7 @@ class Numbered:
     def is_by_means(self, method: str) -> bool:
         """Whether that method comes to class means."""
         named = np.searchsorted(self.labels, np.array(self.named, np.str_))
-        rule = _by_rule(self.shots + np.bincount(named, minlength=len(self.labels)))[0]
+        rule = by_rule(self.shots + np.bincount(named, minlength=len(self.labels)))[0]
         return CLASS_MEAN in (method, rule if method == AUTO else "")
 
     def kept(self) -> NDArray[np.int64]:
@@ -151,8 +151,7 @@ class Learnt:
 def learn(examples: Examples, method: str) -> Learnt:
     """Learn by a method, or `auto`."""
     model = AdaptiveClassifier(method=method)
-    model._n_names = examples.n_names
-    model.learn(examples.X.astype(np.float64), examples.own)
+    model.learn(examples.X.astype(np.float64), examples.own, n_names=examples.n_names)
     scores = lean(model.estimator_, examples.X)
     del model.estimator_
     return Learnt(examples.labels, model, scores, model.reason_)

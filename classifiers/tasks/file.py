@@ -90,8 +90,7 @@ def rename(db: sqlite3.Connection, facts: TaskFacts, name: str) -> TaskFacts:
 
 def set_settings(db: sqlite3.Connection, version: int, settings: Settings, dim: int) -> Delta:
     """Let a task classify otherwise; its examples stay as they are."""
-    text = json.dumps(asdict(settings), ensure_ascii=False)
-    db.execute("UPDATE facts SET value = ? WHERE key = 'settings'", (text,))
+    _write_settings(db, settings)
     return Delta.none(version, dim, settings=settings)
 
 
@@ -221,14 +220,16 @@ def relabel(db: sqlite3.Connection, version: int, labels: Mapping[str, str], lim
     return Delta.none(version, dim, relabelled=relabelled, labels=_labels(db))
 
 
-def rename_class(db: sqlite3.Connection, version: int, label: str, to: str, dim: int) -> Delta:
+def rename_class(db: sqlite3.Connection, version: int, label: str, to: str, facts: TaskFacts) -> Delta:
     """Give a class another label; raises InvalidLabels where it is not there, or the other one is."""
     known = _by_label(db)
     number = _class(known, label)
     if to in known:
         raise InvalidLabels(f"there is a class {to!r} already; merge {label!r} into it, or take another label")
     db.execute("UPDATE classes SET label = ? WHERE number = ?", (to, number))
-    return Delta.none(version, dim, labels=_labels(db))
+    settings = _with_text_of(db, facts.settings, label, to)
+    moved = settings if settings is not facts.settings else None
+    return Delta.none(version, facts.dim, labels=_labels(db), settings=moved)
 
 
 def merge_classes(db: sqlite3.Connection, version: int, labels: Sequence[str], into: str, dim: int) -> Delta:
@@ -259,9 +260,12 @@ def undo(db: sqlite3.Connection, version: int, n: int, facts: TaskFacts, path: P
     if len(rows) < n:
         raise InvalidOption(f"{n} changes cannot be undone, {len(rows)} can; ask for at most so many")
     touched = _touched(db, rows[-1][0])
-    before = _live(db, touched)
+    before, settings = _live(db, touched), facts.settings
     for one, kind, detail in rows:
-        _undo_one(db, one, json.loads(detail) if kind == "rename class" else None)
+        renamed = json.loads(detail) if kind == "rename class" else None
+        _undo_one(db, one, renamed)
+        if renamed:
+            settings = _with_text_of(db, settings, renamed["to"], renamed["label"])
     undone = [row[0] for row in rows]
     db.executemany("UPDATE history SET kept = 0, undone_by = ? WHERE version = ?", [(version, one) for one in undone])
     after = _live(db, touched)
@@ -282,6 +286,7 @@ def undo(db: sqlite3.Connection, version: int, n: int, facts: TaskFacts, path: P
             number: after[number][0] for number in after if number in before and before[number] != after[number]
         },
         labels=_labels(db),
+        settings=settings if settings is not facts.settings else None,
     )
     return delta, undone
 
@@ -350,6 +355,22 @@ def _undo_one(db: sqlite3.Connection, version: int, renamed: Mapping[str, Any] |
     db.execute("UPDATE classes SET gone = 0 WHERE gone = ?", (version,))
     if renamed:
         db.execute("UPDATE classes SET label = ? WHERE label = ? AND gone = 0", (renamed["label"], renamed["to"]))
+
+
+def _write_settings(db: sqlite3.Connection, settings: Settings) -> None:
+    text = json.dumps(asdict(settings), ensure_ascii=False)
+    db.execute("UPDATE facts SET value = ? WHERE key = 'settings'", (text,))
+
+
+def _with_text_of(db: sqlite3.Connection, settings: Settings, label: str, to: str) -> Settings:
+    """Let what stands for the name of a class go with it to another label; return the settings."""
+    if label not in settings.texts:
+        return settings
+    texts = dict(settings.texts)
+    texts[to] = texts.pop(label)
+    moved = replace(settings, texts=texts)
+    _write_settings(db, moved)
+    return moved
 
 
 def _new(db: sqlite3.Connection, batch: Batch) -> list[int]:

@@ -159,7 +159,7 @@ class Task:
         )
 
     def rename_class(self, label: str, to: str, *, if_version: int | None = None) -> int:
-        """Give a class a label that no other has; return the version.
+        """Give a class a label that no other has, with the text that stands for its name; return the version.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class Task:
         check_text("label", to, self.limits.max_label_bytes)
         detail = {"label": label, "to": to}
         return self._version(
-            "rename class", detail, lambda db, v: file.rename_class(db, v, label, to, self.facts.dim), if_version
+            "rename class", detail, lambda db, v: file.rename_class(db, v, label, to, self.facts), if_version
         )
 
     def merge_classes(self, labels: Sequence[str], into: str, *, if_version: int | None = None) -> int:

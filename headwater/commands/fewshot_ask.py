@@ -43,6 +43,7 @@ def classify(
     Example: `headwater fewshot classify birds photo.jpg --top 3 --neighbours 3`
     """
     items, n_failed = items_of(files, text), 0
+    uncertain = ""
     shown: Shown = {"top": top, "neighbours": neighbours, "with_items": neighbours > 0}  # for their notes
     if false_alarm_rate is not None:
         shown["false_alarm_rate"] = false_alarm_rate
@@ -51,12 +52,15 @@ def classify(
             settle(there, items)
         for item, one in zip(items, there.iter_classifications(items, **shown), strict=True):
             n_failed += one.error is not None
+            uncertain = uncertain or _uncertain(one)
             if json_:
                 typer.echo(as_json({"item": str(item), **_facts(one)}))
             elif one.error is not None:
                 err.print(f"[bold red]{escape(str(item))}:[/] {escape(str(one.error))}", soft_wrap=True)
             else:
                 out.print(f"{item}: {_words(one)}", soft_wrap=True, markup=False)
+    if uncertain and not json_:
+        err.print(uncertain, soft_wrap=True)
     if n_failed:
         err.print(f"{n_failed} of {len(items)} items failed")
         raise typer.Exit(1)
@@ -173,6 +177,14 @@ def _answer(task: "FewShotTask", items: Sequence[Any], **shown: Any) -> "TaskAns
     """Return what answers about the first item that can be asked about."""
     told = (task.classify([item], neighbours=0, **shown)[0] for item in items)
     return next((one.answer for one in told if one.error is None), None)
+
+
+def _uncertain(one: "Classification") -> str:
+    """Return why probabilities and *unknown* deserve little trust yet, or nothing."""
+    if one.error is not None or not one.answer.uncalibrated:
+        return ""
+    threshold = "nothing is called unknown" if one.answer.threshold is None else "what is unknown is a rough guess"
+    return f"uncalibrated: a class has fewer than 3 examples; until then {threshold}"
 
 
 def _words(one: "Classification") -> str:

@@ -79,7 +79,7 @@ class Whom:
 def asks(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say whom it asks, in place of its first parameter, `whom`."""
 
-    @wraps(command)
+    @wraps(command, assigned=("__module__", "__name__", "__qualname__", "__doc__"))  # its annotations are its own
     def run(
         *args: Any,
         server: ServerOption = None,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from classifiers.adaptive import FOLDS, METHODS, AdaptiveClassifier
+from classifiers.adaptive import FOLDS, METHODS, AdaptiveClassifier, Shots, _held_out
 from classifiers.embeddings import unit_length
 from classifiers.errors import InvalidOption, TooFewExamples
 from classifiers.fewshot import NearestClassMean
@@ -117,7 +117,7 @@ def test_below_three_shots_the_threshold_is_a_prior(digits: Digits) -> None:
 def test_a_new_class_leaves_the_others_calibrated(digits: Digits) -> None:
     rows = np.concatenate([some_shots(digits, 6, range(9)), some_shots(digits, 1, range(9, 10))])
     model = AdaptiveClassifier().fit(digits.X[rows], digits.y[rows])
-    assert model.chosen_ == "kernel-logistic"
+    assert model.chosen_ == "logistic"
     assert not model.calibrated_
     assert np.isfinite(model.threshold_)
     assert model.predict(digits.X[rows[-1:]]).tolist() == [9]
@@ -170,3 +170,64 @@ def test_a_method_of_two_classes_names_the_one_there_is() -> None:
             continue
         with pytest.raises(TooFewExamples, match=f"of 1 class, 'only', and method '{method}' needs at least 2"):
             model.fit([[1.0, 0.0]] * 3, ["only"] * 3)
+
+
+@pytest.mark.parametrize("method", ["auto", *METHODS])
+def test_what_is_taught_twice_is_held_out_together(digits: Digits, method: str) -> None:
+    X, y = digits.X.astype(np.float64), digits.y
+    shots = np.concatenate([np.flatnonzero(y == one)[:6] for one in range(4)])
+    once = AdaptiveClassifier(method=method).fit(X[shots], y[shots])
+    twice = AdaptiveClassifier(method=method).fit(np.repeat(X[shots], 2, axis=0), np.repeat(y[shots], 2))
+    held = (y < 4) & ~np.isin(np.arange(len(y)), shots)
+    assert twice.is_unknown(X[held]).mean() < once.is_unknown(X[held]).mean() + 0.1
+
+
+def test_class_means_leave_copies_out_together(digits: Digits) -> None:
+    X, y = digits.X.astype(np.float64), digits.y
+    shots = np.concatenate([np.flatnonzero(y == one)[:4] for one in range(3)])
+    doubled = np.concatenate([shots, shots[:3]])
+    shot = Shots(unit_length(X[doubled]), y[doubled].astype(np.int64), len(doubled))
+    found = _held_out("class-mean", shot, 0)
+    means = NearestClassMean().fit(shot.X, shot.own)
+    for row, scores in zip(found.rows, found.scores, strict=True):
+        others = (doubled != doubled[row]) & (shot.own == shot.own[row])
+        mean = means._transformed(shot.X)[others].mean(axis=0)
+        expected = -((means._transformed(shot.X[row : row + 1])[0] - mean) ** 2).sum()
+        assert scores[shot.own[row]] == pytest.approx(expected)
+
+
+def test_nothing_but_copies_is_no_question(digits: Digits) -> None:
+    X, y = digits.X.astype(np.float64), digits.y
+    first = [int(np.flatnonzero(y == one)[0]) for one in range(3)]
+    model = AdaptiveClassifier().fit(np.repeat(X[first], 6, axis=0), np.repeat(y[first], 6))
+    assert not len(model.held_out_)
+    assert np.isfinite(model.threshold_)
+    contradictory = AdaptiveClassifier().fit(np.repeat(X[:12], 2, axis=0), np.tile([0, 1], 12))
+    assert len(contradictory.held_out_) == 24
+
+
+def test_methods_are_compared_example_by_example(digits: Digits) -> None:
+    X, y = digits.X.astype(np.float64), digits.y
+    shots = np.concatenate([np.flatnonzero(y == one)[:5] for one in range(10)])
+    shot = Shots(unit_length(X[shots]), y[shots].astype(np.int64), len(shots))
+    for method in METHODS:
+        assert _held_out(method, shot, 0).rows.tolist() == list(range(50))
+
+
+def test_a_linear_head_suits_uneven_classes(digits: Digits) -> None:
+    shots = np.concatenate([np.flatnonzero(digits.y == one)[: 1 + 3 * one] for one in range(4)])
+    model = AdaptiveClassifier().fit(digits.X[shots], digits.y[shots])
+    assert (model.chosen_, model.reason_) == ("logistic", "classes have 1 to 10 shots")
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+def test_a_single_class_is_known_by_a_cosine(shots: int) -> None:
+    X = np.random.default_rng(0).normal(size=(30, 64)) + 1.0
+    model = AdaptiveClassifier().fit(X[:shots], ["near"] * shots)
+    assert not model.calibrated_
+    assert not model.is_unknown(X[shots:]).any()
+    assert model.is_unknown(-X).all()
+    cosines = unit_length(X) @ unit_length(X[:shots]).mean(axis=0)
+    scores = model.knowing(X)
+    np.testing.assert_allclose((scores - model.threshold_) / 2, cosines - 0.2, atol=1e-9)
+    assert model.threshold_at(0) == -np.inf

@@ -127,3 +127,13 @@ def test_what_cannot_be_is_refused() -> None:
         audit(np.eye(2), ["a", "b"], ids(2), n=0)
     with pytest.raises(NotFinite, match="first row 1"):
         audit([[1.0, 2], [np.inf, 1]], ["a", "b"], ids(2))
+
+
+def test_copies_do_not_vouch_for_each_other() -> None:
+    rng = np.random.default_rng(0)
+    X, labels = rng.normal(size=(40, 8)), np.tile(["a", "b"], 20)
+    once = audit(X, labels, [str(i) for i in range(40)]).accuracy
+    twice = audit(np.tile(X, (2, 1)), np.tile(labels, 2), [str(i) for i in range(80)]).accuracy
+    assert once is not None
+    assert twice is not None
+    assert twice.accuracy == pytest.approx(once.accuracy)

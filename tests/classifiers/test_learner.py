@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from classifiers import errors
 from classifiers.adaptive import METHODS, AdaptiveClassifier
+from classifiers.background import Background, Order
 from classifiers.learner import Learner, Taught
 from classifiers.learnt import AT_ONCE, Numbered
 from classifiers.tasks import Settings, Support, Task, TaskStore
@@ -311,6 +313,34 @@ def test_the_least_recently_used_are_forgotten(store: TaskStore, digits: Digits)
             assert learner._n_bytes <= 20_000
         assert learner.taught("task 19", task.support, task.settings) is not first
         assert learner.taught("first", task.support, task.settings) is not first
+
+
+def test_who_asks_for_an_older_version_evicts_no_newer_one(
+    learner: Learner, store: TaskStore, digits: Digits, name: str
+) -> None:
+    task = store.create(name, **FACTS)
+    teach(task, digits, 30, classes=3)
+    old = task.support
+    task.remove([old.ids[0]])
+    learner.taught(name, task.support, task.settings)
+    late = learner.taught(name, old, task.settings)
+    assert (late.version, late.refining) == (old.version, False)
+    check(late, old, digits.X[1000:1050], "class-mean")
+    assert learner.wait(name, SOON_S)
+    newest = learner.taught(name, task.support, task.settings)
+    assert newest.method != "class-mean"
+    learner.taught(name, old, task.settings)
+    assert learner.taught(name, task.support, task.settings) is newest
+
+
+def test_a_fault_in_taking_an_answer_ends_nothing() -> None:
+    background = Background()
+    told: SimpleQueue[object] = SimpleQueue()
+    no_examples = lambda: 1 / 0  # noqa: E731
+    background.put("faulty", Order(no_examples, "auto", lambda _: 1 / 0))  # type: ignore[arg-type]
+    background.put("next", Order(no_examples, "auto", told.put))  # type: ignore[arg-type]
+    assert "ZeroDivisionError" in str(told.get(timeout=SOON_S))
+    background.close()
 
 
 def test_a_process_that_was_killed_is_replaced(learner: Learner, store: TaskStore, digits: Digits, name: str) -> None:

@@ -132,3 +132,23 @@ def test_an_import_with_malformed_settings_is_refused(store: TaskStore, task: Ta
     with pytest.raises((errors.TaskInvalid, errors.LimitExceeded)):
         store.import_file(tmp_path / "export", name="dogs")
     assert store.names() == ["pets"]
+
+
+def test_what_stands_for_a_name_goes_with_its_class(store: TaskStore, task: Task) -> None:
+    label = sorted(task.support.labels.values())[0]
+    task.update(Settings(zero_shot=True, texts={label: "what it is about"}))
+    task.rename_class(label, "another")
+    assert task.settings.texts == {"another": "what it is about"}
+    task.rename_class("another", "a third")
+    assert again(store).settings.texts == {"a third": "what it is about"}
+
+
+def test_an_undo_takes_it_back(store: TaskStore, task: Task) -> None:
+    label = sorted(task.support.labels.values())[0]
+    settings = Settings(zero_shot=True, texts={label: "what it is about"})
+    task.update(settings)
+    task.rename_class(label, "another")
+    task.rename_class("another", "a third")
+    task.undo(2)
+    assert task.settings == settings
+    assert again(store).settings == settings

@@ -266,3 +266,20 @@ def test_a_task_is_measured(target: str, tmp_path: Path) -> None:
 def grey(seed: int) -> bytes:
     """A dark image of no colour."""
     return png(flat(seed, seed, seed))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_reads_whom_to_ask_from_the_environment(verb: str) -> None:
+    told = invoke(verb, "--help").output
+    for variable in ("SERVER", "KEY", "CA", "CERT", "CERT_KEY", "CACHE"):
+        assert f"HEADWATER_{variable}]" in told
+
+
+def test_the_environment_names_the_server(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran("create", "there", "--backbone", "tiny-text", "--server", target)
+    monkeypatch.setenv("HEADWATER_SERVER", target)
+    assert "there" in ran("list")
+    ran("add", "there", "--label", "a", "--text", "one")
+    done = invoke("classify", "there", "--text", "one")
+    assert "uncalibrated: a class has fewer than 3 examples" in done.output
+    ran("delete", "there")
