@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -203,11 +203,18 @@ class Learner:
             return task.now[1]
 
     def once(
-        self, X: NDArray[np.float32], labels: Sequence[str], settings: Settings, names: Names | None = None
+        self,
+        X: NDArray[np.float32],
+        labels: Sequence[str],
+        settings: Settings,
+        names: Names | None = None,
+        *,
+        patience_s: float | None = None,
     ) -> Taught:
         """Return what examples X (n, dim) with their labels teach by the settings' method, and remember nothing.
 
-        It takes as long as that method; in another process, unless there are few examples.
+        Unless there are few examples it is learnt in another process, where others may learn, too: what is not there
+        after `patience_s`, by default however long, is not waited for, and class means answer.
 
         Raises
         ------
@@ -222,8 +229,14 @@ class Learner:
         if numbered.is_by_means(method) or len(examples.X) <= INLINE_ONCE:
             return _taught(0, 0, learn(examples, method), settings)
         told: SimpleQueue[Learnt | str] = SimpleQueue()
-        order = Order(lambda: examples, method, told.put)
-        result = told.get() if self._line(len(X)).put(object(), order, awaited=True) else CLOSED
+        key, line = object(), self._line(len(X))
+        result: Learnt | str = CLOSED
+        if line.put(key, Order(lambda: examples, method, told.put), awaited=True):
+            try:
+                result = told.get(timeout=patience_s)
+            except Empty:
+                line.drop(key)
+                result = f"it took longer than {patience_s:.1f} s"
         if isinstance(result, Learnt):
             return _taught(0, 0, result, settings)
         return replace(_taught(0, 0, learn(examples, CLASS_MEAN), settings), reason=_in_place_of(method, result))

@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
+from weakref import WeakValueDictionary
 
 from classifiers.errors import InvalidLabels, InvalidOption, StoreInUse, TaskExists, TaskNotFound, TaskUnwritable
 from classifiers.tasks import exchange, file, schema
@@ -25,6 +26,19 @@ from classifiers.tasks.task import Task
 
 SUFFIX = ".sqlite"
 LOCK_FILE = ".lock"
+
+
+class _Opening:
+    """Held by whoever opens or deletes a task; taken before the store's own lock, never within it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class TaskStore:
@@ -45,6 +59,7 @@ class TaskStore:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._tasks: dict[str, Task] = {}
+        self._openings: WeakValueDictionary[str, _Opening] = WeakValueDictionary()
         self._used: OrderedDict[str, Task] = OrderedDict()  # those whose file is open, least recently used first
         self._used_lock = threading.Lock()
 
@@ -126,9 +141,10 @@ class TaskStore:
             staged = self._staged()
             try:
                 self._write(staged, facts, labels)
-                return self._settle(staged, name)
+                self._settle(staged, name)
             finally:
                 exchange.discard(staged)
+        return self.task(name)
 
     def task(self, name: str) -> Task:
         """Return a task, read from its file when it is first asked for.
@@ -140,15 +156,18 @@ class TaskStore:
             Its file is damaged, or of a newer format.
         """
         self._check_process()
-        found = self.at_hand(name)  # without the lock: who opens or deletes another one holds up nobody
+        found = self.at_hand(name)
         if found is not None:
             return found
-        with self._lock:
+        check_name(name)
+        with self._opening(name):  # of this task alone: a large one takes seconds, and holds up no other
             found = self.at_hand(name)
             if found is None:
-                check_name(name)
                 self._check_there(name)
-                found = self._tasks[name] = Task.open(self._path(name), self.limits, self._note_use)
+                found = Task.open(self._path(name), self.limits, self._note_use)
+                with self._lock:
+                    self._check_process()  # all may have been closed meanwhile
+                    self._tasks[name] = found
             return found
 
     def at_hand(self, name: str) -> Task | None:
@@ -183,8 +202,8 @@ class TaskStore:
         TaskNotFound, VersionConflict, TaskUnwritable
         """
         self._check_process()
-        with self._lock:
-            check_name(name)
+        check_name(name)
+        with self._opening(name), self._lock:
             self._check_there(name)
             if if_version is not None:
                 self.task(name).check_version(if_version)
@@ -237,9 +256,10 @@ class TaskStore:
                 accept(facts)
             with self._lock:
                 self.check_new(facts.name)
-                return self._settle(staged, facts.name)
+                self._settle(staged, facts.name)
         finally:
             exchange.discard(staged)
+        return self.task(facts.name)
 
     def close(self) -> None:
         """Close all tasks, and let others have the folder."""
@@ -263,8 +283,8 @@ class TaskStore:
         finally:
             db.close()
 
-    def _settle(self, staged: Path, name: str) -> Task:
-        """Give a written file its task's name, and open it."""
+    def _settle(self, staged: Path, name: str) -> None:
+        """Give a written file its task's name."""
         path = self._path(name)
         try:
             for suffix in exchange.SIDE_FILES:  # of a file that is gone: SQLite would play them into the new one
@@ -272,7 +292,10 @@ class TaskStore:
             exchange.settle(staged, path)
         except OSError as error:
             raise TaskUnwritable(f"task {name!r} could not be written ({error.strerror}); make room") from None
-        return self.task(name)
+
+    def _opening(self, name: str) -> "_Opening":
+        with self._lock:
+            return self._openings.setdefault(name, _Opening())
 
     def _note_use(self, task: Task) -> None:
         """Let the file of the task that was least recently used rest, where too many are open."""

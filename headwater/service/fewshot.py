@@ -115,13 +115,16 @@ class FewShotService(fewshot_pb2_grpc.FewShotServiceServicer):
     async def RemoveExamples(self, request: pb.RemoveExamplesRequest, context: Context) -> pb.TaskVersion:
         """Remove examples."""
         return await self._change(
-            "RemoveExamples", request, context, lambda task, v: task.remove(request.ids, if_version=v)
+            "RemoveExamples", request, context, lambda task, v: task.remove(teaching.bounded(request.ids), if_version=v)
         )
 
     async def RelabelExamples(self, request: pb.RelabelExamplesRequest, context: Context) -> pb.TaskVersion:
         """Give examples other labels."""
         return await self._change(
-            "RelabelExamples", request, context, lambda task, v: task.relabel(dict(request.labels), if_version=v)
+            "RelabelExamples",
+            request,
+            context,
+            lambda task, v: task.relabel(dict(teaching.bounded(request.labels)), if_version=v),
         )
 
     async def RenameClass(self, request: pb.RenameClassRequest, context: Context) -> pb.TaskVersion:

@@ -1,5 +1,6 @@
 """`ClassifyWithExamples`: examples and items of one call -> its answer; nothing is kept."""
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ from headwater.v1 import fewshot_pb2 as pb
 
 if TYPE_CHECKING:
     from classifiers.tasks.settings import Settings
+
+PATIENCE_S = 10.0  # for what is learnt for one call
+ANSWERING_S = 0.5  # of a caller's time, for all that comes after it
 
 
 class Once:
@@ -70,6 +74,12 @@ class Once:
                 labels = sorted({*examples.labels, *settings.texts})
                 self._names = await self._asked.names(extractor, labels, settings, self._call)
         return await self._asked.tasks.learning(self._answer, settings, options, known, queries, times, fingerprint)
+
+    def _patience_s(self) -> float:
+        """Return how long learning may take: a caller that must be answered sooner is answered by class means."""
+        deadline = self._call.deadline
+        left_s = PATIENCE_S if deadline is None else deadline - time.monotonic() - ANSWERING_S
+        return min(PATIENCE_S, max(0.0, left_s))
 
     def _check_either(self) -> None:
         request = self._request
@@ -157,7 +167,7 @@ class Once:
         labels = list(self._request.examples.labels)
         ids = list(self._request.examples.ids) or [str(i) for i in range(len(labels))]
         X = answers.rows_of(queries, known.shape[1])
-        learnt = self._asked.tasks.learner.once(known, labels, settings, self._names)
+        learnt = self._asked.tasks.learner.once(known, labels, settings, self._names, patience_s=self._patience_s())
         evidence = answers.nearest(X, known, ids, labels, options.neighbours)
         response = answers.respond(learnt, X, queries, evidence, options, times, fingerprint)
         return answers.bounded(response, options, self._asked.limits.max_message_bytes)

@@ -1,11 +1,11 @@
 """Changes that callers ask for -> changes of a task, and what became of each example. For any thread."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence, Sized
+from typing import TYPE_CHECKING, TypeVar
 
 from classifiers.errors import VersionConflict
 from extractor.cache import item_key
-from extractor.errors import InferenceFailed, ItemError, RequestInvalid
+from extractor.errors import InferenceFailed, ItemError, RequestInvalid, RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.stages import StageTimes
 from headwater.heads import item_status
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from classifiers.tasks import Task
     from classifiers.tasks.facts import Limits
+
+MAX_IDS = 100_000
+
+T = TypeVar("T", bound=Sized)
 
 
 def check(examples: pb.NewExamples, n: int, limits: "Limits") -> None:
@@ -41,6 +45,13 @@ def check(examples: pb.NewExamples, n: int, limits: "Limits") -> None:
         check_text("id", one, limits.max_id_bytes)
     for note in filter(None, examples.notes):
         check_text("note", note, limits.max_note_bytes)
+
+
+def bounded(ids: T) -> T:
+    """Return the ids of a change; raises RequestTooLarge for more than may be looked up while others wait to write."""
+    if len(ids) > MAX_IDS:
+        raise RequestTooLarge(f"the request has {len(ids):,} ids, the limit is {MAX_IDS:,}; send them in several")
+    return ids
 
 
 def check_outcomes(outcomes: Sequence[Outcome]) -> None:

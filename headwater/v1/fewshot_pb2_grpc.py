@@ -190,14 +190,14 @@ class FewShotServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RemoveExamples(self, request, context):
-        """Removes examples by their ids: all of them, or none.
+        """Removes examples by their ids: all of them, or none. At most 100,000 in one call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RelabelExamples(self, request, context):
-        """Gives examples other labels: all of them, or none.
+        """Gives examples other labels: all of them, or none. At most 100,000 in one call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -263,7 +263,8 @@ class FewShotServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyWithExamples(self, request, context):
-        """Tells the labels of items by examples that come in the same call, and keeps nothing.
+        """Tells the labels of items by examples that come in the same call, and keeps nothing. What cannot be learnt within
+        10 s, or by the deadline, is not waited for: class means answer, and `reason` says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -255,6 +255,15 @@ def test_once_is_the_method_itself_and_nothing_is_kept(learner: Learner, digits:
     assert (taught.version, taught.method, taught.reason) == (0, direct.chosen_, direct.reason_)
 
 
+def test_once_answers_by_class_means_what_takes_longer_than_one_waits(learner: Learner, digits: Digits) -> None:
+    rows = np.flatnonzero(digits.y < 4)[:40]
+    labels = [f"digit {one}" for one in digits.y[rows]]
+    taught = learner.once(digits.X[rows], labels, Settings(), patience_s=0.0)
+    assert (taught.method, "longer than 0.0 s" in taught.reason) == ("class-mean", True)
+    again = learner.once(digits.X[rows], labels, Settings())  # what was given up holds up nobody
+    assert again.method == "kernel-logistic"
+
+
 def test_every_answer_is_of_one_version_while_a_teacher_adds(
     learner: Learner, store: TaskStore, digits: Digits, name: str
 ) -> None:

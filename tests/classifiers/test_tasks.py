@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,39 @@ def again(store: TaskStore) -> Task:
     """Read the task of a store from disk."""
     store.close()
     return TaskStore.open(store.folder).task("pets")
+
+
+def test_a_task_that_is_read_holds_up_no_other_and_its_deletion_waits(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("large", "small"):
+        add(store.create(name, **FACTS), 1)
+    store.close()
+    begun, go, found = Event(), Event(), []
+
+    def slow(path: Path, *arguments: Any) -> Task:
+        if path.stem == "large":
+            begun.set()
+            assert go.wait(10)
+        return opened(path, *arguments)
+
+    with TaskStore.open(store.folder) as store:
+        opened = Task.open
+        monkeypatch.setattr(Task, "open", slow)
+        reading = Thread(target=lambda: found.append(store.task("large")))
+        deleting = Thread(target=lambda: store.delete("large"))
+        reading.start()
+        assert begun.wait(10)
+        deleting.start()
+        assert len(store.task("small").support) == 1
+        store.create("new", **FACTS)
+        go.set()
+        reading.join(10)
+        deleting.join(10)
+        assert found[0].is_closed
+        assert store.names() == ["new", "small"]
+        with pytest.raises(errors.TaskNotFound):
+            store.task("large")
 
 
 def test_what_was_added_is_there_after_the_store_is_opened_again(store: TaskStore, task: Task) -> None:
