@@ -232,10 +232,21 @@ def rename_class(db: sqlite3.Connection, version: int, label: str, to: str, fact
     return Delta.none(version, facts.dim, labels=_labels(db), settings=moved)
 
 
-def merge_classes(db: sqlite3.Connection, version: int, labels: Sequence[str], into: str, dim: int) -> Delta:
-    """Make the examples of classes examples of another one, and remove the classes; raises InvalidLabels."""
+def merge_classes(
+    db: sqlite3.Connection, version: int, labels: Sequence[str], into: str, limits: Limits, dim: int
+) -> Delta:
+    """Make the examples of classes examples of another one, which may be new, and remove the classes.
+
+    Raises InvalidLabels.
+    """
     known = _by_label(db)
-    target = _class(known, into)
+    if not labels:
+        raise InvalidLabels("no classes are named that could be merged; name one or more")
+    for label in labels:
+        _class(known, label)
+    if into not in known:
+        _add_classes(db, version, known, [into], limits)
+    target = known[into]
     classes = sorted({_class(known, label) for label in labels} - {target})
     relabelled = {number: target for one in classes for number in _of_class(db, one)}
     _move(db, version, relabelled)

@@ -172,15 +172,19 @@ class Task:
         )
 
     def merge_classes(self, labels: Sequence[str], into: str, *, if_version: int | None = None) -> int:
-        """Put the examples of classes into another one, and remove the classes; return the version.
+        """Put the examples of classes into another one, new or not, and remove the classes; return the version.
 
         Raises
         ------
-        InvalidLabels, VersionConflict, TaskUnwritable
+        InvalidLabels, LimitExceeded, VersionConflict, TaskUnwritable
         """
+        check_text("label", into, self.limits.max_label_bytes)
         detail = {"labels": list(labels)[:10], "into": into}
         return self._version(
-            "merge classes", detail, lambda db, v: file.merge_classes(db, v, labels, into, self.facts.dim), if_version
+            "merge classes",
+            detail,
+            lambda db, v: file.merge_classes(db, v, labels, into, self.limits, self.facts.dim),
+            if_version,
         )
 
     def remove_class(self, label: str, *, if_version: int | None = None) -> int:

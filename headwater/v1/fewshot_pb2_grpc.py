@@ -211,7 +211,7 @@ class FewShotServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def MergeClasses(self, request, context):
-        """Puts the examples of classes into another one, and removes the classes.
+        """Puts the examples of classes into another one, which may be new, and removes the classes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

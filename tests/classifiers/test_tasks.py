@@ -302,7 +302,8 @@ def test_changes_beyond_the_bound_cannot_be_undone_and_leave_nothing_behind(tmp_
         lambda task: task.examples(["nobody"]),
         lambda task: task.rename_class("nobody", "a"),
         lambda task: task.rename_class("class 1", "class 2"),
-        lambda task: task.merge_classes(["class 1"], "nobody"),
+        lambda task: task.merge_classes(["class 1", "nobody"], "class 2"),
+        lambda task: task.merge_classes([], "class 2"),
         lambda task: task.remove_class("nobody"),
         lambda task: task.undo(0),
         lambda task: task.nearest(embeddings([1]), 0),
@@ -649,10 +650,11 @@ class Model(RuleBasedStateMachine):
     @rule(data=st.data())
     def merge(self, data: st.DataObject) -> None:
         labels = data.draw(st.lists(st.sampled_from(sorted(self.classes)), min_size=2, max_size=3, unique=True))
+        into = data.draw(st.sampled_from([*labels, "merged"]))
         self.keep()
-        self.task.merge_classes(labels, labels[0])
-        self.model = {one: labels[0] if own in labels else own for one, own in self.model.items()}
-        self.classes -= set(labels[1:])
+        self.task.merge_classes(labels, into)
+        self.model = {one: into if own in labels else own for one, own in self.model.items()}
+        self.classes = self.classes - set(labels) | {into}
 
     @precondition(lambda self: self.classes)
     @rule(data=st.data())
