@@ -54,7 +54,7 @@ _BROUGHT_BY = {
     **dict.fromkeys(("faiss", "jinja2", "matplotlib", "sklearn", "skops"), _CLASSIFIERS),
     "onnx": "'headwater[export]'",
     "torch": "'headwater[network]'",
-    "pyarrow": "'headwater[dump]'",
+    **dict.fromkeys(("fsspec", "pyarrow"), "'headwater[dump]'"),
     "redis": "'headwater[redis]'",
 }
 

@@ -21,8 +21,8 @@ EXTRACTOR_ROWS: list[set[str]] = [
     {"decode", "preprocess", "backbone", "batcher", "cache"},  # the stages: none knows another
     {"prepare", "flights", "stored"},
     {"proof", "request"},
-    {"pipeline"},
-    {"zoo"},
+    {"pipeline", "sources"},
+    {"zoo", "dump"},
     {"export", "derive"},
     {"tune"},
 ]

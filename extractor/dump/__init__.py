@@ -35,3 +35,28 @@ next dump, retry or check into OUT ends what a kill has interrupted.
 What a kill leaves: a shard is written as `.part-….tmp`, synced, renamed, and the folder synced; the manifest follows by
 the same steps. A shard that is there and not in the manifest is whole, and is taken up from its own metadata.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from extractor.dump.check import check
+    from extractor.dump.retry import retry_errors
+    from extractor.dump.run import dump
+
+__all__ = ["check", "dump", "retry_errors"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "dump":
+        from extractor.dump.run import dump
+
+        return dump
+    if name == "check":
+        from extractor.dump.check import check
+
+        return check
+    if name == "retry_errors":
+        from extractor.dump.retry import retry_errors
+
+        return retry_errors
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
