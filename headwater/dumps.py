@@ -1,7 +1,8 @@
 """Dumps: Parquet files of embeddings with their labels -> what they are of, and the examples themselves.
 
-Columns are `embedding` (list of float32), `label` (string) and, where there is one, `key` (string); the schema's
-metadata name the fingerprint. A dump is one such file, or a folder of them.
+Columns are `embedding` (list of float32 or float16), `label` (string) and, where there are any, `key` and `error`
+(strings); the schema's metadata name the fingerprint. A dump is one such file, or a folder of them, with what
+`headwater dump` writes beside them. Rows with an error have no embedding, and are left out.
 """
 
 from collections.abc import Iterator
@@ -19,11 +20,12 @@ from headwater.errors import DumpInvalid
 SUFFIX = ".parquet"
 FINGERPRINT_KEY, BACKBONE_KEY = b"headwater.fingerprint", b"headwater.backbone"
 EMBEDDING, LABEL, KEY = "embedding", "label", "key"
+BESIDE = ("manifest.json", "embeddings.npy", "embeddings.jsonl")
 
 
 @dataclass(frozen=True)
 class DumpFacts:
-    """What a dump is of: its fingerprint, how many embeddings there are, and the backbone's name, where known."""
+    """What a dump is of: its fingerprint, how many rows there are, and the backbone's name, where known."""
 
     fingerprint: str
     n_rows: int
@@ -34,7 +36,8 @@ def is_dump(path: Path) -> bool:
     """Return whether a file, or a folder, is a dump rather than a table or a folder of items."""
     if path.is_dir():
         inside = [file for file in path.iterdir() if not file.name.startswith(".")]
-        return bool(inside) and all(file.suffix == SUFFIX for file in inside)
+        shards = [file for file in inside if file.name not in BESIDE]
+        return bool(shards) and all(file.suffix == SUFFIX for file in shards)
     if path.suffix != SUFFIX or not path.is_file():
         return False
     with _read(path) as parquet:
@@ -82,7 +85,10 @@ def facts(path: Path) -> DumpFacts:
 def read(path: Path) -> tuple[NDArray[np.float32], list[str], list[str]]:
     """Return embeddings (n, dim), labels (n,) and keys (n,), or no keys; raises DumpInvalid, RuntimeMissing."""
     with _read(path) as parquet:
-        tables = [parquet.read_table(file, memory_map=True) for file in _files(path)]
+        tables = [_without_errors(parquet.read_table(file, memory_map=True)) for file in _files(path)]
+        tables = [table for table in tables if table.num_rows]
+        if not tables:
+            raise DumpInvalid(f"the dump {path.name!r} has no embeddings; look at its column 'error'")
         matrices = [_matrix(table.column(EMBEDDING), path) for table in tables]
         labels = [label for table in tables for label in table.column(LABEL).to_pylist()]
         has_keys = all(KEY in table.column_names for table in tables)
@@ -92,6 +98,10 @@ def read(path: Path) -> tuple[NDArray[np.float32], list[str], list[str]]:
     if any(label is None for label in labels):
         raise DumpInvalid(f"row {labels.index(None)} of the dump {path.name!r} has no label; give it one, or drop it")
     return np.concatenate(matrices), [str(label) for label in labels], keys
+
+
+def _without_errors(table: Any) -> Any:
+    return table.filter(table.column(EMBEDDING).is_valid())
 
 
 def _matrix(column: Any, path: Path) -> NDArray[np.float32]:

@@ -55,7 +55,7 @@ HEADWATER_ROWS: list[set[str]] = [
     {"core", "threads", "tasks", "head_calls"},  # `core` is what both clients are, `threads`, `tasks` drive a flow
     {"heads_client", "heads_aio"},
     {"service", "client", "aio", "admin_client"},
-    {"server", "process"},
+    {"server", "process", "spread"},
     {"demo"},
     {"commands"},
     {"cli"},

@@ -19,6 +19,8 @@ class Counts:
         Items with an outcome; those of them that failed, that the cache had, and whose end was left out.
     committed, shards : int
         Rows and files that nothing can take back.
+    kinds : dict of str to int
+        Errors by their class.
     vanished : int
         Rows of the dump that the source no longer has.
     read_bytes, written_bytes : int
@@ -39,6 +41,7 @@ class Counts:
     truncated: int = 0
     committed: int = 0
     shards: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
     vanished: int = 0
     read_bytes: int = 0
     written_bytes: int = 0

@@ -1,6 +1,7 @@
 """Entries of a source, and the dump that there is of it -> the entries that are not in it yet."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from itertools import chain, islice
 
 from blake3 import blake3
 
@@ -36,18 +37,34 @@ def not_yet_dumped(entries: Iterable[Entry], folder: DumpFolder, counts: Counts,
     return _after_rows(stream, folder, counts) if numbered else _after_keys(stream, folder, counts)
 
 
-def _after_rows(stream: Iterator[Entry], folder: DumpFolder, counts: Counts) -> Iterator[Entry]:
+def rows_by_shard(
+    stream: Iterator[Entry], folder: DumpFolder, *, keep: Container[str] = ()
+) -> Iterator[tuple[int, list[Entry]]]:
+    """Read of a numbered source the rows of each shard, and compare them; yield how many there are, and those to keep.
+
+    Raises
+    ------
+    DumpRefused
+        They are not the ones that were dumped.
+    """
     for shard in folder.manifest.shards:
-        marks = [mark_of(entry) for _, entry in zip(range(shard.rows), stream, strict=False)]
-        counts.skipped += len(marks)
-        if len(marks) < shard.rows:
-            counts.vanished = folder.manifest.rows - counts.skipped
-            return
-        if digest_of(marks) != shard.digest:
+        marks, kept = [], []
+        for entry in islice(stream, shard.rows):
+            marks.append(mark_of(entry))
+            if entry.key in keep:
+                kept.append(entry)
+        if len(marks) == shard.rows and digest_of(marks) != shard.digest:
             raise DumpRefused(
                 f"rows {shard.start:,} to {shard.start + shard.rows - 1:,} of the source are not those in "
                 f"{folder.path}: it was changed within; dump it to another folder"
             )
+        yield len(marks), kept
+
+
+def _after_rows(stream: Iterator[Entry], folder: DumpFolder, counts: Counts) -> Iterator[Entry]:
+    for n_rows, _ in rows_by_shard(stream, folder):
+        counts.skipped += n_rows
+    counts.vanished = folder.manifest.rows - counts.skipped
     yield from stream
 
 
@@ -57,7 +74,7 @@ def _after_keys(stream: Iterator[Entry], folder: DumpFolder, counts: Counts) -> 
         entry = next(stream, None)
         if entry is None or entry.key != key:
             left = {_short(key), *map(_short, keys)}
-            yield from _others(stream if entry is None else _chained(entry, stream), left, counts)
+            yield from _others(stream if entry is None else chain([entry], stream), left, counts)
             return
         counts.skipped += 1
     yield from stream
@@ -72,11 +89,6 @@ def _others(entries: Iterator[Entry], left: set[bytes], counts: Counts) -> Itera
         else:
             yield entry
     counts.vanished = len(left)
-
-
-def _chained(first: Entry, rest: Iterator[Entry]) -> Iterator[Entry]:
-    yield first
-    yield from rest
 
 
 def _short(key: str) -> bytes:

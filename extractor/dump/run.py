@@ -8,7 +8,7 @@ from threading import Event, Thread
 from extractor.dump.counts import Counts
 from extractor.dump.flow import Flow, Told
 from extractor.dump.folder import DumpFolder, open_folder
-from extractor.dump.manifest import Origin
+from extractor.dump.manifest import Origin, read_manifest
 from extractor.dump.resume import not_yet_dumped
 from extractor.dump.verb import LocalVerb, StreamingVerb
 from extractor.dump.writer import COMMIT_S, MAX_ROWS, Writer
@@ -16,7 +16,7 @@ from extractor.errors import DumpRefused, SourceInvalid
 from extractor.pipeline import Extractor
 from extractor.sources import Source, open_source
 
-FLOAT32, FLOAT16 = "float32", "float16"
+FLOAT32 = "float32"
 
 
 def dump(
@@ -24,7 +24,7 @@ def dump(
     out: str | Path,
     extractor: Extractor | StreamingVerb,
     *,
-    dtype: str = FLOAT32,
+    dtype: str | None = None,
     moved: bool = False,
     stop: Event | None = None,
     told: Told = bool,
@@ -40,7 +40,8 @@ def dump(
     out : str or Path
         A folder that is empty, not there, or holds a dump of this source by this backbone: then the rest is done.
     extractor : Extractor or StreamingVerb
-    dtype : {'float32', 'float16'}
+    dtype : {'float32', 'float16'}, optional
+        By default as it is there already, else float32.
     moved : bool
         The source is the one that was dumped, though its place is another.
     stop : threading.Event, optional
@@ -94,11 +95,21 @@ def dump(
 
 
 @contextmanager
-def opened(source: Source, out: Path, verb: StreamingVerb, *, dtype: str, moved: bool = False) -> Iterator[DumpFolder]:
+def opened(
+    source: Source, out: Path, verb: StreamingVerb, *, dtype: str | None, moved: bool = False
+) -> Iterator[DumpFolder]:
     """Open OUT for what the verb makes of a source; see `open_folder`."""
-    origin = Origin(fingerprint=verb.fingerprint, backbone=verb.name, dim=verb.dim, dtype=dtype)
+    origin = Origin(
+        fingerprint=verb.fingerprint, backbone=verb.name, dim=verb.dim, dtype=dtype or _dtype_there(out) or FLOAT32
+    )
     with open_folder(out, origin, source.describe(), source.columns, moved=moved) as folder:
         yield folder
+
+
+def _dtype_there(out: Path) -> str | None:
+    with suppress(FileNotFoundError):
+        return read_manifest(out).origin.dtype
+    return None
 
 
 def as_verb(extractor: Extractor | StreamingVerb) -> StreamingVerb:
