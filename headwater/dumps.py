@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extractor.dump.manifest import MANIFEST, read_manifest
 from extractor.errors import RuntimeMissing
 from headwater.errors import DumpInvalid
 
 SUFFIX = ".parquet"
 FINGERPRINT_KEY, BACKBONE_KEY = b"headwater.fingerprint", b"headwater.backbone"
 EMBEDDING, LABEL, KEY = "embedding", "label", "key"
-BESIDE = ("manifest.json", "embeddings.npy", "embeddings.jsonl")
+BESIDE = (MANIFEST, "embeddings.npy", "embeddings.jsonl")
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,9 @@ def _matrix(column: Any, path: Path) -> NDArray[np.float32]:
 
 
 def _files(path: Path) -> list[Path]:
+    """Return a dump's files in the order of their rows: those that its manifest names, or all that are there."""
+    if (path / MANIFEST).is_file():
+        return [path / shard.file for shard in read_manifest(path).shards]
     return sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
 
 
