@@ -6,7 +6,7 @@ Format 1. OUT holds
 |---|---|
 | `part-00000.parquet` and on | the rows, in the order of the source; what was added to it later, after them |
 | `manifest.json` | what the dump is of, and every shard with its rows, errors, bytes and BLAKE3 |
-| `embeddings.npy`, `embeddings.jsonl` | on demand: the rows without an error, (n, dim), and a key and label a line |
+| `embeddings.npy`, `embeddings.jsonl` | on demand, as of then: the rows without an error, and a key and label a line |
 | `.lock` | held (flock) by the dump that is at work here |
 | `.part-….tmp`, `.superseded/` | a shard that is being written; shards that a retry has put others in place of |
 

@@ -16,6 +16,7 @@ from extractor.sources.entry import Content, Entry
 THREADS = 4  # for disks and networks to wait in; reading itself costs next to nothing
 RUN_ITEMS = 32  # read by one thread at a time
 RUN_BYTES = 4 << 20  # whatever it has read then is handed on; the rest of its run is read next
+RUN_S = 0.5  # and then
 RUNS_AHEAD = 8
 
 
@@ -88,7 +89,7 @@ class _Listed:
 
 
 def _read_run(run: list[Entry], max_bytes: int) -> _Run:
-    """Read entries until they are many bytes; at least one."""
+    """Read entries until they are many bytes, or took long; at least one."""
     begun = time.monotonic()
     found: list[Readable] = []
     n_bytes = 0
@@ -96,7 +97,7 @@ def _read_run(run: list[Entry], max_bytes: int) -> _Run:
         one = _read(entry.content, max_bytes)
         found.append(one)
         n_bytes += 0 if isinstance(one, ItemError) else len(one)
-        if n_bytes >= RUN_BYTES:
+        if n_bytes >= RUN_BYTES or time.monotonic() >= begun + RUN_S:
             break
     return _Run(found, n_bytes, time.monotonic() - begun)
 

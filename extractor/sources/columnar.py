@@ -143,6 +143,8 @@ def _arrow(raw: IO[bytes]) -> tuple[Any, None, Callable[[list[str]], Iterator[An
 def _bytes_column(schema: Any, options: Options) -> str | None:
     """Return the column that holds bytes: the one that was named, or the only one there is."""
     holding = [field.name for field in schema if _holds_bytes(field.type)]
+    if options.path is not None:
+        return None
     if options.item is not None:
         return options.item if options.item in holding else None
     return holding[0] if len(holding) == 1 else None

@@ -21,7 +21,9 @@ class Options:
     Parameters
     ----------
     item : str, optional
-        The column of items; by default `text`, `path` or the one that holds bytes. Another one is taken for texts.
+        The column of texts or bytes; by default `text`, or the one that holds bytes.
+    path : str, optional
+        The column of paths; by default `path`, where there is no `text`.
     label : str
         The column of labels; where there is none, there are no labels.
     carry_text : bool
@@ -31,13 +33,14 @@ class Options:
     """
 
     item: str | None = None
+    path: str | None = None
     label: str = LABEL
     carry_text: bool = False
     urls: bool = False
 
     def describe(self) -> dict[str, Any]:
         """Return what decides which items there are."""
-        return {"item": self.item, "label": self.label}
+        return {"item": self.item, "path": self.path, "label": self.label}
 
 
 PLAIN = Options()
@@ -65,18 +68,20 @@ class Layout:
     @classmethod
     def of(cls, names: Sequence[str], options: Options, where: str) -> "Layout":
         """Tell what the columns are for; raises SourceInvalid where none holds items."""
-        item = options.item or next((name for name in (TEXT, PATH) if name in names), None)
+        asked = options.path or options.item
+        item = asked or next((name for name in (TEXT, PATH) if name in names), None)
         if item is None or item not in names:
-            asked = f"no column {options.item!r}" if options.item else f"neither a column {TEXT!r} nor {PATH!r}"
+            lacking = f"no column {asked!r}" if asked else f"neither a column {TEXT!r} nor {PATH!r}"
             raise SourceInvalid(
-                f"{where} has {asked}, only {', '.join(map(repr, names)) or 'none'}; name one with --item-column"
+                f"{where} has {lacking}, only {', '.join(map(repr, names)) or 'none'}; "
+                "name one with --item-column or --path-column"
             )
         label = options.label if options.label in names else None
         if label is None and options.label != LABEL:
             raise SourceInvalid(
                 f"{where} has no column {options.label!r}, only {', '.join(map(repr, names))}; mend --label-column"
             )
-        is_path = item == PATH
+        is_path = item == options.path or (asked is None and item == PATH)
         others = [name for name in names if name not in (item, label)]
         carried = {name: _carried_as(name) for name in others}
         if options.carry_text and not is_path:

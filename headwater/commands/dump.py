@@ -46,7 +46,10 @@ def dump(
     ] = None,
     pattern: Annotated[str, typer.Option(help="Of a folder's files: `*.jpg`.")] = "*",
     item_column: Annotated[
-        str | None, typer.Option(help="Of a table; by default `text`, `path`, or the one of bytes.")
+        str | None, typer.Option(help="Of a table: of texts or bytes; by default `text`, or the one of bytes.")
+    ] = None,
+    path_column: Annotated[
+        str | None, typer.Option(help="Of a table: of paths; by default `path`, where there is no `text`.")
     ] = None,
     label_column: Annotated[str, typer.Option(help="Of a table, where there is one.")] = "label",
     carry_text: Annotated[bool, typer.Option("--carry-text", help="Keep texts beside their embeddings.")] = False,
@@ -85,7 +88,7 @@ def dump(
     from extractor.dump.npy import write_npy
     from extractor.sources import Options, open_source
 
-    options = Options(item=item_column, label=label_column, carry_text=carry_text, urls=urls)
+    options = Options(item=item_column, path=path_column, label=label_column, carry_text=carry_text, urls=urls)
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     with _verb(backbone, server or [], cache, access) as verb, _stopped_by_signals() as (stop, stopped_by):
         if target is None:
@@ -153,7 +156,7 @@ def _source_of(path: Path, modality: str, *, urls: bool) -> "Source":
         raise DumpSpoilt(f"{path} has no manifest.json; name the folder of a dump") from None
     if facts["kind"] == "list":
         raise SourceInvalid(f"the dump in {path} is of a list on stdin; give it again: headwater dump - {path}")
-    options = Options(item=facts.get("item"), label=facts.get("label", "label"), urls=urls)
+    options = Options(item=facts.get("item"), path=facts.get("path"), label=facts.get("label", "label"), urls=urls)
     return open_source(facts["place"], options=options, pattern=facts.get("pattern", EVERY), modality=modality)
 
 

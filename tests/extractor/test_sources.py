@@ -175,6 +175,16 @@ def test_a_table_that_breaks_tells_where_after_what_came_before(
         list(open_source(tmp_path / name).entries())
 
 
+def test_paths_stand_in_another_column(tmp_path: Path) -> None:
+    written(tmp_path, "a.jpg")
+    (tmp_path / "t.csv").write_text("file,text\na.jpg,words\n")
+    source = open_source(tmp_path / "t.csv", options=Options(path="file"))
+    assert listed(source) == [("a.jpg", None)]
+    assert [(content(one), one.columns) for one in source.entries()] == [(b"a.jpg", ("words",))]
+    with pytest.raises(SourceInvalid, match="has no column 'files'"):
+        open_source(tmp_path / "t.csv", options=Options(path="files"))
+
+
 def test_urls_in_a_table_are_read_only_where_one_says_so(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path\nmemory://one/a.jpg\n")
     fsspec.filesystem("memory").pipe("/one/a.jpg", b"far")
