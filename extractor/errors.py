@@ -23,7 +23,8 @@ ExtractorError
 ├── DumpError              embeddings cannot be dumped
 │   ├── DumpRefused        what is in OUT is of another backbone or source, or another dump is at work there
 │   ├── DumpNotWritten     a shard or the manifest cannot be written: a full disk, say
-│   └── DumpSpoilt         what is in OUT is not what was written
+│   ├── DumpSpoilt         what is in OUT is not what was written
+│   └── EngineFailed       the Ray cluster that a dump runs on is not there, or cannot go on
 ├── InferenceFailed        the session failed on this item, or gave NaN or infinity
 ├── RequestInvalid         a request says what cannot be
 ├── RequestTooLarge        more items or bytes in one request than the limit
@@ -130,6 +131,10 @@ class DumpNotWritten(DumpError):
 
 class DumpSpoilt(DumpError):
     """A file of a dump is missing, or is not what was written."""
+
+
+class EngineFailed(DumpError):
+    """The Ray cluster that a dump runs on does not answer, or cannot go on; what was committed before stays."""
 
 
 class InferenceFailed(ExtractorError):

@@ -85,6 +85,7 @@ _CODES: dict[type[CallError], grpc.StatusCode] = {
     errors.DumpRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DumpNotWritten: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DumpSpoilt: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.EngineFailed: grpc.StatusCode.UNAVAILABLE,
     errors.DumpError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InferenceFailed: grpc.StatusCode.INTERNAL,
     errors.RequestInvalid: grpc.StatusCode.INVALID_ARGUMENT,

@@ -9,7 +9,7 @@ from typing import Protocol
 from extractor.dump.counts import Counts
 from extractor.dump.reader import read_ahead
 from extractor.dump.row import Row, row_of
-from extractor.dump.verb import Readable, StreamingVerb
+from extractor.dump.verb import Readable, ReadingVerb, StreamingVerb
 from extractor.errors import InferenceFailed, ItemError
 from extractor.outcome import Outcome
 from extractor.sources.entry import Entry, clean
@@ -117,7 +117,10 @@ class Flow:
             self._source_error = error
 
     def _read(self) -> Iterator[Readable]:
-        read = read_ahead(self._entries, max_bytes=self._verb.max_item_bytes, counts=self._counts)
+        if isinstance(self._verb, ReadingVerb):
+            read = self._verb.reading(self._entries, self._counts)
+        else:
+            read = read_ahead(self._entries, max_bytes=self._verb.max_item_bytes, counts=self._counts)
         begun = time.monotonic()
         for position, (entry, item) in enumerate(read):
             self._counts.source_wait_s += time.monotonic() - begun

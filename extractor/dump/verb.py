@@ -2,15 +2,17 @@
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from threading import Condition, Thread
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from extractor.dump.counts import Counts
 from extractor.errors import ItemError, QueueFull, RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.request import Request
+from extractor.sources.entry import Content, Entry
 from extractor.stages import StageTimes
 
 SLICE_ITEMS = 32  # submitted at once
@@ -56,6 +58,15 @@ class StreamingVerb(Protocol):
 
     def outcomes(self, items: Iterator[Readable]) -> Generator[tuple[int, Outcome], None, None]:
         """Yield each item's position and outcome, in any order; read no more ahead than keeps it busy."""
+        ...
+
+
+@runtime_checkable
+class ReadingVerb(Protocol):
+    """A `StreamingVerb` that itself reads what it embeds, where it embeds it: its items are contents."""
+
+    def reading(self, entries: Iterable[Entry], counts: Counts) -> Iterator[tuple[Entry, Content]]:
+        """Yield entries and what `outcomes` takes of them; counts are told of what is read then, and how long it took."""
         ...
 
 

@@ -1,0 +1,121 @@
+"""A run of contents -> the run's outcomes, in an actor of Ray that holds the session: the function that Ray Data maps.
+
+Ray's rows are runs, in one column of pickled bytes: their own processes speak to each other, and Ray pickles anyway.
+"""
+
+import pickle
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from extractor.dump.counts import Counts
+from extractor.dump.reader import read_ahead
+from extractor.dump.verb import LocalVerb
+from extractor.errors import BackboneChanged
+from extractor.outcome import Outcome
+from extractor.pipeline import Extractor
+from extractor.sources.entry import Content, Entry
+from extractor.stages import StageTimes
+
+RUN = "run"  # the column
+DONE = b""  # in place of a run whose outcomes the driver has
+
+
+@dataclass(frozen=True)
+class Run:
+    """Items of a source, one after the other.
+
+    Parameters
+    ----------
+    number : int
+        Of the run.
+    start : int
+        Position of its first item.
+    contents : list of Content
+        Paths and positions where the source has them, else bytes; what is read is read by whoever computes.
+    """
+
+    number: int
+    start: int
+    contents: list[Content]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What came of a run.
+
+    Parameters
+    ----------
+    number, start : int
+    outcomes : list of Outcome
+        In the order of its contents.
+    read_bytes : int
+    read_s, seconds : float
+        Spent reading, summed over threads; and with the run.
+    times : StageTimes
+    """
+
+    number: int
+    start: int
+    outcomes: list[Outcome]
+    read_bytes: int = 0
+    read_s: float = 0.0
+    seconds: float = 0.0
+    times: StageTimes = field(default_factory=StageTimes)
+
+
+class Mapper:
+    """Holds a session; called by several threads.
+
+    Parameters
+    ----------
+    backbone : str
+        Name or folder, on the machine of the actor.
+    fingerprint : str
+        What it has to be.
+    cache : str, optional
+        As `Extractor.load` takes it.
+    workers : int, optional
+        Forwards at once; by default as the machine's plan says.
+
+    Raises
+    ------
+    BackboneChanged
+        The backbone of that name is another one there.
+    BackboneError
+        There is none, or it cannot be served.
+    """
+
+    def __init__(self, backbone: str, fingerprint: str, cache: str | None, workers: int | None) -> None:
+        self._extractor = Extractor.load(backbone, cache=cache, workers=workers)
+        if self._extractor.fingerprint != fingerprint:
+            raise BackboneChanged(
+                f"{backbone} on this machine of the cluster has the fingerprint {self._extractor.fingerprint}, the dump "
+                f"{fingerprint}; install the same backbone on all, or name a folder that all of them see"
+            )
+
+    def __call__(self, rows: Any) -> Any:
+        """Map one row, (1,) of bytes, to one row."""
+        data = rows.column(RUN)[0].as_py()
+        return as_rows(pickle.dumps(self._map(pickle.loads(data))) if data else DONE)  # noqa: S301  # by our own driver
+
+    def _map(self, run: Run) -> Mapped:
+        begun = time.monotonic()
+        verb, counts = LocalVerb(self._extractor), Counts()
+        entries = (Entry("", content) for content in run.contents)
+        read = read_ahead(entries, max_bytes=verb.max_item_bytes, counts=counts)
+        outcomes = [outcome for _, outcome in sorted(verb.outcomes(item for _, item in read), key=_position)]
+        seconds = time.monotonic() - begun
+        return Mapped(run.number, run.start, outcomes, counts.read_bytes, counts.read_s, seconds, verb.times)
+
+
+def as_rows(*runs: bytes) -> Any:
+    """Return pickled runs as rows for Ray."""
+    return pa.table({RUN: pa.array(runs, pa.large_binary())})
+
+
+def _position(found: Sequence[Any]) -> int:
+    return int(found[0])
