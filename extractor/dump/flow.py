@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from threading import Event, Lock, Thread
 from typing import Protocol
 
@@ -100,7 +100,7 @@ class Flow:
 
     def _work(self) -> None:
         try:
-            with closing(self._items()) as items, closing(self._verb.outcomes(items)) as outcomes:
+            with _left(self._items()) as items, closing(self._verb.outcomes(items)) as outcomes:
                 for position, outcome in outcomes:
                     self._settle(position, outcome)
                     if self._stop.is_set():
@@ -165,3 +165,13 @@ class Flow:
                 self._sink.put(ready)
                 self._counts.disk_wait_s += time.monotonic() - begun
                 self._settled.set()
+
+
+@contextmanager
+def _left(items: Generator[Readable, None, None]) -> Iterator[Generator[Readable, None, None]]:
+    """Close items at the end, unless a thread of the verb is in them: that one finds out when the flow has stopped."""
+    try:
+        yield items
+    finally:
+        with suppress(ValueError):  # generator already executing
+            items.close()

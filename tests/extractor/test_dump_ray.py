@@ -1,0 +1,192 @@
+"""Dumps on Ray: what a local dump gives, row for row, whatever is killed meanwhile."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from extractor import Extractor
+from extractor.dump import check, dump, retry_errors
+from extractor.dump.manifest import read_manifest
+from extractor.dump.on_ray import RayVerb
+from extractor.errors import BackboneChanged, BackboneNotFound, EngineFailed, SourceInvalid, UnreadableItem
+from extractor.sources import Entry
+from tests.tiny import flat, png
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of its own settings
+
+N_ITEMS = 600
+BROKEN = 50  # every so many
+
+RAY = """
+import sys
+import ray
+from extractor.dump import dump
+from extractor.dump.on_ray import RayVerb
+from tests.extractor.test_dump_ray import Slow
+
+ray.init(address="local", num_cpus=1, object_store_memory=200 << 20, include_dashboard=False, log_to_driver=False)
+with RayVerb(sys.argv[1], cache="off") as verb:
+    dump(Slow(), sys.argv[2], verb, commit_s=0.1, max_shard_rows=50)
+"""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Content that takes its time, or takes its reader's process with it once."""
+
+    text: str
+    seconds: float = 0.0
+    kills: str = ""
+
+    def read(self, max_bytes: int) -> bytes:
+        time.sleep(self.seconds)
+        if self.kills and not Path(self.kills).exists():
+            Path(self.kills).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.text.encode()
+
+
+class Slow:
+    """Texts, of which some are empty; the keys tell of their places."""
+
+    columns: Mapping[str, Any] = {}
+    numbered = False
+
+    def __init__(self, *, seconds: float = 0.01, kills: str = "") -> None:
+        self._seconds = seconds
+        self._kills = kills
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "slow", "place": "here"}
+
+    def entries(self) -> Iterator[Entry]:
+        for i in range(N_ITEMS):
+            text = "" if i % BROKEN == 7 else f"red cat {'dog ' * (i % 7)}{i}"
+            yield Entry(f"{i:04}", Text(text, self._seconds, self._kills if i == N_ITEMS // 2 else ""), f"{i % 3}")
+
+    def count(self) -> int:
+        return N_ITEMS
+
+
+def rows(out: Path) -> list[dict]:
+    return pq.read_table(sorted(out.glob("part-*.parquet"))).to_pylist()
+
+
+def assert_alike(found: list[dict], expected: list[dict]) -> None:
+    """Compare rows: embeddings within the precision's tolerance, which batch-mates may move them by."""
+    X, Y = ([row.pop("embedding") for row in several] for several in (found, expected))
+    assert found == expected
+    assert [x is None for x in X] == [y is None for y in Y]
+    assert np.allclose([x for x in X if x is not None], [y for y in Y if y is not None], rtol=0, atol=1e-6)
+
+
+def dumped_here(backbone: Path, source: Any, out: Path) -> Path:
+    with Extractor.load(backbone, cache="off") as extractor:
+        dump(source, out, extractor)
+    return out
+
+
+def photos(folder: Path) -> Path:
+    for i in range(N_ITEMS):
+        (folder / f"{i % 5}").mkdir(parents=True, exist_ok=True)
+        (folder / f"{i % 5}/{i:04}.png").write_bytes(b"broken" if i % BROKEN == 7 else png(flat(i % 256, i // 256)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Have this process in a small Ray, which every verb here then uses."""
+    import ray
+
+    ray.init(address="local", num_cpus=1, object_store_memory=200 << 20, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
+def test_a_dump_on_ray_is_a_local_one_row_for_row(tmp_path: Path, tiny_image: Path) -> None:
+    source = photos(tmp_path / "photos")
+    with RayVerb(tiny_image, cache="off") as verb:
+        counts = dump(source, tmp_path / "ray", verb, max_shard_rows=100)
+        n_broken = sum(path.read_bytes() == b"broken" for path in source.rglob("*.png"))
+        assert (counts.done, counts.errors, counts.committed) == (N_ITEMS, n_broken, N_ITEMS)
+        assert counts.kinds == {"UndecodableItem": n_broken}
+        assert counts.read_bytes == sum(path.stat().st_size for path in source.rglob("*.png"))
+        assert_alike(rows(tmp_path / "ray"), rows(dumped_here(tiny_image, source, tmp_path / "here")))
+        assert check(tmp_path / "ray").problems == ()
+        assert read_manifest(tmp_path / "ray").complete
+        (source / "0/0000a.png").write_bytes(png(flat(9)))
+        assert dump(source, tmp_path / "ray", verb).committed == 1
+        for path in source.rglob("*.png"):
+            if path.read_bytes() == b"broken":
+                path.write_bytes(png(flat(9)))
+        assert retry_errors(source, tmp_path / "ray", verb).errors == 0
+    assert all(row["error"] is None for row in rows(tmp_path / "ray"))
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
+def test_a_killed_actor_costs_nothing(tmp_path: Path, tiny_text: Path) -> None:
+    with RayVerb(tiny_text, cache="off") as verb:
+        dump(Slow(kills=str(tmp_path / "killed")), tmp_path / "ray", verb, max_shard_rows=100)
+    assert (tmp_path / "killed").exists()
+    assert_alike(rows(tmp_path / "ray"), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+    assert check(tmp_path / "ray").problems == ()
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
+def test_what_is_wrong_everywhere_ends_the_dump_and_says_so(tmp_path: Path, tiny_text: Path) -> None:
+    class Breaking(Slow):
+        def entries(self) -> Iterator[Entry]:
+            yield Entry("a", "red cat")
+            raise SourceInvalid("the list broke off")
+
+    with RayVerb(tiny_text, cache="off") as verb:
+        with pytest.raises(SourceInvalid, match="the list broke off"):
+            dump(Breaking(), tmp_path / "breaking", verb)
+        assert [row["key"] for row in rows(tmp_path / "breaking")] == ["a"]
+        verb.fingerprint = "0" * 32
+        with pytest.raises(BackboneChanged, match="on this machine of the cluster has the fingerprint"):
+            dump(Slow(), tmp_path / "out", verb)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("how", ["here", "on ray"])
+def test_a_killed_driver_is_resumed(how: str, tmp_path: Path, tiny_text: Path, request: pytest.FixtureRequest) -> None:
+    out = tmp_path / "ray"
+    with subprocess.Popen([sys.executable, "-c", RAY, str(tiny_text), str(out)]) as driver:
+        while not (out / "part-00001.parquet").exists():
+            assert driver.poll() is None, "it ended before it was killed"
+            time.sleep(0.05)
+        driver.kill()
+    before = {path.name: path.read_bytes() for path in out.glob("part-*.parquet")}
+    assert sum(map(len, before.values()))
+    if how == "here":
+        dumped_here(tiny_text, Slow(seconds=0), out)
+    else:
+        request.getfixturevalue("cluster")
+        with RayVerb(tiny_text, cache="off") as verb:
+            dump(Slow(seconds=0), out, verb)
+    after = {path.name: path.read_bytes() for path in out.glob("part-*.parquet")}
+    assert before.items() < after.items(), "a committed shard is never touched"
+    assert check(out).problems == ()
+    assert_alike(rows(out), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+
+
+def test_without_a_cluster_or_a_backbone_it_says_so(tiny_text: Path) -> None:
+    with pytest.raises(BackboneNotFound):
+        RayVerb("no-such-backbone")
+    assert EngineFailed.__mro__[1].__name__ == "DumpError"
+    assert UnreadableItem
