@@ -1,7 +1,7 @@
 """reader -> extractor or client -> writer: entries become rows, handed on in the order of the source."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from threading import Event, Lock, Thread
 from typing import Protocol
@@ -100,7 +100,7 @@ class Flow:
 
     def _work(self) -> None:
         try:
-            with closing(self._items()) as items, closing(self._verb.outcomes(items)) as outcomes:
+            with closing(self._verb.outcomes(self._items())) as outcomes:
                 for position, outcome in outcomes:
                     self._settle(position, outcome)
                     if self._stop.is_set():
@@ -109,7 +109,7 @@ class Flow:
             if not self._stop.is_set():
                 self._error = error
 
-    def _items(self) -> Generator[Readable, None, None]:
+    def _items(self) -> Iterator[Readable]:
         """Yield what was read, and remember whose it is; in whichever thread the verb reads."""
         try:
             yield from self._read()
