@@ -142,13 +142,7 @@ class Flow:
         row.embedding = outcome.embedding
         row.error = None if outcome.error is None else clean(str(outcome.error) or type(outcome.error).__name__)
         row.settled = True
-        if outcome.error is not None:
-            kind = type(outcome.error).__name__
-            self._counts.errors += 1
-            self._counts.kinds[kind] = self._counts.kinds.get(kind, 0) + 1
-        self._counts.cached += outcome.cached
-        self._counts.truncated += outcome.truncated
-        self._counts.done += 1
+        self._counts.count(outcome)
         self._hand_on()
 
     def _hand_on(self) -> None:
