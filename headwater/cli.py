@@ -13,11 +13,12 @@ from headwater.commands.backbones import backbones
 from headwater.commands.cache import cache
 from headwater.commands.dashboard import dashboard
 from headwater.commands.demo import demo
-from headwater.commands.dump import dump
+from headwater.commands.dump import DumpCommand, dump
 from headwater.commands.evaluate import evaluate
 from headwater.commands.export import export
 from headwater.commands.export_head import export_head
 from headwater.commands.extract import extract
+from headwater.commands.fewshot import fewshot
 from headwater.commands.fuse import fuse
 from headwater.commands.heads import heads
 from headwater.commands.keys import keys
@@ -38,12 +39,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (demo, export, backbones, tune, serve, top, dashboard, extract, dump, train, predict, evaluate, fuse):
-    app.command()(command)
+    app.command(cls=DumpCommand if command is dump else None)(command)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
 app.add_typer(cache, name="cache")
 heads.command("export")(export_head)
 app.add_typer(heads, name="heads")
+app.add_typer(fewshot, name="fewshot")
 
 
 # Which extra brings a module that a command found missing.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from extractor.outcome import Outcome
 from extractor.stages import StageTimes
 
 
@@ -51,6 +52,16 @@ class Counts:
     disk_wait_s: float = 0.0
     elapsed_s: float = 0.0
     stages: StageTimes = field(default_factory=StageTimes)
+
+    def count(self, outcome: Outcome) -> None:
+        """Count one more item."""
+        self.done += 1
+        self.cached += outcome.cached
+        self.truncated += outcome.truncated
+        if outcome.error is not None:
+            kind = type(outcome.error).__name__
+            self.errors += 1
+            self.kinds[kind] = self.kinds.get(kind, 0) + 1
 
     @property
     def rate(self) -> float:

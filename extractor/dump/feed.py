@@ -1,4 +1,4 @@
-"""Runs of a source, as the driver lists them -> the read task of a Ray data set, which gives the same when it is retried.
+"""Runs of a source, as the driver lists them -> the read task of a Ray data set, the same when Ray retries it.
 
 The driver hands runs to an actor that keeps each one until its outcomes have come back. So a task that Ray runs again,
 because a process or a machine died, finds what it found before; of what is done by then it needs nothing.

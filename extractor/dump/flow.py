@@ -1,15 +1,15 @@
 """reader -> extractor or client -> writer: entries become rows, handed on in the order of the source."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from threading import Event, Lock, Thread
-from typing import Protocol
+from typing import Any, Protocol
 
 from extractor.dump.counts import Counts
 from extractor.dump.reader import read_ahead
 from extractor.dump.row import Row, row_of
-from extractor.dump.verb import Readable, ReadingVerb, StreamingVerb
+from extractor.dump.verb import ReadingVerb, StreamingVerb
 from extractor.errors import InferenceFailed, ItemError
 from extractor.outcome import Outcome
 from extractor.sources.entry import Entry, clean
@@ -100,7 +100,7 @@ class Flow:
 
     def _work(self) -> None:
         try:
-            with _left(self._items()) as items, closing(self._verb.outcomes(items)) as outcomes:
+            with closing(self._verb.outcomes(self._items())) as outcomes:
                 for position, outcome in outcomes:
                     self._settle(position, outcome)
                     if self._stop.is_set():
@@ -109,14 +109,15 @@ class Flow:
             if not self._stop.is_set():
                 self._error = error
 
-    def _items(self) -> Generator[Readable, None, None]:
-        """Yield what was read, and remember whose it is; in whichever thread the verb reads."""
+    def _items(self) -> Iterator[Any]:
+        """Yield what was read, or is to be read by the verb, and remember whose it is; in whichever thread the verb reads."""
         try:
             yield from self._read()
         except Exception as error:
             self._source_error = error
 
-    def _read(self) -> Iterator[Readable]:
+    def _read(self) -> Iterator[Any]:
+        read: Iterator[tuple[Entry, Any]]
         if isinstance(self._verb, ReadingVerb):
             read = self._verb.reading(self._entries, self._counts)
         else:
@@ -145,13 +146,7 @@ class Flow:
         row.embedding = outcome.embedding
         row.error = None if outcome.error is None else clean(str(outcome.error) or type(outcome.error).__name__)
         row.settled = True
-        if outcome.error is not None:
-            kind = type(outcome.error).__name__
-            self._counts.errors += 1
-            self._counts.kinds[kind] = self._counts.kinds.get(kind, 0) + 1
-        self._counts.cached += outcome.cached
-        self._counts.truncated += outcome.truncated
-        self._counts.done += 1
+        self._counts.count(outcome)
         self._hand_on()
 
     def _hand_on(self) -> None:
@@ -165,13 +160,3 @@ class Flow:
                 self._sink.put(ready)
                 self._counts.disk_wait_s += time.monotonic() - begun
                 self._settled.set()
-
-
-@contextmanager
-def _left(items: Generator[Readable, None, None]) -> Iterator[Generator[Readable, None, None]]:
-    """Close items at the end, unless a thread of the verb is in them: that one finds out when the flow has stopped."""
-    try:
-        yield items
-    finally:
-        with suppress(ValueError):  # generator already executing
-            items.close()

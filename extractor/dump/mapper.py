@@ -5,8 +5,8 @@ Ray's rows are runs, in one column of pickled bytes: their own processes speak t
 
 import pickle
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow as pa
 from extractor.dump.counts import Counts
 from extractor.dump.reader import read_ahead
 from extractor.dump.verb import LocalVerb
-from extractor.errors import BackboneChanged
+from extractor.errors import BackboneChanged, ExtractorError
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.sources.entry import Content, Entry
@@ -70,6 +70,9 @@ class Mapped:
 class Mapper:
     """Holds a session; called by several threads.
 
+    What Ray tells of an actor that does not start is a text; so one that cannot serve says why for each item that it is
+    given, and the dump ends with that error.
+
     Parameters
     ----------
     backbone : str
@@ -80,22 +83,14 @@ class Mapper:
         As `Extractor.load` takes it.
     workers : int, optional
         Forwards at once; by default as the machine's plan says.
-
-    Raises
-    ------
-    BackboneChanged
-        The backbone of that name is another one there.
-    BackboneError
-        There is none, or it cannot be served.
     """
 
     def __init__(self, backbone: str, fingerprint: str, cache: str | None, workers: int | None) -> None:
-        self._extractor = Extractor.load(backbone, cache=cache, workers=workers)
-        if self._extractor.fingerprint != fingerprint:
-            raise BackboneChanged(
-                f"{backbone} on this machine of the cluster has the fingerprint {self._extractor.fingerprint}, the dump "
-                f"{fingerprint}; install the same backbone on all, or name a folder that all of them see"
-            )
+        self._error: ExtractorError | None = None
+        try:
+            self._extractor = _loaded(backbone, fingerprint, cache, workers)
+        except ExtractorError as error:
+            self._error = error
 
     def __call__(self, rows: Any) -> Any:
         """Map one row, (1,) of bytes, to one row."""
@@ -103,13 +98,12 @@ class Mapper:
         return as_rows(pickle.dumps(self._map(pickle.loads(data))) if data else DONE)  # noqa: S301  # by our own driver
 
     def _map(self, run: Run) -> Mapped:
-        begun = time.monotonic()
-        verb, counts = LocalVerb(self._extractor), Counts()
-        entries = (Entry("", content) for content in run.contents)
-        read = read_ahead(entries, max_bytes=verb.max_item_bytes, counts=counts)
-        outcomes = [outcome for _, outcome in sorted(verb.outcomes(item for _, item in read), key=_position)]
-        seconds = time.monotonic() - begun
-        return Mapped(run.number, run.start, outcomes, counts.read_bytes, counts.read_s, seconds, verb.times)
+        try:
+            if self._error is not None:
+                raise self._error
+            return _mapped(run, LocalVerb(self._extractor))
+        except ExtractorError as error:
+            return Mapped(run.number, run.start, [Outcome(error=error)] * len(run.contents))
 
 
 def as_rows(*runs: bytes) -> Any:
@@ -117,5 +111,24 @@ def as_rows(*runs: bytes) -> Any:
     return pa.table({RUN: pa.array(runs, pa.large_binary())})
 
 
-def _position(found: Sequence[Any]) -> int:
-    return int(found[0])
+def _loaded(backbone: str, fingerprint: str, cache: str | None, workers: int | None) -> Extractor:
+    """Load a backbone that is the driver's."""
+    extractor = Extractor.load(backbone, cache=cache, workers=workers)
+    if extractor.fingerprint == fingerprint:
+        return extractor
+    extractor.close()
+    raise BackboneChanged(
+        f"{backbone} on a machine of the cluster has the fingerprint {extractor.fingerprint}, the dump {fingerprint}; "
+        "install the same backbone on all machines, or name a folder that all of them see"
+    )
+
+
+def _mapped(run: Run, verb: LocalVerb) -> Mapped:
+    """Read and embed a run."""
+    begun, counts = time.monotonic(), Counts()
+    entries = (Entry("", content) for content in run.contents)
+    read = read_ahead(entries, max_bytes=verb.max_item_bytes, counts=counts)
+    found = sorted(verb.outcomes(item for _, item in read), key=itemgetter(0))
+    seconds = time.monotonic() - begun
+    outcomes = [outcome for _, outcome in found]
+    return Mapped(run.number, run.start, outcomes, counts.read_bytes, counts.read_s, seconds, verb.times)

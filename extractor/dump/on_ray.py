@@ -18,8 +18,7 @@ from typing import Any, NamedTuple, Self
 
 from extractor.dump.counts import Counts
 from extractor.dump.mapper import Mapped, Mapper, Run
-from extractor.dump.verb import Readable
-from extractor.errors import EngineFailed, ExtractorError, RuntimeMissing
+from extractor.errors import EngineFailed, RuntimeMissing
 from extractor.limits import Limits
 from extractor.outcome import Outcome
 from extractor.plan import cores
@@ -165,13 +164,10 @@ class _Line:
             start = 0
             for number, contents in enumerate(self._parts(items)):
                 data = pickle.dumps(Run(number, start, contents))
-                start += len(contents)
-                with self._changed:
-                    self._changed.wait_for(lambda size=len(data): self._closed or self._has_room(size))
-                    if self._closed:
-                        return
-                    self._n_bytes[number] = len(data)
+                if not self._takes(number, len(data)):
+                    return
                 ray.get(self._feed.put.remote(data))
+                start += len(contents)
         except BaseException as error:  # whoever waits for outcomes has to know
             self._error = error
         finally:
@@ -199,6 +195,13 @@ class _Line:
             self._changed.notify_all()
         with suppress(Exception):  # it ends with the cluster
             self._feed.end.remote()
+
+    def _takes(self, number: int, n_bytes: int) -> bool:
+        """Wait for room for a run; false when the line is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._has_room(n_bytes))
+            self._n_bytes[number] = n_bytes
+            return not self._closed
 
     def _has_room(self, n_bytes: int) -> bool:
         on_way = self._n_bytes.values()
@@ -250,8 +253,9 @@ def join(address: str) -> bool:
 
 
 def share_of_cluster() -> Share:
-    """Divide the cluster that is joined: an actor a GPU where there are any, else as many processors each as the
-    smallest machine has, so that its session is in memory once a machine or nearly so.
+    """Divide the joined cluster: an actor a GPU; without any, an actor for as many CPUs as its least machine has.
+
+    So a machine has its weights in memory once, or few times where it is larger than others.
 
     Raises
     ------
@@ -272,18 +276,15 @@ def share_of_cluster() -> Share:
 
 @contextmanager
 def _said_by_ray() -> Iterator[None]:
-    """Raise what ended Ray's work as our own error: that of an actor, where it had one."""
+    """Raise what ended Ray's work as our own error."""
     import ray.exceptions
 
     try:
         yield
     except (ray.exceptions.RayError, RuntimeError) as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, ExtractorError):
-                raise type(cause)(str(cause).splitlines()[-1]) from None
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        raise EngineFailed(f"Ray cannot go on: {_first_line(error)}; what is committed stays, run it again") from error
+        raise EngineFailed(
+            f"Ray cannot go on: {_first_line(error)}; what is committed stays: mend the cluster, and run the dump again"
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:

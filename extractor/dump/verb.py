@@ -66,7 +66,7 @@ class ReadingVerb(Protocol):
     """A `StreamingVerb` that itself reads what it embeds, where it embeds it: its items are contents."""
 
     def reading(self, entries: Iterable[Entry], counts: Counts) -> Iterator[tuple[Entry, Content]]:
-        """Yield entries and what `outcomes` takes of them; counts are told of what is read then, and how long it took."""
+        """Yield entries and what `outcomes` takes of them, which tells counts of what it reads and how long it took."""
         ...
 
 

@@ -1,5 +1,6 @@
 """`headwater dump`: a folder, table, archive or data set -> Parquet shards of embeddings, resumable."""
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.progress import Progress as Bar
+from typer.core import TyperCommand
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
 from headwater.commands.embed import CacheOption, only_installed
@@ -23,7 +25,22 @@ if TYPE_CHECKING:
 
 LOG_S = 30.0  # between two lines where there is no terminal
 MIB = 1 << 20
+LOCAL_RAY = "local"
+RAY_ADDRESS = re.compile(rf"{LOCAL_RAY}|auto|(ray://)?[^/]+:\d+")
 _SIGNALLED = 128  # and the signal's number: what a shell gives for a program that a signal ended
+
+
+class DumpCommand(TyperCommand):
+    """Lets `--ray` stand without an address, wherever it stands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a bare `--ray` the address of a Ray that is started here."""
+        following = [*args[1:], ""]
+        given = (
+            f"{arg}={LOCAL_RAY}" if arg == "--ray" and not RAY_ADDRESS.fullmatch(after) else arg
+            for arg, after in zip(args, following, strict=True)
+        )
+        return super().parse_args(ctx, list(given))
 
 
 def dump(
@@ -66,6 +83,13 @@ def dump(
         list[str] | None,
         typer.Option(help="`host:port` of a running server to ask; several share the work.", envvar="HEADWATER_SERVER"),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Embed on a Ray cluster: `auto`, `host:port`; without an address on a Ray that is started here.",
+        ),
+    ] = None,
     cache: CacheOption = None,
     key: KeyOption = None,
     ca: CaOption = None,
@@ -81,6 +105,8 @@ def dump(
     """
     if target is None and not (check or retry_errors):
         raise typer.BadParameter("name SOURCE and OUT")
+    if ray and server:
+        raise typer.BadParameter("name a server or Ray, not both")
     path = Path(source) if target is None else target
     if check:
         _check(path)
@@ -90,7 +116,7 @@ def dump(
 
     options = Options(item=item_column, path=path_column, label=label_column, carry_text=carry_text, urls=urls)
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
-    with _verb(backbone, server or [], cache, access) as verb, _stopped_by_signals() as (stop, stopped_by):
+    with _verb(backbone, server or [], ray, cache, access) as verb, _stopped_by_signals() as (stop, stopped_by):
         if target is None:
             items = _source_of(path, verb.modality, urls=urls)
         else:
@@ -107,14 +133,20 @@ def dump(
 
 
 @contextmanager
-def _verb(backbone: str, servers: list[str], cache: str | None, access: dict[str, Any]) -> "Iterator[StreamingVerb]":
-    """Open a backbone here, or clients of servers."""
+def _verb(
+    backbone: str, servers: list[str], ray: str | None, cache: str | None, access: dict[str, Any]
+) -> "Iterator[StreamingVerb]":
+    """Open a backbone here or on Ray, or clients of servers."""
     with ExitStack() as stack:
         if servers:
             from headwater.client import Client
             from headwater.spread import Spread
 
             yield Spread([stack.enter_context(Client(one, backbone=backbone, **access)) for one in servers])
+        elif ray:
+            from extractor.dump.on_ray import RayVerb
+
+            yield stack.enter_context(RayVerb(backbone or only_installed(), address=ray, cache=cache))
         else:
             from extractor.dump.verb import LocalVerb
             from extractor.pipeline import Extractor
