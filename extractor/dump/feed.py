@@ -5,7 +5,7 @@ because a process or a machine died, finds what it found before; of what is done
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import count
 from typing import Any
 
@@ -16,6 +16,8 @@ from ray.data.datasource import ReadTask
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from extractor.dump.mapper import DONE, RUN, as_rows
+
+RETRIES = 3  # of a run whose actor died: an item that kills every session must not be asked for for ever
 
 
 class Feed:
@@ -85,7 +87,7 @@ def start_feed() -> Any:
 
 def mapped(
     feed: Any, mapper: type, arguments: tuple[Any, ...], share: Any, *, calls: int, queued: int
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Have Ray Data map the runs of a feed, and yield what comes back, in any order.
 
     Parameters
@@ -115,11 +117,12 @@ def mapped(
         done = runs.map_batches(
             mapper,
             fn_constructor_args=arguments,
-            batch_size=None,
+            batch_size=1,
             batch_format="pyarrow",
             compute=pool,
             num_cpus=share.cpus,
             num_gpus=share.gpus,
+            ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
         )
     for bundle in done.iter_internal_ref_bundles():
         for block in bundle.blocks:

@@ -110,7 +110,7 @@ class Flow:
                 self._error = error
 
     def _items(self) -> Iterator[Any]:
-        """Yield what was read, or is to be read by the verb, and remember whose it is; in whichever thread the verb reads."""
+        """Yield what the verb takes, and remember whose it is; in whichever thread the verb reads."""
         try:
             yield from self._read()
         except Exception as error:

@@ -10,7 +10,7 @@ import os
 import pickle
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Condition, Thread
 from types import TracebackType
@@ -121,21 +121,23 @@ class RayVerb:
         line = _Line(feed, max_runs=share.actors * (CALLS + QUEUED) + 1)
         Thread(target=line.feed, args=(items,), name="dump-feed", daemon=True).start()
         try:
-            for mapped in self._mapped(feed, share):
-                line.done(mapped)
-                self._count(mapped)
-                yield from enumerate(mapped.outcomes, mapped.start)
+            with closing(self._mapped(feed, share)) as done:
+                for mapped in done:
+                    line.done(mapped)
+                    self._count(mapped)
+                    yield from enumerate(mapped.outcomes, mapped.start)
             line.check()
         finally:
             line.close()
 
-    def _mapped(self, feed: Any, share: Share) -> Iterator[Mapped]:
+    def _mapped(self, feed: Any, share: Share) -> Generator[Mapped, None, None]:
         """Yield what Ray Data brings back."""
         from extractor.dump.feed import mapped
 
         arguments = (self._backbone, self.fingerprint, self._cache, None if share.gpus else share.cpus)
-        with _said_by_ray():
-            for data in mapped(feed, Mapper, arguments, share, calls=CALLS, queued=QUEUED):
+        done = mapped(feed, Mapper, arguments, share, calls=CALLS, queued=QUEUED)
+        with _said_by_ray(), closing(done):
+            for data in done:
                 yield pickle.loads(data)  # noqa: S301  # by our own actors
 
     def _count(self, mapped: Mapped) -> None:
@@ -171,7 +173,7 @@ class _Line:
         except BaseException as error:  # whoever waits for outcomes has to know
             self._error = error
         finally:
-            with suppress(Exception):  # it ends with the cluster
+            with suppress(Exception):  # it may have ended with the cluster
                 self._feed.end.remote()
 
     def done(self, mapped: Mapped) -> None:
@@ -189,12 +191,14 @@ class _Line:
             raise self._error
 
     def close(self) -> None:
-        """Take no more items."""
+        """Take no more items, and end the feed."""
+        import ray
+
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        with suppress(Exception):  # it ends with the cluster
-            self._feed.end.remote()
+        with suppress(Exception):  # it may have ended with the cluster
+            ray.kill(self._feed)
 
     def _takes(self, number: int, n_bytes: int) -> bool:
         """Wait for room for a run; false when the line is closed."""

@@ -42,16 +42,17 @@ with RayVerb(sys.argv[1], cache="off") as verb:
 
 @dataclass(frozen=True)
 class Text:
-    """Content that takes its time, or takes its reader's process with it once."""
+    """Content that takes its time, or takes its reader's process with it: once where there is a path to remember it."""
 
     text: str
     seconds: float = 0.0
-    kills: str = ""
+    kills: str | None = None
 
     def read(self, max_bytes: int) -> bytes:
         time.sleep(self.seconds)
-        if self.kills and not Path(self.kills).exists():
-            Path(self.kills).touch()
+        if self.kills is not None and not (self.kills and Path(self.kills).exists()):
+            if self.kills:
+                Path(self.kills).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return self.text.encode()
 
@@ -62,7 +63,7 @@ class Slow:
     columns: Mapping[str, Any] = {}
     numbered = False
 
-    def __init__(self, *, seconds: float = 0.01, kills: str = "") -> None:
+    def __init__(self, *, seconds: float = 0.01, kills: str | None = None) -> None:
         self._seconds = seconds
         self._kills = kills
 
@@ -72,7 +73,7 @@ class Slow:
     def entries(self) -> Iterator[Entry]:
         for i in range(N_ITEMS):
             text = "" if i % BROKEN == 7 else f"red cat {'dog ' * (i % 7)}{i}"
-            yield Entry(f"{i:04}", Text(text, self._seconds, self._kills if i == N_ITEMS // 2 else ""), f"{i % 3}")
+            yield Entry(f"{i:04}", Text(text, self._seconds, self._kills if i == N_ITEMS // 2 else None), f"{i % 3}")
 
     def count(self) -> int:
         return N_ITEMS
@@ -154,6 +155,13 @@ def test_what_is_wrong_everywhere_ends_the_dump_and_says_so(tmp_path: Path, tiny
             raise SourceInvalid("the list broke off")
 
     with RayVerb(tiny_text, cache="off") as verb:
+        with pytest.raises(EngineFailed, match=r"Ray cannot go on: .*; what is committed stays"):
+            dump(Slow(kills=""), tmp_path / "deadly", verb, max_shard_rows=50)
+        assert check(tmp_path / "deadly").problems == ()
+        keys = [row["key"] for row in rows(tmp_path / "deadly")]
+        assert keys == [f"{i:04}" for i in range(len(keys))]
+            f"{i:04}" for i in range(len(rows(tmp_path / "deadly")))
+        ]
         with pytest.raises(SourceInvalid, match="the list broke off"):
             dump(Breaking(), tmp_path / "breaking", verb)
         assert [row["key"] for row in rows(tmp_path / "breaking")] == ["a"]
