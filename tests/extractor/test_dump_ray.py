@@ -1,6 +1,7 @@
 """Dumps on Ray: what a local dump gives, row for row, whatever is killed meanwhile."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,8 +18,17 @@ import pytest
 from extractor import Extractor
 from extractor.dump import check, dump, retry_errors
 from extractor.dump.manifest import read_manifest
+from extractor.dump.mapper import DONE, RUN, Mapper, Run, as_rows
 from extractor.dump.on_ray import RayVerb
-from extractor.errors import BackboneChanged, BackboneNotFound, EngineFailed, SourceInvalid, UnreadableItem
+from extractor.errors import (
+    BackboneChanged,
+    BackboneNotFound,
+    EmptyItem,
+    EngineFailed,
+    RuntimeMissing,
+    SourceInvalid,
+    UnreadableItem,
+)
 from extractor.sources import Entry
 from tests.tiny import flat, png
 
@@ -160,8 +170,6 @@ def test_what_is_wrong_everywhere_ends_the_dump_and_says_so(tmp_path: Path, tiny
         assert check(tmp_path / "deadly").problems == ()
         keys = [row["key"] for row in rows(tmp_path / "deadly")]
         assert keys == [f"{i:04}" for i in range(len(keys))]
-            f"{i:04}" for i in range(len(rows(tmp_path / "deadly")))
-        ]
         with pytest.raises(SourceInvalid, match="the list broke off"):
             dump(Breaking(), tmp_path / "breaking", verb)
         assert [row["key"] for row in rows(tmp_path / "breaking")] == ["a"]
@@ -193,8 +201,33 @@ def test_a_killed_driver_is_resumed(how: str, tmp_path: Path, tiny_text: Path, r
     assert_alike(rows(out), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
 
 
-def test_without_a_cluster_or_a_backbone_it_says_so(tiny_text: Path) -> None:
+def test_an_actor_of_another_backbone_says_so_for_each_item(tiny_text: Path) -> None:
+    mapper = Mapper(str(tiny_text), "0" * 32, "off", 1)
+    run = Run(3, 70, [b"red cat", "red dog"])
+    mapped = pickle.loads(mapper(as_rows(pickle.dumps(run))).column(RUN)[0].as_py())  # noqa: S301
+    assert (mapped.number, mapped.start) == (3, 70)
+    assert [type(outcome.error) for outcome in mapped.outcomes] == [BackboneChanged, BackboneChanged]
+
+
+def test_a_run_is_mapped_to_its_outcomes_and_what_is_done_to_nothing(tiny_text: Path) -> None:
+    with Extractor.load(tiny_text, cache="off") as extractor:
+        expected = extractor.extract(["red cat", "red dog"])
+        mapper = Mapper(str(tiny_text), extractor.fingerprint, "off", 1)
+    run = Run(0, 5, ["red cat", UnreadableItem("it is not there"), Text("red dog"), "  "])
+    mapped = pickle.loads(mapper(as_rows(pickle.dumps(run))).column(RUN)[0].as_py())  # noqa: S301
+    one, two, three, four = mapped.outcomes
+    assert np.allclose([one.embedding, three.embedding], expected, rtol=0, atol=1e-6)
+    assert [type(outcome.error) for outcome in (two, four)] == [UnreadableItem, EmptyItem]
+    assert mapped.read_bytes == len("red catred dog  ")
+    assert mapper(as_rows(DONE)).column(RUN).to_pylist() == [DONE]
+
+
+def test_a_backbone_that_is_not_there_is_told_of_before_ray_is_started() -> None:
     with pytest.raises(BackboneNotFound):
         RayVerb("no-such-backbone")
-    assert EngineFailed.__mro__[1].__name__ == "DumpError"
-    assert UnreadableItem
+
+
+def test_without_ray_the_error_says_what_to_install(tiny_text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RuntimeMissing, match=r"pip install 'headwater\[ray\]'"), RayVerb(tiny_text):
+        pass
