@@ -6,6 +6,7 @@ because a process or a machine died, finds what it found before; of what is done
 
 import asyncio
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -17,14 +18,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from extractor.dump.mapper import DONE, RUN, as_rows
 
-RETRIES = 3  # of a run whose actor died: an item that kills every session must not be asked for for ever
-
 
 class Feed:
     """The runs that are on their way; an actor, next to the driver."""
 
     def __init__(self) -> None:
         self._runs: dict[int, bytes] = {}
+        self._begun: dict[int, int] = {}
         self._n_runs = 0
         self._ended = False
         self._changed = asyncio.Condition()
@@ -42,15 +42,31 @@ class Feed:
             await self._changed.wait_for(lambda: number < self._n_runs or self._ended)
             return self._runs.get(number, DONE) if number < self._n_runs else None
 
+    async def begin(self, number: int) -> int:
+        """Count how often a run was begun; 1 at first."""
+        self._begun[number] = self._begun.get(number, 0) + 1
+        return self._begun[number]
+
     async def done(self, number: int) -> None:
         """Let go of a run."""
         self._runs.pop(number, None)
+        self._begun.pop(number, None)
 
     async def end(self) -> None:
         """Say that there are no more."""
         async with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Tells an actor how often a run was begun, itself counted in; called with the run's number."""
+
+    feed: Any
+
+    def __call__(self, number: int) -> int:
+        return int(ray.get(self.feed.begin.remote(number)))
 
 
 class FeedSource(Datasource):  # type: ignore[misc]  # ray has no types for it
@@ -96,7 +112,7 @@ def mapped(
     mapper : class
         Called with a row, in an actor.
     arguments : tuple
-        To make one.
+        To make one, after what tells it of attempts.
     share : Share
         Of the cluster, for an actor.
     calls, queued : int
@@ -116,13 +132,12 @@ def mapped(
         )
         done = runs.map_batches(
             mapper,
-            fn_constructor_args=arguments,
+            fn_constructor_args=(Attempts(feed), *arguments),
             batch_size=1,
             batch_format="pyarrow",
             compute=pool,
             num_cpus=share.cpus,
             num_gpus=share.gpus,
-            ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
         )
     for bundle in done.iter_internal_ref_bundles():
         for block in bundle.blocks:

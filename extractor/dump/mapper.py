@@ -5,6 +5,7 @@ Ray's rows are runs, in one column of pickled bytes: their own processes speak t
 
 import pickle
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -14,13 +15,14 @@ import pyarrow as pa
 from extractor.dump.counts import Counts
 from extractor.dump.reader import read_ahead
 from extractor.dump.verb import LocalVerb
-from extractor.errors import BackboneChanged, ExtractorError
+from extractor.errors import BackboneChanged, EngineFailed, ExtractorError
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.sources.entry import Content, Entry
 from extractor.stages import StageTimes
 
 RUN = "run"  # the column
+MAX_ATTEMPTS = 4
 DONE = b""  # in place of a run whose outcomes the driver has
 
 
@@ -75,6 +77,8 @@ class Mapper:
 
     Parameters
     ----------
+    attempt : callable
+        Counts how often a run, by its number, was begun: one that kills each process must not be begun for ever.
     backbone : str
         Name or folder, on the machine of the actor.
     fingerprint : str
@@ -85,7 +89,10 @@ class Mapper:
         Forwards at once; by default as the machine's plan says.
     """
 
-    def __init__(self, backbone: str, fingerprint: str, cache: str | None, workers: int | None) -> None:
+    def __init__(
+        self, attempt: Callable[[int], int], backbone: str, fingerprint: str, cache: str | None, workers: int | None
+    ) -> None:
+        self._attempt = attempt
         self._error: ExtractorError | None = None
         try:
             self._extractor = _loaded(backbone, fingerprint, cache, workers)
@@ -101,6 +108,12 @@ class Mapper:
         try:
             if self._error is not None:
                 raise self._error
+            if self._attempt(run.number) > MAX_ATTEMPTS:
+                raise EngineFailed(
+                    f"rows {run.start:,} to {run.start + len(run.contents) - 1:,} of this run were begun {MAX_ATTEMPTS} "
+                    "times, and each time the process died: one of them, or of those beside them, is not to be embedded, "
+                    "or the machines have too little memory"
+                )
             return _mapped(run, LocalVerb(self._extractor))
         except ExtractorError as error:
             return Mapped(run.number, run.start, [Outcome(error=error)] * len(run.contents))
