@@ -66,6 +66,7 @@ class Attempts:
     feed: Any
 
     def __call__(self, number: int) -> int:
+        """Count."""
         return int(ray.get(self.feed.begin.remote(number)))
 
 

@@ -109,11 +109,7 @@ class Mapper:
             if self._error is not None:
                 raise self._error
             if self._attempt(run.number) > MAX_ATTEMPTS:
-                raise EngineFailed(
-                    f"rows {run.start:,} to {run.start + len(run.contents) - 1:,} of this run were begun {MAX_ATTEMPTS} "
-                    "times, and each time the process died: one of them, or of those beside them, is not to be embedded, "
-                    "or the machines have too little memory"
-                )
+                raise EngineFailed(_given_up(run))
             return _mapped(run, LocalVerb(self._extractor))
         except ExtractorError as error:
             return Mapped(run.number, run.start, [Outcome(error=error)] * len(run.contents))
@@ -122,6 +118,14 @@ class Mapper:
 def as_rows(*runs: bytes) -> Any:
     """Return pickled runs as rows for Ray."""
     return pa.table({RUN: pa.array(runs, pa.large_binary())})
+
+
+def _given_up(run: Run) -> str:
+    first, last = run.start + 1, run.start + len(run.contents)
+    return (
+        f"the {first:,}th to {last:,}th items of this dump were begun {MAX_ATTEMPTS} times, and their process died each "
+        "time: one of them or of their neighbours does that, or memory is short; find it, or take larger machines"
+    )
 
 
 def _loaded(backbone: str, fingerprint: str, cache: str | None, workers: int | None) -> Extractor:

@@ -169,7 +169,7 @@ def test_what_is_wrong_everywhere_ends_the_dump_and_says_so(tmp_path: Path, tiny
             raise SourceInvalid("the list broke off")
 
     with RayVerb(tiny_text, cache="off") as verb:
-        with pytest.raises(EngineFailed, match="were begun 4 times, and each time the process died"):
+        with pytest.raises(EngineFailed, match="were begun 4 times, and their process died each time"):
             dump(Slow(kills=""), tmp_path / "deadly", verb, max_shard_rows=50)
         assert check(tmp_path / "deadly").problems == ()
         keys = [row["key"] for row in rows(tmp_path / "deadly")]

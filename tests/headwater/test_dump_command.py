@@ -339,3 +339,33 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(
     last = done.stderr.splitlines()[-1]
     assert re.fullmatch(r"40,000 of 40,000 items, [\d,]+/s, 0:00:00 left, 0 errors, 0 cached, [\d.]+ MiB", last)
     assert "40,000 embeddings (0 from the cache) and 0 errors" in done.stdout
+
+
+def test_ray_stands_with_or_without_an_address(headwater: Headwater, photos: Path, tmp_path: Path) -> None:
+    for given in (["--ray", photos, tmp_path / "out"], [photos, tmp_path / "out", "--ray", "auto"]):
+        done = headwater("dump", *given, "--server", "localhost:1")
+        assert (done.returncode, "name a server or Ray, not both" in done.stderr) == (2, True)
+    done = headwater("dump", photos, tmp_path / "out", "--ray", "--backbone", "no-such-backbone")
+    assert (done.returncode, "no-such-backbone" in done.stderr) == (1, True)
+
+
+@pytest.mark.stress
+def test_a_dump_on_ray_is_stopped_by_ctrl_c_and_goes_on(photos: Path, tiny_image: Path, tmp_path: Path) -> None:
+    """As a terminal does it: Ray's own processes hear of SIGINT too."""
+    for i in range(2000):
+        (photos / "0" / f"more{i:04}.png").write_bytes(png(flat(i % 256, 1, 2)))
+    arguments = command("dump", photos, tmp_path / "out", "--ray", "--backbone", tiny_image)
+    with subprocess.Popen(
+        arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        while not (tmp_path / "out" / "manifest.json").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate()
+        assert (process.returncode, "stopped by SIGINT" in told) == (130, True), told
+    assert check(tmp_path / "out").problems == ()
+    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=True)
+    assert "1 errors" in done.stdout, done.stdout
+    assert "Traceback" not in done.stderr
+    assert pq.read_table(sorted(glob.glob(f"{tmp_path}/out/part-*.parquet"))).num_rows == 2000 + N_PHOTOS
