@@ -4,12 +4,14 @@ Interleaved, round by round: the limit (read, decode and session in a thread a c
 sorted by length over a window; nothing is kept), a reader as image tools have it (threads decode, one session takes
 batches of 32), the dump with its cache off, and the dump of what the cache has. A share is items per CPU-second over
 the limit's of the same round. Texts carry on: four of 16 tokens for each of 128. Then the memory of dumps of generated
-texts through a backbone that costs nothing, each in a process of its own.
-Run: python benchmarks/bench_dump.py [--quick] [--only photos,texts,memory] [--photos N] [--texts N] [--peers]
+texts through a backbone that costs nothing, each in a process of its own. Then a dump on a Ray that is started for it
+on this machine, after a local one in each round: CPU of all of Ray's processes, from before its actors load to its end.
+Run: python benchmarks/bench_dump.py [--quick] [--only photos,texts,memory,ray] [--photos N] [--texts N] [--peers]
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -19,9 +21,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import Any
 
 import loops
@@ -29,6 +32,7 @@ import pyarrow.parquet as pq
 from backbone import ensure
 from choice import some_of
 from photos import photos
+from processes import cpu_by_process
 from record import markdown, write_result
 from servers import NotStarted
 from texts import texts
@@ -36,12 +40,13 @@ from texts import texts
 from extractor import Extractor
 from extractor.backbone import Backbone
 from extractor.dump import dump
+from extractor.dump.on_ray import RayVerb
 from extractor.plan import Plan, cores, default_plan
 from extractor.prepare import load_prepare
 from extractor.shelf import find_backbone
 from extractor.spec import TOKENIZER_FILE, read_spec
 
-IMAGES, TEXTS, MEMORY = "photos", "texts", "memory"
+IMAGES, TEXTS, MEMORY, RAY = "photos", "texts", "memory", "ray"
 BACKBONES = {IMAGES: "efficientnet-lite0", TEXTS: "minilm-l6"}
 CLOTHING = Path("/work/shared/data/clothing/train")  # else generated photos
 SORTED_OVER = 1024  # texts of the limit
@@ -49,6 +54,7 @@ READER_BATCH = 32
 GOALS = {IMAGES: 0.95, TEXTS: 0.90}
 CACHED_GOAL = 10
 MEMORY_MB = 1500
+SAMPLED_S = 0.05  # how often Ray's processes are looked at, whose time is gone when they end
 
 
 @dataclass(frozen=True)
@@ -215,6 +221,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from extractor import Extractor
 from extractor.dump import dump
+from extractor.dump.on_ray import RayVerb
 from extractor.sources import Entry
 from tests.tiny import write_tiny_text
 
@@ -249,9 +256,52 @@ def memory_of(n_items: int) -> dict[str, Any]:
     return {**row, "goal": MEMORY_MB, "peak MB": round(peak), "shards": round(n_shards)}
 
 
+def on_ray_of(kind: str, n_items: int, n_rounds: int, folder: Path) -> list[dict[str, Any]]:
+    """Return rows of a local dump and of one on Ray, which has the same work on the same machine."""
+    name = ensure(BACKBONES[kind])
+    source, _ = source_of(kind, n_items, folder)
+    here, there, started_s = [], [], []
+    for i in range(n_rounds):
+        with Extractor.load(name, cache="off", provider="cpu") as plain:
+            here.append(timed(partial(dump, source, folder / f"here-{i}", plain), n_items))
+        begun = time.perf_counter()
+        with RayVerb(name, cache="off") as verb:
+            started_s.append(time.perf_counter() - begun)
+            there.append(timed_with_children(partial(dump, source, folder / f"ray-{i}", verb), n_items))
+        check(folder / f"ray-{i}", n_items)
+    shares = [(two.n_items / two.cpu_s) / (one.n_items / one.cpu_s) for one, two in zip(here, there, strict=True)]
+    local, ray = ({"what": f"{RAY}: {kind}, {where}", "items": n_items} for where in ("here", "on Ray"))
+    for row, turns in ((local, here), (ray, there)):
+        row["items/s"] = round(statistics.median(turn.n_items / turn.wall_s for turn in turns), 1)
+        row["items/CPU-s"] = round(statistics.median(turn.n_items / turn.cpu_s for turn in turns), 1)
+    ray |= {"share of dump": round(statistics.median(shares), 3), "start s": round(statistics.median(started_s), 1)}
+    return [local, ray]
+
+
+def timed_with_children(work: Callable[[], object], n_items: int) -> Turn:
+    """Give one its turn whose processes begin and end meanwhile: of each its time when it was last seen."""
+    before, seen, ended = cpu_by_process(os.getpid()), {}, Event()
+
+    def watch() -> None:
+        while not ended.wait(SAMPLED_S):
+            seen.update(cpu_by_process(os.getpid()))
+
+    watching = Thread(target=watch)
+    watching.start()
+    wall = time.perf_counter()
+    try:
+        work()
+    finally:
+        wall = time.perf_counter() - wall
+        ended.set()
+        watching.join()
+    seen.update(cpu_by_process(os.getpid()))
+    return Turn(wall, sum(seconds - before.get(pid, 0.0) for pid, seconds in seen.items()), n_items)
+
+
 def main() -> None:
     """Measure, and write medians."""
-    everything = [IMAGES, TEXTS, MEMORY]
+    everything = [IMAGES, TEXTS, MEMORY, RAY]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=some_of(everything), default=set(everything), help=f"some of {everything}")
     parser.add_argument("--photos", type=int, default=3000)
@@ -270,6 +320,9 @@ def main() -> None:
             rows += rows_of(kind, rounds_of(kind, sizes[kind], n_rounds, Path(folder), peers=given.peers))
     if MEMORY in given.only:
         rows += [memory_of(int(n)) for n in ("1000,100000" if given.quick else given.memory).split(",")]
+    for kind in (IMAGES, TEXTS) if RAY in given.only else ():
+        with tempfile.TemporaryDirectory() as folder:
+            rows += on_ray_of(kind, sizes[kind], n_rounds, Path(folder))
     columns = dict.fromkeys(column for row in rows for column in row)
     rows = [{column: row.get(column, "") for column in columns} for row in rows]
     write_result(Path(__file__), rows, note=f"{n_rounds} rounds, medians", suffix=given.suffix)

@@ -123,8 +123,8 @@ def as_rows(*runs: bytes) -> Any:
 def _given_up(run: Run) -> str:
     first, last = run.start + 1, run.start + len(run.contents)
     return (
-        f"the {first:,}th to {last:,}th items of this dump were begun {MAX_ATTEMPTS} times, and their process died each "
-        "time: one of them or of their neighbours does that, or memory is short; find it, or take larger machines"
+        f"the {first:,}th to {last:,}th items of this dump were begun {MAX_ATTEMPTS} times, and their process died "
+        "each time: one of them or of their neighbours does that, or memory is short; find it, or take larger machines"
     )
 
 
