@@ -17,9 +17,10 @@ import pytest
 
 from extractor import Extractor
 from extractor.dump import check, dump, retry_errors
+from extractor.dump.counts import Counts
 from extractor.dump.manifest import read_manifest
 from extractor.dump.mapper import DONE, RUN, Mapper, Run, as_rows
-from extractor.dump.on_ray import RayVerb
+from extractor.dump.on_ray import RayVerb, Share, share_of_cluster
 from extractor.errors import (
     BackboneChanged,
     BackboneNotFound,
@@ -41,7 +42,7 @@ RAY = """
 import sys
 import ray
 from extractor.dump import dump
-from extractor.dump.on_ray import RayVerb
+from extractor.dump.on_ray import RayVerb, Share, share_of_cluster
 from tests.extractor.test_dump_ray import Slow
 
 ray.init(address="local", num_cpus=1, object_store_memory=200 << 20, include_dashboard=False, log_to_driver=False)
@@ -203,6 +204,31 @@ def test_a_killed_driver_is_resumed(how: str, tmp_path: Path, tiny_text: Path, r
     assert before.items() < after.items(), "a committed shard is never touched"
     assert check(out).problems == ()
     assert_alike(rows(out), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+
+
+@pytest.mark.stress
+def test_a_machine_that_dies_costs_nothing(tmp_path: Path, tiny_text: Path) -> None:
+    """Machines of Ray's own test cluster: processes, of which all that one has are killed."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 << 20})
+    try:
+        machines = [cluster.add_node(num_cpus=1, object_store_memory=100 << 20) for _ in range(2)]
+        cluster.wait_for_nodes()
+
+        def told(counts: Counts) -> None:
+            if counts.done > N_ITEMS // 4 and machines:
+                cluster.remove_node(machines.pop(), allow_graceful=False)
+                machines.clear()
+
+        with RayVerb(tiny_text, address=cluster.address, cache="off") as verb:
+            assert share_of_cluster() == Share(actors=2, cpus=1, gpus=0)
+            dump(Slow(seconds=0.03), tmp_path / "ray", verb, told=told, max_shard_rows=50)
+    finally:
+        cluster.shutdown()
+    assert not machines
+    assert_alike(rows(tmp_path / "ray"), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+    assert check(tmp_path / "ray").problems == ()
 
 
 def test_an_actor_of_another_backbone_says_so_for_each_item(tiny_text: Path) -> None:
