@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from classifiers.adaptive import AdaptiveClassifier
     from classifiers.cached_keys import CachedKeys
+    from classifiers.embedding_set import EmbeddingSet
     from classifiers.evaluate import Episode, EpisodeScores, episodes, evaluate_episodes
     from classifiers.fewshot import NearestClassMean
     from classifiers.heads import LogisticHead
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdaptiveClassifier",
     "CachedKeys",
+    "EmbeddingSet",
     "Episode",
     "EpisodeScores",
     "KernelLogistic",
@@ -33,6 +35,7 @@ __all__ = [
 _HOMES = {
     "AdaptiveClassifier": "adaptive",
     "CachedKeys": "cached_keys",
+    "EmbeddingSet": "embedding_set",
     "KernelLogistic": "shot_heads",
     "LogisticHead": "heads",
     "NearestClassMean": "fewshot",

@@ -1,7 +1,8 @@
 """The errors of `classifiers`: one tree; each leaf is also the ValueError that scikit-learn's callers expect.
 
 ClassifierError
-├── EmbeddingMismatch  embeddings of another backbone or another length than the task's
+├── DumpUnreadable     files of embeddings that are damaged, too new, or none
+├── EmbeddingMismatch  embeddings of another backbone or another length than those they met
 ├── ExampleConflict    an example's id is taken by another one
 ├── ExampleNotFound    a task has no example of that id
 ├── HeadInvalid        a head's folder is damaged, altered, or too new
@@ -27,8 +28,12 @@ class ClassifierError(Exception):
     """Root of every error that `classifiers` raises on purpose."""
 
 
+class DumpUnreadable(ClassifierError, ValueError):
+    """Files of embeddings that are not there, damaged, too new, or no dump."""
+
+
 class EmbeddingMismatch(ClassifierError, ValueError):
-    """Embeddings of another backbone, or of another length, than the task's."""
+    """Embeddings of another backbone, or of another length, than those that they were to meet."""
 
 
 class ExampleConflict(ClassifierError, ValueError):

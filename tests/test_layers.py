@@ -29,14 +29,14 @@ EXTRACTOR_ROWS: list[set[str]] = [
 CLASSIFIERS_ROWS: list[set[str]] = [
     {"errors"},
     {"embeddings"},
-    {"preparation", "measures", "estimator_file"},
+    {"preparation", "measures", "estimator_file", "shards"},
     {"scorer"},
     {"head"},
     {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
     | {"suspects", "curve", "projection", "score_classifier", "tasks"},
     {"kernel", "neighbours", "cached_keys", "shot_heads"},
     {"folds", "estimators"},
-    {"search", "adaptive"},
+    {"search", "adaptive", "embedding_set"},
     {"chosen"},
     {"train"},
 ]
