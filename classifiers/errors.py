@@ -6,6 +6,7 @@ ClassifierError
 ├── ExampleConflict    an example's id is taken by another one
 ├── ExampleNotFound    a task has no example of that id
 ├── HeadInvalid        a head's folder is damaged, altered, or too new
+├── IndexUnreadable    a file of an index that is damaged, too new, or none
 ├── InvalidLabels      labels that name no classes
 ├── InvalidOption      a parameter has a value that it cannot have
 ├── LimitExceeded      more, or longer, than a task may hold
@@ -46,6 +47,10 @@ class ExampleNotFound(ClassifierError, ValueError):
 
 class HeadInvalid(ClassifierError, ValueError):
     """A head's folder is damaged, altered, too new, or holds what no head can be."""
+
+
+class IndexUnreadable(ClassifierError, ValueError):
+    """An index is not there, damaged, too new, or not what its facts say."""
 
 
 class InvalidLabels(ClassifierError, ValueError):

@@ -33,8 +33,8 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"scorer"},
     {"head"},
     {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
-    | {"suspects", "curve", "projection", "score_classifier", "tasks"},
-    {"kernel", "neighbours", "cached_keys", "shot_heads"},
+    | {"suspects", "curve", "projection", "score_classifier", "tasks", "duplicates", "vector_index"},
+    {"kernel", "neighbours", "cached_keys", "shot_heads", "drift"},
     {"folds", "estimators"},
     {"search", "adaptive", "embedding_set"},
     {"chosen"},
