@@ -172,9 +172,9 @@ class _Bound:
             if queries is None or start + index.ntotal <= since:
                 continue
             limits, _, found = index.range_search(queries, least - MARGIN)
-            others, counts = found + start, np.diff(np.asarray(limits, np.int64))
+            others, ends = found + start, np.asarray(limits, np.int64)
             kept = others >= since
-            yield np.repeat(rows, counts)[kept], others[kept]
+            yield np.repeat(rows, ends[1:] - ends[:-1])[kept], others[kept]
 
     def _of(self, X: NDArray[np.floating]) -> NDArray[np.float32]:
         check_finite(X)
