@@ -13,6 +13,7 @@ from headwater.commands.backbones import backbones
 from headwater.commands.cache import cache
 from headwater.commands.dashboard import dashboard
 from headwater.commands.demo import demo
+from headwater.commands.dump import dump
 from headwater.commands.evaluate import evaluate
 from headwater.commands.export import export
 from headwater.commands.export_head import export_head
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, tune, serve, top, dashboard, extract, train, predict, evaluate, fuse):
+for command in (demo, export, backbones, tune, serve, top, dashboard, extract, dump, train, predict, evaluate, fuse):
     app.command()(command)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
@@ -54,7 +55,7 @@ _BROUGHT_BY = {
     **dict.fromkeys(("faiss", "jinja2", "matplotlib", "sklearn", "skops"), _CLASSIFIERS),
     "onnx": "'headwater[export]'",
     "torch": "'headwater[network]'",
-    "pyarrow": "'headwater[dump]'",
+    **dict.fromkeys(("fsspec", "pyarrow"), "'headwater[dump]'"),
     "redis": "'headwater[redis]'",
 }
 

@@ -21,8 +21,8 @@ EXTRACTOR_ROWS: list[set[str]] = [
     {"decode", "preprocess", "backbone", "batcher", "cache"},  # the stages: none knows another
     {"prepare", "flights", "stored"},
     {"proof", "request"},
-    {"pipeline"},
-    {"zoo"},
+    {"pipeline", "sources"},
+    {"zoo", "dump"},
     {"export", "derive"},
     {"tune"},
 ]
@@ -55,7 +55,7 @@ HEADWATER_ROWS: list[set[str]] = [
     {"core", "threads", "tasks", "head_calls"},  # `core` is what both clients are, `threads`, `tasks` drive a flow
     {"heads_client", "heads_aio"},
     {"service", "client", "aio", "admin_client"},
-    {"server", "process"},
+    {"server", "process", "spread"},
     {"demo"},
     {"commands"},
     {"cli"},

@@ -72,7 +72,7 @@ def embedder(backbone: str, server: str | None, access: dict[str, Any], cache: s
         else:
             from extractor.pipeline import Extractor
 
-            with Extractor.load(backbone or _only_installed(), cache=cache) as own:
+            with Extractor.load(backbone or only_installed(), cache=cache) as own:
                 yield Embedder(own.spec.name, own.fingerprint, own.dim, lambda items: _made(own, items, bar))
 
 
@@ -143,7 +143,8 @@ def _made(extractor: Any, items: Sequence[str | Path], bar: Bar) -> "Iterator[Ou
     return iter(bar.track(extractor.iter_outcomes(items), total=len(items), description="extracting"))
 
 
-def _only_installed() -> str:
+def only_installed() -> str:
+    """Return the name of the one backbone that is installed; raises BackboneNotNamed."""
     from extractor.errors import BackboneNotNamed
     from extractor.shelf import installed
 
