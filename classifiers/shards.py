@@ -32,6 +32,7 @@ BATCH_ROWS = 8192
 # take back. Parquet's own pages cannot be mapped as arrays, compressed or not.
 MAPPED_BYTES = 64 << 20
 COPY = ".embeddings-{}.npy"
+OWN_ARRAY = "embeddings.npy"
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,8 @@ class _Decoded:
         shape = int(valid.sum()), self._dim
         if 4 * shape[0] * shape[1] < MAPPED_BYTES or not self._path.is_dir():
             return self.in_memory(valid)
+        if (own := self._own_array(shape)) is not None:
+            return valid, own
         stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(self._path)]
         copy = self._path / COPY.format(blake2b(repr((stats, shape)).encode(), digest_size=8).hexdigest())
         try:
@@ -229,6 +232,16 @@ class _Decoded:
             return valid, np.load(copy, mmap_mode="r")
         except OSError:  # a folder that may only be read, a full disk
             return self.in_memory(valid)
+
+    def _own_array(self, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+        """Return the array that `headwater dump --npy` wrote beside the shards, where it is of them as they are now."""
+        path = self._path / OWN_ARRAY
+        try:
+            newest = max(file.stat().st_mtime_ns for file in files_of(self._path))
+            found = np.load(path, mmap_mode="r") if path.stat().st_mtime_ns > newest else None
+        except (OSError, ValueError):
+            return None
+        return found if found is not None and found.shape == shape and found.dtype == np.float32 else None
 
     def _write(self, copy: Path, valid: NDArray[np.bool_]) -> None:
         """Write plainly, for a map of a disk that fills up would kill the process; former copies go."""

@@ -13,14 +13,18 @@ from headwater.commands.backbones import backbones
 from headwater.commands.cache import cache
 from headwater.commands.dashboard import dashboard
 from headwater.commands.demo import demo
+from headwater.commands.drift import drift
 from headwater.commands.dump import dump
+from headwater.commands.dupes import dupes
 from headwater.commands.evaluate import evaluate
 from headwater.commands.export import export
 from headwater.commands.export_head import export_head
 from headwater.commands.extract import extract
 from headwater.commands.fuse import fuse
 from headwater.commands.heads import heads
+from headwater.commands.index import index
 from headwater.commands.keys import keys
+from headwater.commands.near import near
 from headwater.commands.predict import predict
 from headwater.commands.serve import serve
 from headwater.commands.top import top
@@ -38,6 +42,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (demo, export, backbones, tune, serve, top, dashboard, extract, dump, train, predict, evaluate, fuse):
+    app.command()(command)
+for command in (near, dupes, drift, index):
     app.command()(command)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")

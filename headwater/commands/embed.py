@@ -14,8 +14,8 @@ from headwater.console import err
 
 if TYPE_CHECKING:
     from classifiers.persist import Manifest
+    from classifiers.shards import DumpFacts
     from extractor.outcome import Outcome
-    from headwater.dumps import DumpFacts
     from headwater.examples import Examples
     from headwater.labelled import Labelled
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,21 @@ def test_many_embeddings_are_mapped_and_the_map_is_made_anew_when_the_dump_grows
     assert len(grown) == 5
     assert len(list(dump.glob(".*"))) == 1
     assert not list(dump.parent.glob(".*"))
+
+
+def test_an_array_that_the_dump_has_is_mapped_as_long_as_it_is_of_it(
+    dump: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MAPPED_BYTES", 1)
+    np.save(dump / "embeddings.npy", X5[[0, 1, 3, 4]])
+    found = EmbeddingSet.open(dump)
+    assert isinstance(found.matrix, np.memmap)
+    assert Path(str(found.matrix.filename)).name == "embeddings.npy"
+    assert not list(dump.glob(".embeddings-*"))
+    os.utime(dump / "part-00000.parquet")
+    later = EmbeddingSet.open(dump)
+    assert Path(str(later.matrix.filename)).name != "embeddings.npy"  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(later.X, found.X)
 
 
 def test_a_full_disk_is_no_matter(dump: Path) -> None:
