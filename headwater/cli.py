@@ -24,6 +24,7 @@ from headwater.commands.fuse import fuse
 from headwater.commands.heads import heads
 from headwater.commands.index import index
 from headwater.commands.keys import keys
+from headwater.commands.map import map_
 from headwater.commands.near import near
 from headwater.commands.predict import predict
 from headwater.commands.serve import serve
@@ -43,8 +44,11 @@ app = typer.Typer(
 )
 for command in (demo, export, backbones, tune, serve, top, dashboard, extract, dump, train, predict, evaluate, fuse):
     app.command()(command)
-for command in (near, dupes, drift, index):
-    app.command()(command)
+app.command("map")(map_)
+app.command()(near)
+app.command()(dupes)
+app.command()(drift)
+app.command()(index)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
 app.add_typer(cache, name="cache")
