@@ -16,9 +16,9 @@ def index(dump: DumpArgument, as_json: JsonOption = False) -> None:
     from classifiers.vector_index import INDEX, LARGE_ROWS, VectorIndex, seconds_a_query, write_index
     from headwater.errors import DumpInvalid, OutputNotWritable
 
+    found = opened(dump)
     if not dump.is_dir():
         raise DumpInvalid(f"{dump} is no folder, and the index stands beside the shards; name the dump's folder")
-    found = opened(dump)
     mib = 4 * len(found) * found.dim / MIB
     if len(found) > LARGE_ROWS:
         err.print(

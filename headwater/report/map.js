@@ -20,6 +20,9 @@ for (let cell = 0; cell < CELLS * CELLS; cell++) starts[cell + 1] += starts[cell
 const next = starts.slice();
 for (let i = 0; i < n; i++) inCells[next[cellOf(i)]++] = i;
 
+const spanOf = (places) => Math.max(.01, places.reduce((most, one) => Math.max(most, Math.abs(2 * one / STEPS - 1)), 0));
+const span = [spanOf(data.x), spanOf(data.y)];
+
 const xOf = (i) => width / 2 + base * view.scale * (data.x[i] / STEPS - .5 - view.x);
 const yOf = (i) => height / 2 + base * view.scale * (data.y[i] / STEPS - .5 - view.y);
 const radius = () => Math.max(1.1, Math.min(5, 90 / Math.sqrt(n + 1) + 1)) * Math.min(3, Math.sqrt(view.scale));
@@ -36,7 +39,8 @@ function draw() {
       if (isLit(i) !== lit) continue;
       const x = xOf(i), y = yOf(i);
       if (x < -r || y < -r || x > width + r || y > height + r) continue;
-      const own = colourOf(data.label[i]);
+      // A label of the many that share the last colour is still to be seen when it is chosen.
+      const own = chosen !== null && lit && !few && colourOf(chosen) === data.colours - 1 ? 0 : colourOf(data.label[i]);
       if (own !== colour) context.fillStyle = colours[colour = own];
       if (square) context.fillRect(x - r, y - r, 2 * r, 2 * r);
       else { context.beginPath(); context.arc(x, y, r, 0, 7); context.fill(); }
@@ -59,7 +63,7 @@ function fit() {
   canvas.width = Math.round(width * ratio);
   canvas.height = Math.round(height * ratio);
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  base = Math.max(1, Math.min(width, height) - 2 * MARGIN);
+  base = Math.max(1, Math.min((width - 2 * MARGIN) / span[0], (height - 2 * MARGIN) / span[1]));
   const style = getComputedStyle(document.documentElement);
   colours = Array.from({ length: data.colours }, (_, i) => style.getPropertyValue("--c" + i).trim());
   colours.push(style.getPropertyValue("--ink").trim());
