@@ -21,6 +21,7 @@ from tests.tiny import flat, png, write_tiny_image
 COMMANDS = (
     *("demo", "export", "backbones", "tune", "serve", "top", "dashboard", "extract", "train", "predict", "fuse"),
     *("heads activate", "heads delete", "heads export"),
+    *("map", "near", "dupes", "drift", "index"),
     *("admin load", "keys add", "keys list", "keys revoke"),
     *(f"cache {verb}" for verb in ("stats", "check", "purge", "export", "import")),
 )
