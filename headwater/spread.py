@@ -5,7 +5,7 @@ The `StreamingVerb` that a dump asks when the backbone is elsewhere.
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Condition, Lock, Thread
@@ -130,7 +130,7 @@ class Spread:
         self.max_item_bytes = min(info.limits.max_item_bytes for info in infos)
         self.times = StageTimes()  # theirs are their own
 
-    def outcomes(self, items: Iterator[Readable]) -> Iterator[tuple[int, Outcome]]:
+    def outcomes(self, items: Iterator[Readable]) -> Generator[tuple[int, Outcome], None, None]:
         """Yield each item's position and outcome as it comes."""
         work = _Work(items)
         for client in self._clients:

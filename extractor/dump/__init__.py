@@ -39,9 +39,9 @@ the same steps. A shard that is there and not in the manifest is whole, and is t
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from extractor.dump.check import check
     from extractor.dump.retry import retry_errors
     from extractor.dump.run import dump
+    from extractor.dump.verify import check
 
 __all__ = ["check", "dump", "retry_errors"]
 
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
 
         return dump
     if name == "check":
-        from extractor.dump.check import check
+        from extractor.dump.verify import check
 
         return check
     if name == "retry_errors":

@@ -1,7 +1,8 @@
 """reader -> extractor or client -> writer: entries become rows, handed on in the order of the source."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from threading import Event, Lock, Thread
 from typing import Protocol
 
@@ -95,15 +96,16 @@ class Flow:
 
     def _work(self) -> None:
         try:
-            for position, outcome in self._verb.outcomes(self._items()):
-                self._settle(position, outcome)
-                if self._stop.is_set():
-                    return
+            with closing(self._items()) as items, closing(self._verb.outcomes(items)) as outcomes:
+                for position, outcome in outcomes:
+                    self._settle(position, outcome)
+                    if self._stop.is_set():
+                        return
         except BaseException as error:
             if not self._stop.is_set():
                 self._error = error
 
-    def _items(self) -> Iterator[Readable]:
+    def _items(self) -> Generator[Readable, None, None]:
         """Yield what was read, and remember whose it is; in whichever thread the verb reads."""
         read = read_ahead(self._entries, max_bytes=self._verb.max_item_bytes, counts=self._counts)
         begun = time.monotonic()

@@ -104,20 +104,27 @@ def open_folder(
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
     with _locked(path):
-        manifest = recovered(path, origin, source)
+        there, manifest = recovered(path, origin, source)
         _check_same(path, manifest, origin, source, moved=moved)
         schema = _schema(path, manifest, origin, carried)
-        folder = DumpFolder(path, replace(manifest, source=source), schema)
-        folder._write_manifest(folder.manifest)
+        folder = DumpFolder(path, manifest, schema)
+        if manifest != there or source != manifest.source:
+            folder._write_manifest(replace(manifest, source=source))
         yield folder
 
 
-def recovered(path: Path, origin: Origin, source: Mapping[str, Any]) -> Manifest:
-    """Mend what a kill may have left, and return the manifest of what is there; raises DumpSpoilt, DumpRefused."""
+def recovered(path: Path, origin: Origin, source: Mapping[str, Any]) -> tuple[Manifest | None, Manifest]:
+    """Mend what a kill may have left, and return the manifest that is there, and the one of all that is there.
+
+    Raises
+    ------
+    DumpSpoilt, DumpRefused
+    """
+    there = None
     for left in path.glob(TEMPORARY):
         left.unlink()
     try:
-        manifest = read_manifest(path)
+        manifest = there = read_manifest(path)
     except FileNotFoundError:
         _check_ours(path)
         manifest = Manifest(_origin_of(path) or origin, source)
@@ -127,7 +134,7 @@ def recovered(path: Path, origin: Origin, source: Mapping[str, Any]) -> Manifest
     ):
         manifest = _taken_up(path, manifest, file)
     _check_whole(path, manifest)
-    return manifest
+    return there, manifest
 
 
 def write_whole(path: Path, write: Any) -> None:

@@ -1,5 +1,6 @@
 """SOURCE, OUT and an extractor -> a dump, or the rest of one: the library's own `headwater dump`."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,7 +9,7 @@ from threading import Event, Thread
 from extractor.dump.counts import Counts
 from extractor.dump.flow import Flow, Told
 from extractor.dump.folder import DumpFolder, open_folder
-from extractor.dump.manifest import Origin, read_manifest
+from extractor.dump.manifest import MANIFEST, Origin, read_manifest
 from extractor.dump.resume import not_yet_dumped
 from extractor.dump.verb import LocalVerb, StreamingVerb
 from extractor.dump.writer import COMMIT_S, MAX_ROWS, Writer
@@ -79,7 +80,7 @@ def dump(
     verb = as_verb(extractor)
     items = as_source(source, verb)
     check_apart(items, Path(out))
-    counts = Counts(stages=verb.times)
+    counts, begun = Counts(stages=verb.times), time.monotonic()
     with opened(items, Path(out), verb, dtype=dtype, moved=moved) as folder:
         writer = Writer(folder, list(items.columns), counts, commit_s=commit_s, max_rows=max_shard_rows)
         entries = not_yet_dumped(items.entries(), folder, counts, numbered=items.numbered)
@@ -91,6 +92,7 @@ def dump(
         finally:
             writer.close()
         folder.say_complete(reached_end)
+    counts.elapsed_s = time.monotonic() - begun
     return counts
 
 
@@ -107,9 +109,7 @@ def opened(
 
 
 def _dtype_there(out: Path) -> str | None:
-    with suppress(FileNotFoundError):
-        return read_manifest(out).origin.dtype
-    return None
+    return read_manifest(out).origin.dtype if (out / MANIFEST).is_file() else None
 
 
 def as_verb(extractor: Extractor | StreamingVerb) -> StreamingVerb:

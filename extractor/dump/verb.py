@@ -50,7 +50,7 @@ class StreamingVerb(Protocol):
     @property
     def times(self) -> StageTimes: ...  # noqa: D102
 
-    def outcomes(self, items: Iterator[Readable]) -> Iterator[tuple[int, Outcome]]:
+    def outcomes(self, items: Iterator[Readable]) -> Generator[tuple[int, Outcome], None, None]:
         """Yield each item's position and outcome, in any order; read no more ahead than keeps it busy."""
         ...
 
@@ -72,7 +72,7 @@ class LocalVerb:
         self.max_item_bytes = extractor.limits.max_item_bytes
         self.times = StageTimes()
 
-    def outcomes(self, items: Iterator[Readable]) -> Iterator[tuple[int, Outcome]]:
+    def outcomes(self, items: Iterator[Readable]) -> Generator[tuple[int, Outcome], None, None]:
         """Yield each item's position and outcome, in order."""
         running: deque[_Slice] = deque()
         position = 0

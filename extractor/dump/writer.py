@@ -45,6 +45,7 @@ class Writer:
         self._max_rows = max_rows
         self._handed: Queue[list[Row] | None] = Queue(HANDED_OVER)
         self._error: Exception | None = None
+        self._closing = False  # nothing more will be handed over
         self._thread = Thread(target=self._run, name="dump-write", daemon=True)
         self._thread.start()
 
@@ -66,8 +67,8 @@ class Writer:
             self._write()
         except Exception as error:  # for whoever hands over, who must not wait for ever
             self._error = error
-            while self._handed.get() is not None:
-                pass
+            while not self._closing:
+                self._closing = self._handed.get() is None
 
     def _write(self) -> None:
         rows: list[Row] = []
@@ -86,9 +87,11 @@ class Writer:
     def _next(self, due: float | None) -> list[Row] | None:
         """Return the next rows; none when the time has come."""
         try:
-            return self._handed.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
+            rows = self._handed.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
         except Empty:
             return []
+        self._closing = rows is None
+        return rows
 
     def _commit(self, rows: list[Row]) -> None:
         begun = time.monotonic()

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
@@ -83,16 +84,15 @@ class TableSource:
     def _rows(self) -> Iterator[dict[str, Any]]:
         read = _csv if self.name.lower().endswith(".csv") else _jsonl
         with self._opened() as file:
-            try:
-                yield from read(file, self._where)
-            except UnicodeDecodeError as error:
-                raise SourceInvalid(f"{self._where} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-            except OSError as error:
-                raise SourceInvalid(f"{self._where} cannot be read on: {error.strerror}; try it again") from None
+            yield from read(file, self._where)
 
-    def _opened(self) -> io.TextIOWrapper:
+    @contextmanager
+    def _opened(self) -> Iterator[io.TextIOWrapper]:
         try:
-            return io.TextIOWrapper(self.place.open(self.name), encoding="utf-8-sig", newline="")
+            with io.TextIOWrapper(self.place.open(self.name), encoding="utf-8-sig", newline="") as file:
+                yield file
+        except UnicodeDecodeError as error:
+            raise SourceInvalid(f"{self._where} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
         except OSError as error:
             why = error.strerror or type(error).__name__
             raise SourceInvalid(f"{self._where} cannot be read: {why}; name a table that is there") from None

@@ -241,7 +241,7 @@ def _tell(path: Path, counts: "Counts", *, retried: bool) -> None:
 
 
 def _check(path: Path) -> None:
-    from extractor.dump.check import check
+    from extractor.dump.verify import check
 
     with err.status("checking"):
         found = check(path)
