@@ -173,7 +173,8 @@ def _kernel(one: NDArray[np.float32], other: NDArray[np.float32], gamma: float) 
     """Return the Gaussian kernel of each pair of rows; scikit-learn's own goes through float64, and is slow."""
     lengths = np.square(one).sum(axis=1)[:, np.newaxis] + np.square(other).sum(axis=1)
     squared = np.maximum(lengths - 2 * (one @ other.T), 0, out=lengths)
-    return np.exp(np.multiply(squared, np.float32(-gamma), out=squared), out=squared)
+    found: NDArray[np.float32] = np.exp(np.multiply(squared, np.float32(-gamma), out=squared), out=squared)
+    return found
 
 
 def _labellings(is_new: NDArray[np.int64], n: int, random: np.random.Generator) -> NDArray[np.float32]:
@@ -210,10 +211,8 @@ def _denser(
         part = slice(start, start + BLOCK_ROWS)
         unit = _unit(new[scored[part]])
         itself = np.isin(scored[part], new_rows)
-        now = (rbf_kernel(unit, new_unit, gamma=gamma).sum(axis=1, dtype=np.float64) - itself) / (
-            len(new_unit) - itself
-        )
-        before = rbf_kernel(unit, old_unit, gamma=gamma).mean(axis=1, dtype=np.float64)
+        now = (_kernel(unit, new_unit, gamma).sum(axis=1, dtype=np.float64) - itself) / (len(new_unit) - itself)
+        before = _kernel(unit, old_unit, gamma).mean(axis=1, dtype=np.float64)
         more[part], times[part] = now - before, np.maximum(now, 0) / np.maximum(before, 1e-12)
     return more, times
 

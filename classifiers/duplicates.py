@@ -13,7 +13,7 @@ from classifiers.errors import EmbeddingMismatch, InvalidOption
 LEAST_COSINE = 0.95
 DIRECTIONS = 64  # of the bound that is searched in place of whole embeddings
 MAX_FITTED_ROWS = 20_000  # that choose the directions
-SEGMENT_ROWS = 65_536  # searched at once: with BLOCK_ROWS what bounds the memory, however many are alike
+SEGMENT_ROWS = 16_384  # searched at once: with BLOCK_ROWS what bounds the memory, however many are alike
 BLOCK_ROWS = 1024
 PAIR_ROWS = 65_536  # compared at once
 MARGIN = 1e-3  # of the bound, for rounding in float32

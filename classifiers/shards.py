@@ -32,7 +32,7 @@ BATCH_ROWS = 8192
 # take back. Parquet's own pages cannot be mapped as arrays, compressed or not.
 MAPPED_BYTES = 64 << 20
 COPY = ".embeddings-{}.npy"
-OWN_ARRAY = "embeddings.npy"
+OWN_ARRAY, MANIFEST = "embeddings.npy", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def read_facts(path: Path) -> DumpFacts:
     """
     shards = files_of(path)
     if shards and shards[0].suffix == ARRAY_SUFFIX:
-        return DumpFacts("", len(_array(shards[0])), has_labels=False)
+        fingerprint, backbone = _said_beside(shards[0])
+        return DumpFacts(fingerprint, len(_array(shards[0])), backbone, has_labels=False)
     with reading(path) as parquet:
         found = [parquet.ParquetFile(file, memory_map=True) for file in shards]
         schemas, n_rows = [one.schema_arrow for one in found], sum(one.metadata.num_rows for one in found)
@@ -338,6 +339,15 @@ def _read_array(path: Path, facts: DumpFacts) -> Shards:
     table = pyarrow.table({name: pyarrow.array(column, pyarrow.string()) for name, column in words.items()})
     rows = matrix if matrix.dtype == np.float32 else matrix.astype(np.float32)
     return Shards(facts, table, np.ones(len(matrix), bool), rows)
+
+
+def _said_beside(path: Path) -> tuple[str, str]:
+    """Return the fingerprint and backbone of an array that stands where a dump wrote it; of another one nothing."""
+    try:
+        manifest = json.loads((path.parent / MANIFEST).read_bytes()) if path.name == OWN_ARRAY else {}
+        return str(manifest.get("fingerprint", "")), str(manifest.get("backbone", ""))
+    except (OSError, ValueError, AttributeError):
+        return "", ""
 
 
 def _keys_file(path: Path) -> Path | None:

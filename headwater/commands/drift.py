@@ -19,7 +19,9 @@ CLEAR_AUC = 0.6  # below it a difference, however sure, is small
 def drift(
     old: Annotated[Path, typer.Argument(metavar="A", help="A dump of what was known: of the training items, say.")],
     new: Annotated[Path, typer.Argument(metavar="B", help="A dump of newer items, by the same backbone.")],
-    rows: Annotated[int, typer.Option(min=10, max=20_000, help="Of each side, compared at most; drawn evenly.")] = 2000,
+    rows: Annotated[
+        int, typer.Option(min=10, max=20_000, help="Of each side, compared at most; drawn at random.")
+    ] = 2000,
     permutations: Annotated[
         int, typer.Option(min=19, max=100_000, help="The least p-value is one over one more.")
     ] = 999,
@@ -99,4 +101,4 @@ def _tell(found: "Drift", n_known: int, n_newer: int) -> None:
     chance = ", as by chance" if found.p_value > LEVEL else f", {size}"
     out.print(f"a classifier tells new from known with AUC {found.auc:.3f} (0.5 is chance){chance}", soft_wrap=True)
     if len(found.rows) < n_newer:
-        out.print(f"of the newer items {len(found.rows):,}, drawn evenly, were looked at one by one")
+        out.print(f"of the newer items {len(found.rows):,}, drawn at random, were looked at one by one")

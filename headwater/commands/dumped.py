@@ -38,7 +38,10 @@ def opened(path: Path) -> "EmbeddingSet":
     if not len(found):
         raise DumpInvalid(f"the dump {path} has no embedding; look at its column 'error', and dump it again")
     if found.errors:
-        err.print(f"{path}: {len(found.errors):,} items that failed are left out", soft_wrap=True, markup=False)
+        n_items = len(found) + len(found.errors)
+        err.print(
+            f"{path}: {len(found.errors):,} of {n_items:,} items failed and are left out", soft_wrap=True, markup=False
+        )
     return found
 
 

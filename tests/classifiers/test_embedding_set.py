@@ -124,6 +124,14 @@ def test_an_array_with_its_keys_is_read(tmp_path: Path) -> None:
         EmbeddingSet.open(tmp_path / "X.npy")
 
 
+def test_an_array_that_a_dump_wrote_is_of_what_its_manifest_says(tmp_path: Path) -> None:
+    np.save(tmp_path / "embeddings.npy", X5.astype(np.float16))
+    assert EmbeddingSet.open(tmp_path / "embeddings.npy").fingerprint == ""
+    for manifest, fingerprint in ('{"fingerprint": "ab", "backbone": "p"}', "ab"), ("[]", ""), ("{", ""):
+        (tmp_path / "manifest.json").write_text(manifest)
+        assert EmbeddingSet.open(tmp_path / "embeddings.npy").fingerprint == fingerprint
+
+
 def test_rows_are_filtered_by_label_by_column_and_by_predicate(dump: Path) -> None:
     found = EmbeddingSet.open(dump)
     assert found.where(label="a").keys.tolist() == ["0", "3"]
