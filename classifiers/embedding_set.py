@@ -387,10 +387,14 @@ def _check_once(keys: Any, path: Path) -> None:
 
 
 def _replaced(table: Any, name: str, former: Any, later: Any, found: NDArray[np.bool_]) -> Any:
-    """Return a table with a column in which rows that were not found keep what they had."""
+    """Return a table with a column in which rows that were not found keep what they had; of two types, as strings."""
+    import pyarrow
     from pyarrow import compute
 
     if former is None:
         return table.append_column(name, later)
-    merged = compute.if_else(found, later, former.cast(later.type))
-    return table.set_column(table.column_names.index(name), name, merged)
+    try:
+        former = former.cast(later.type)
+    except pyarrow.ArrowException:
+        former, later = former.cast(pyarrow.string()), later.cast(pyarrow.string())
+    return table.set_column(table.column_names.index(name), name, compute.if_else(found, later, former))

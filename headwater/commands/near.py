@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from classifiers.embedding_set import EmbeddingSet
 
+SPARE = 16  # rows that an index gives beyond what is asked, for the embeddings themselves decide the order
+
 
 def near(
     dump: DumpArgument,
@@ -119,8 +121,10 @@ def _nearest(
     if (dump / INDEX).is_file():
         index = VectorIndex.open(dump)
         if index.is_of(found.X, found.numbers, found.fingerprint):
-            numbers, cosines = index.search(query[np.newaxis], k, fingerprint=found.fingerprint)
-            return np.searchsorted(found.numbers, numbers[0]), cosines[0]
+            numbers, _ = index.search(query[np.newaxis], k + SPARE, fingerprint=found.fingerprint)
+            rows = np.sort(np.searchsorted(found.numbers, numbers[0]))
+            best, cosines = nearest(found.X[rows], query[np.newaxis], k)
+            return rows[best[0]], cosines[0]
         err.print(f"the index is not of what {dump} holds now; make it anew: headwater index {dump}", soft_wrap=True)
     rows, cosines = nearest(found.X, query[np.newaxis], k)
     return rows[0], cosines[0]

@@ -157,6 +157,10 @@ def test_labels_that_come_later_are_joined_by_key(dump: Path, tmp_path: Path) ->
         assert joined.embeddings.column("score").tolist() == [None, None, 0.5, 1.5]
         assert (joined.without, joined.unknown) == (("0", "1"), ("9",))
     assert found.y.tolist() == ["a", None, "a", "b"]
+    (tmp_path / "t.csv").write_text("key,camera\n3,front\n")
+    assert found.join(tmp_path / "t.csv").embeddings.column("camera").tolist() == ["1", "1", "front", "3"]
+    (tmp_path / "t.csv").write_text("key,camera\n3,9\n")
+    assert found.join(tmp_path / "t.csv").embeddings.column("camera").tolist() == [1, 1, 9, 3]
 
 
 @pytest.mark.parametrize(
