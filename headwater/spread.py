@@ -26,7 +26,14 @@ GIVE_UP_S = 20.0  # on one of several servers; its items are asked of the others
 PAUSE_S = 5.0  # before it is tried again
 LOOK_S = 0.5
 
-_END = object()
+
+@dataclass
+class _Turn:
+    """One stream to one server: what it was asked, by the place in that stream, and is unanswered."""
+
+    taken: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    n_taken: int = 0
+    over: bool = False
 
 
 @dataclass
@@ -53,47 +60,69 @@ class _Work:
     def done(self) -> bool:
         return self.over or (self.ended and self.n_answered == self.n_read)
 
-    def answer(self, position: int, outcome: Outcome) -> None:
+    def items(self, turn: _Turn) -> Iterator[bytes]:
+        """Yield what a server is asked, until all is answered or its turn is over; waits for what others may leave."""
+        while not turn.over:
+            item = None
+            with self.changed:
+                if self.done:
+                    return
+                if self.left:
+                    item = self._take(turn, self.left.popleft())
+                elif self.ended:
+                    self.changed.wait(LOOK_S)
+                    continue
+            if item is None:
+                item = self._read(turn)
+            if item is not None:
+                yield item
+
+    def answer(self, turn: _Turn, place: int, outcome: Outcome) -> None:
+        """Take what a server answers."""
+        with self.changed:
+            position, _ = turn.taken.pop(place)
+        self._answer(position, outcome)
+
+    def end(self, turn: _Turn) -> None:
+        """Leave to others what a server has not answered."""
+        with self.changed:
+            turn.over = True
+            self.left.extend(turn.taken.values())
+            self.changed.notify_all()
+
+    def _answer(self, position: int, outcome: Outcome) -> None:
         self.found.put((position, outcome))
         with self.changed:
             self.n_answered += 1
             if self.done:
                 self.changed.notify_all()
 
-    def give_back(self, items: Sequence[tuple[int, bytes]]) -> None:
-        with self.changed:
-            self.left.extend(items)
-            self.changed.notify_all()
-
-    def next(self) -> tuple[int, bytes] | None:
-        """Return an item to ask for; None when all are answered. Waits for those that others may give back."""
-        while True:
-            with self.changed:
-                if self.done:
-                    return None
-                if self.left:
-                    return self.left.popleft()
-                if self.ended:
-                    self.changed.wait(LOOK_S)
-                    continue
-            if (read := self._read()) is not None:
-                position, item = read
-                if not isinstance(item, ItemError):
-                    return position, item
-                self.answer(position, Outcome(error=item))
-
-    def _read(self) -> tuple[int, Readable] | None:
+    def _read(self, turn: _Turn) -> bytes | None:
+        """Read one more item; None where there is none, or none to be asked."""
         with self.reading:
             if self.ended or self.over:
                 return None
-            item = next(self.source, _END)
+            item = next(self.source, None)
             with self.changed:
-                if item is _END:
+                if item is None:
                     self.ended = True
                     self.changed.notify_all()
                     return None
-                self.n_read += 1
-                return self.n_read - 1, item  # type: ignore[return-value]  # it is not the end
+                position, self.n_read = self.n_read, self.n_read + 1
+                if not isinstance(item, ItemError):
+                    return self._take(turn, (position, item))
+        self._answer(position, Outcome(error=item))
+        return None
+
+    def _take(self, turn: _Turn, one: tuple[int, bytes]) -> bytes | None:
+        """Note what a server is asked, the lock being held; None when its turn is over meanwhile."""
+        if turn.over:
+            self.left.append(one)
+            self.changed.notify_all()
+            return None
+        turn.taken[turn.n_taken] = one
+        turn.n_taken += 1
+        return one[1]
 
 
 class Spread:
@@ -162,13 +191,13 @@ class Spread:
     def _ask(self, client: Client, work: _Work) -> None:
         """Have one server answer what it can, as long as there is something; in a thread of its own."""
         while not work.done:
-            taken: dict[int, tuple[int, bytes]] = {}
+            turn = _Turn()
             try:
                 self._check(client.describe())
-                for place, outcome in client.iter_unordered(_taking(work, taken)):
-                    work.answer(taken.pop(place)[0], outcome)
+                for place, outcome in client.iter_unordered(work.items(turn)):
+                    work.answer(turn, place, outcome)
             except BaseException as error:  # whatever it is, the others and the dump have to know
-                work.give_back(list(taken.values()))
+                work.end(turn)
                 work.found.put(error)
                 if not _may_pass(error):
                     return
@@ -182,15 +211,6 @@ class Spread:
                 f"one server's {info.name} is {info.fingerprint}, another's {self._info.fingerprint}; their embeddings "
                 "must not be mixed: ask servers of one backbone"
             )
-
-
-def _taking(work: _Work, taken: dict[int, tuple[int, bytes]]) -> Iterator[bytes]:
-    """Yield what one server is asked for, and remember it by its place in this server's stream."""
-    place = 0
-    while (one := work.next()) is not None:
-        taken[place] = one
-        yield one[1]
-        place += 1
 
 
 def _described(clients: Sequence[Client]) -> list[BackboneInfo]:

@@ -15,7 +15,7 @@ from extractor.outcome import Outcome
 from extractor.sources.entry import Entry
 
 TICK_S = 0.25  # between two looks at whether to stop, and two reports
-LEAVE_S = 5.0  # for the flow to let go of what it was asked to stop
+LEAVE_S = 2.0  # for the flow to let go of what it was asked to stop
 MAX_PENDING = 8192  # rows that wait for one before them
 ITEM_ERRORS = (ItemError, InferenceFailed)  # of one item; any other error is the dump's
 

@@ -72,11 +72,9 @@ def open_source(
 
 
 def _listed(stdin: Iterable[str] | None, options: Options) -> Source:
-    from extractor.sources.listed import ListSource
+    from extractor.sources.listed import ListSource, lines_of
 
-    if stdin is None:
-        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names of files are bytes
-        stdin = sys.stdin
+    stdin = lines_of(sys.stdin.fileno()) if stdin is None else stdin
     return ListSource(stdin, Local(str(Path.cwd())), urls=options.urls)
 
 

@@ -1,11 +1,14 @@
 """A list on stdin, a path a line -> an entry a line, whose key is the line."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from extractor.sources.columns import file_of
 from extractor.sources.entry import Entry, once_each, printable
 from extractor.sources.places import Local
+
+_BLOCK = 1 << 16
 
 
 class ListSource:
@@ -42,3 +45,15 @@ class ListSource:
 
     def count(self) -> None:
         """Return None: only reading tells."""
+
+
+def lines_of(descriptor: int) -> Iterator[str]:
+    """Yield the lines of a file that is open, as they come.
+
+    Not by Python's own file: who waits in one holds its lock, and a program that is told to stop could not end.
+    """
+    rest = b""
+    while block := os.read(descriptor, _BLOCK):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from map(os.fsdecode, lines)
+    yield os.fsdecode(rest)
