@@ -9,6 +9,7 @@ object a row.
 import json
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ BATCH_ROWS = 8192
 # take back. Parquet's own pages cannot be mapped as arrays, compressed or not.
 MAPPED_BYTES = 64 << 20
 COPY = ".embeddings-{}.npy"
+REST, REST_S = ".new-*", 3600.0  # what a killed process was writing, when it is as old as this
 OWN_ARRAY, MANIFEST = "embeddings.npy", "manifest.json"
 
 
@@ -245,7 +247,7 @@ class _Decoded:
         return found if found is not None and found.shape == shape and found.dtype == np.float32 else None
 
     def _write(self, copy: Path, valid: NDArray[np.bool_]) -> None:
-        """Write plainly, for a map of a disk that fills up would kill the process; former copies go."""
+        """Write plainly, for a map of a disk that fills up would kill the process; former copies and rests go."""
         temporary, found = copy.with_name(f".new-{secrets.token_hex(4)}"), [np.zeros(0, bool)]
         try:
             with temporary.open("xb") as file:
@@ -255,7 +257,8 @@ class _Decoded:
                     found.append(there)
                     file.write(np.ascontiguousarray(block, "<f4").data)
             self._check(np.concatenate(found), valid)
-            for former in copy.parent.glob(COPY.format("*")):
+            rests = (one for one in copy.parent.glob(REST) if time.time() - one.stat().st_mtime > REST_S)
+            for former in (*copy.parent.glob(COPY.format("*")), *rests):
                 former.unlink(missing_ok=True)
             temporary.replace(copy)
         finally:

@@ -66,6 +66,8 @@ def test_many_embeddings_are_mapped_and_the_map_is_made_anew_when_the_dump_grows
     dump: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "MAPPED_BYTES", 1)
+    (dump / ".new-0").write_text("what a killed process left")
+    os.utime(dump / ".new-0", (0, 0))
     first = EmbeddingSet.open(dump)
     (copy,) = dump.glob(".embeddings-*.npy")
     modified = copy.stat().st_mtime_ns
@@ -79,7 +81,6 @@ def test_many_embeddings_are_mapped_and_the_map_is_made_anew_when_the_dump_grows
         np.testing.assert_array_equal(one.X[:4], X5[[0, 1, 3, 4]])
     assert len(grown) == 5
     assert len(list(dump.glob(".*"))) == 1
-    assert not list(dump.parent.glob(".*"))
 
 
 def test_an_array_that_the_dump_has_is_mapped_as_long_as_it_is_of_it(

@@ -11,11 +11,13 @@ import pytest
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
+from classifiers import EmbeddingSet
 from classifiers.persist import load_head
 from extractor import Extractor
 from headwater.cli import app
 from headwater.process import ServerProcess
 from tests.dumps import write_dump
+from tests.tiny import flat, png
 
 X, Y = load_digits(return_X_y=True)
 X, Y = (one[np.random.default_rng(0).permutation(len(X))] for one in (X, Y))  # as they come, their writers change
@@ -192,3 +194,29 @@ def test_a_head_learns_from_a_dump_with_labels_that_came_later(tmp_path: Path, r
     assert manifest.items[0] == "items/0.jpg"
     told = run("train", tmp_path / "t.csv", "--name", "one", "--labels", tmp_path / "t.csv")
     assert "--labels are for a dump" in told
+
+
+def test_what_headwater_dumps_is_read_as_it_was_dumped(tiny_image: Path, tmp_path: Path, run: Run, rows: Rows) -> None:
+    (tmp_path / "src" / "a").mkdir(parents=True)
+    for i in range(12):
+        (tmp_path / "src" / "a" / f"{i:02}.png").write_bytes(png(flat(10 * i, 7)))
+    (tmp_path / "src" / "a" / "05.png").write_bytes(b"no image")
+    base = ("--backbone", tiny_image, "--cache", "off")
+    run("dump", tmp_path / "src", tmp_path / "out", "--dtype", "float16", *base)
+    found = EmbeddingSet.open(tmp_path / "out")
+    assert found.X[:, 0].tolist() == [10 * i for i in range(12) if i != 5]
+    assert list(found.errors) == ["a/05.png"]
+    assert (set(found.y), found.backbone) == ({"a"}, "tiny-image")
+    (tmp_path / "src" / "a" / "05.png").write_bytes(png(flat(50, 7)))
+    run("dump", "--retry-errors", tmp_path / "out", "--npy", *base)
+    again = EmbeddingSet.open(tmp_path / "out")
+    assert again.X[:, 0].tolist() == [10 * i for i in range(12)]
+    assert (again.errors, again.fingerprint) == ({}, found.fingerprint)
+    array = EmbeddingSet.open(tmp_path / "out" / "embeddings.npy")
+    np.testing.assert_array_equal(array.X, again.X)
+    assert (array.keys.tolist(), array.fingerprint) == (again.keys.tolist(), again.fingerprint)
+    run("index", tmp_path / "out")
+    query = tmp_path / "src" / "a" / "07.png"
+    assert rows("near", tmp_path / "out", query, "-k", 1, *base)[0]["key"] == "a/07.png"
+    assert "12 with a preview" in run("map", tmp_path / "out", "--items", tmp_path / "src")
+    assert "12 rows, 0 of them errors" in run("dump", "--check", tmp_path / "out")
