@@ -30,7 +30,7 @@ had errors anew and whole, with the rows that came out this time in their old pl
 sorts where `part-00003.parquet` stood; then that one moves to `OUT/.superseded/`, and the manifest names the new one.
 `-r2` supersedes `-r1`. Between the new name and the move, for an instant and after a kill just then, both are there:
 of `part-N` and its `-rK` the one with the greatest K counts. Readers that read by the manifest never see both; the
-next dump, retry or check into OUT ends what a kill has interrupted.
+next dump or retry ends what a kill has interrupted.
 
 What a kill leaves: a shard is written as `.part-….tmp`, synced, renamed, and the folder synced; the manifest follows by
 the same steps. A shard that is there and not in the manifest is whole, and is taken up from its own metadata.

@@ -1,7 +1,7 @@
 """reader -> extractor or client -> writer: entries become rows, handed on in the order of the source."""
 
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from threading import Event, Lock, Thread
 from typing import Protocol
@@ -12,11 +12,12 @@ from extractor.dump.row import Row, row_of
 from extractor.dump.verb import Readable, StreamingVerb
 from extractor.errors import InferenceFailed, ItemError
 from extractor.outcome import Outcome
-from extractor.sources.entry import Entry
+from extractor.sources.entry import Entry, clean
 
 TICK_S = 0.25  # between two looks at whether to stop, and two reports
 LEAVE_S = 2.0  # for the flow to let go of what it was asked to stop
 MAX_PENDING = 8192  # rows that wait for one before them
+MAX_FAILED = 256  # items one after the other on which the session itself failed: then it is not the items
 ITEM_ERRORS = (ItemError, InferenceFailed)  # of one item; any other error is the dump's
 
 Told = Callable[[Counts], object]
@@ -56,6 +57,8 @@ class Flow:
         self._lock = Lock()
         self._stop = Event()
         self._error: BaseException | None = None
+        self._source_error: Exception | None = None  # raised when what came before it is done
+        self._failed_in_a_row = 0
         self._settled = Event()
 
     def run(self, stop: Event, told: Told) -> bool:
@@ -90,6 +93,7 @@ class Flow:
                 self._next = -1
         self._counts.elapsed_s = time.monotonic() - begun
         told(self._counts)
+        self._error = self._error or self._source_error
         if self._error is not None:
             raise self._error
         return not stopped
@@ -107,6 +111,12 @@ class Flow:
 
     def _items(self) -> Generator[Readable, None, None]:
         """Yield what was read, and remember whose it is; in whichever thread the verb reads."""
+        try:
+            yield from self._read()
+        except Exception as error:
+            self._source_error = error
+
+    def _read(self) -> Iterator[Readable]:
         read = read_ahead(self._entries, max_bytes=self._verb.max_item_bytes, counts=self._counts)
         begun = time.monotonic()
         for position, (entry, item) in enumerate(read):
@@ -125,9 +135,12 @@ class Flow:
     def _settle(self, position: int, outcome: Outcome) -> None:
         if outcome.error is not None and not isinstance(outcome.error, ITEM_ERRORS):
             raise outcome.error
+        self._failed_in_a_row = self._failed_in_a_row + 1 if isinstance(outcome.error, InferenceFailed) else 0
+        if outcome.error is not None and self._failed_in_a_row > MAX_FAILED:
+            raise outcome.error
         row = self._pending[position]
         row.embedding = outcome.embedding
-        row.error = None if outcome.error is None else str(outcome.error) or type(outcome.error).__name__
+        row.error = None if outcome.error is None else clean(str(outcome.error) or type(outcome.error).__name__)
         row.settled = True
         if outcome.error is not None:
             kind = type(outcome.error).__name__

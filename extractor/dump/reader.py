@@ -45,15 +45,15 @@ def read_ahead(
     ------
     Entry, bytes or ItemError
     """
-    stream = iter(entries)
+    listed = _Listed(entries)
     ahead: deque[tuple[list[Entry], Future[_Run]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="dump-read") as pool:
         try:
             while True:
-                while len(ahead) < RUNS_AHEAD and (run := list(islice(stream, RUN_ITEMS))):
+                while len(ahead) < RUNS_AHEAD and (run := listed.run()):
                     ahead.append((run, pool.submit(_read_run, run, max_bytes)))
                 if not ahead:
-                    return
+                    break
                 run, future = ahead.popleft()
                 found, n_bytes, seconds = future.result()
                 counts.read_bytes += n_bytes
@@ -65,6 +65,26 @@ def read_ahead(
         finally:
             for _, future in ahead:
                 future.cancel()
+    if listed.error is not None:
+        raise listed.error
+
+
+class _Listed:
+    """A source as runs of entries; where listing fails, `error` is raised after what came before it."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._stream = iter(entries)
+        self.error: Exception | None = None
+
+    def run(self) -> list[Entry]:
+        """Return the next run; empty at the end."""
+        run: list[Entry] = []
+        try:
+            for entry in islice(self._stream if self.error is None else (), RUN_ITEMS):
+                run.append(entry)  # noqa: PERF402  # what came before an error is kept
+        except Exception as error:
+            self.error = error
+        return run
 
 
 def _read_run(run: list[Entry], max_bytes: int) -> _Run:

@@ -125,7 +125,7 @@ def as_source(source: Source | str | Path, verb: StreamingVerb) -> Source:
 def check_apart(source: Source, out: Path) -> None:
     """Refuse to dump into the folder that is read: the shards would be items of the next run."""
     facts = source.describe()
-    if facts["kind"] == "folder" and out.absolute().is_relative_to(facts["place"]):
+    if facts["kind"] == "folder" and out.resolve().is_relative_to(Path(facts["place"]).resolve()):
         raise DumpRefused(f"{out} is within {facts['place']}, which is dumped; choose a folder beside it")
 
 

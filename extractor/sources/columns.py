@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from extractor.errors import EmptyItem, ItemError, SourceInvalid, UnreadableItem
-from extractor.sources.entry import Content, Entry
+from extractor.sources.entry import Content, Entry, clean
 from extractor.sources.places import Place, is_remote, place_of, shown
 
 TEXT, PATH, LABEL = "text", "path", "label"
@@ -95,7 +95,7 @@ def entry_of(row: Mapping[str, Any], number: int, layout: Layout, options: Optio
     else:
         key, content = str(number), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     label = None if layout.label is None else label_of(row.get(layout.label))
-    return Entry(key.encode(errors="replace").decode(), content, label, tuple(row.get(name) for name in layout.carried))
+    return Entry(clean(key), content, label, tuple(row.get(name) for name in layout.carried))
 
 
 def file_of(path: str, place: Place, *, urls: bool) -> Content:
@@ -116,13 +116,15 @@ def label_of(value: Any) -> str | None:
     if value is None or value == "" or value != value:  # NaN, as pandas writes what is missing
         return None
     if isinstance(value, list | tuple):
-        return SEPARATOR.join(map(str, value))
-    return str(value)
+        return clean(SEPARATOR.join(map(str, value)))
+    return clean(str(value))
 
 
 def as_text(value: Any) -> str | None:
     """Return what is carried along as text: what is none in JSON is written as JSON."""
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if value is None:
+        return None
+    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _carried_as(name: str) -> str:

@@ -80,6 +80,14 @@ def once_each(entries: Iterable[Entry]) -> Iterator[Entry]:
         yield entry
 
 
+def clean(text: str) -> str:
+    """Return text that Parquet holds: JSON may have half of a surrogate pair, which UTF-8 has not."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def printable(name: str) -> str:
     r"""Return a file's name as text that Parquet holds: bytes that are no UTF-8 as `\xff`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return clean(name)

@@ -46,8 +46,10 @@ class FolderSource:
             raise SourceInvalid(f"{self.place} cannot be listed: {_said(error)}; name a folder that can") from None
         return self._walk("", (), ())
 
-    def count(self) -> int:
-        """Return how many there are."""
+    def count(self) -> int | None:
+        """Return how many there are; what is far away is listed once only."""
+        if self.place.local_path("") is None:
+            return None
         return sum(1 for _ in self.entries())
 
     def _walk(self, folder: str, labels: tuple[str, ...], above: tuple[object, ...]) -> Iterator[Entry]:

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from extractor.errors import RuntimeMissing, SourceInvalid, UnreadableItem
 from extractor.items import check_size
-from extractor.sources.entry import Stored
+from extractor.sources.entry import Stored, printable
 
 SCHEME = "://"
 _SECRET = re.compile(r"(?<=//)[^/]*@|\?.*")  # of a URL: what stands before its host, and its query
@@ -47,13 +47,13 @@ class LocalFile:
                 facts = os.fstat(descriptor)
                 if not stat.S_ISREG(facts.st_mode):
                     kind = _KINDS.get(stat.S_IFMT(facts.st_mode), "something else")
-                    raise UnreadableItem(f"cannot read {printable_path(self.path)}: it is {kind}, not a file")
+                    raise UnreadableItem(f"cannot read {printable(self.path)}: it is {kind}, not a file")
                 check_size(facts.st_size, max_bytes)
                 data = file.read(facts.st_size)
-        except OSError as error:
-            raise UnreadableItem(f"cannot read {printable_path(self.path)}: {_why(self.path, error)}") from None
+        except (OSError, ValueError) as error:  # ValueError: no name of a file, as a table may have it
+            raise UnreadableItem(f"cannot read {printable(self.path)}: {_why(self.path, error)}") from None
         if len(data) != facts.st_size:
-            raise UnreadableItem(f"{printable_path(self.path)} was changed while it was read; try it again")
+            raise UnreadableItem(f"{printable(self.path)} was changed while it was read; try it again")
         return data
 
 
@@ -72,10 +72,10 @@ class LocalRange:
             with open(self.path, "rb", buffering=0) as file:  # not a Path each
                 data = os.pread(file.fileno(), self.n_bytes, self.start)
         except OSError as error:
-            raise UnreadableItem(f"cannot read {printable_path(self.path)}: {_why(self.path, error)}") from None
+            raise UnreadableItem(f"cannot read {printable(self.path)}: {_why(self.path, error)}") from None
         if len(data) != self.n_bytes:
             raise UnreadableItem(
-                f"{printable_path(self.path)} is cut short: it ends {self.n_bytes - len(data):,} bytes too early"
+                f"{printable(self.path)} is cut short: it ends {self.n_bytes - len(data):,} bytes too early"
             )
         return data
 
@@ -104,7 +104,7 @@ class Local:
     root: str
 
     def __str__(self) -> str:
-        return printable_path(self.root)
+        return printable(self.root)
 
     def names(self, folder: str = "") -> list[Name]:
         """Return what is in a folder but for what is hidden, in the order of the names; raises OSError."""
@@ -234,11 +234,6 @@ def shown(url: str) -> str:
     return _SECRET.sub("", url)
 
 
-def printable_path(path: str) -> str:
-    """Return a path that any terminal and file takes."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _is_folder(one: "os.DirEntry[str]") -> bool:
     try:
         return one.is_dir()
@@ -246,9 +241,11 @@ def _is_folder(one: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _why(path: str, error: OSError) -> str:
+def _why(path: str, error: OSError | ValueError) -> str:
+    if isinstance(error, ValueError):
+        return "it is no name that a file can have"
     if isinstance(error, FileNotFoundError) and os.path.islink(path):
-        return f"it links to {printable_path(os.readlink(path))}, which is not there"
+        return f"it links to {printable(os.readlink(path))}, which is not there"
     if isinstance(error, FileNotFoundError):
         return "it is not there; it was moved or removed"
     return error.strerror or type(error).__name__

@@ -65,14 +65,17 @@ class TableSource:
         entries = (self._entry(number, row) for number, row in enumerate(self._rows()))
         return once_each(entries) if self._layout.is_path else entries
 
-    def count(self) -> int:
-        """Return how many lines there are, about."""
+    def count(self) -> int | None:
+        """Return how many lines there are, about; what is far away is read once only."""
+        if self.place.local_path(self.name) is None:
+            return None
         with self.place.open(self.name) as file:
             n_lines = sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
         return max(0, n_lines - self.name.lower().endswith(".csv"))
 
     def _entry(self, number: int, row: dict[str, Any]) -> Entry:
-        texts = {name: value if name == self._layout.label else as_text(value) for name, value in row.items()}
+        own = (self._layout.label, self._layout.item)
+        texts = {name: value if name in own else as_text(value) for name, value in row.items()}
         return entry_of(texts, number, self._layout, self.options, self.place)
 
     def _names(self) -> list[str]:

@@ -27,7 +27,15 @@ from extractor.dump.flow import Flow
 from extractor.dump.manifest import read_manifest
 from extractor.dump.npy import write_npy
 from extractor.dump.verb import LocalVerb
-from extractor.errors import DumpNotWritten, DumpRefused, DumpSpoilt, NotServing, SourceInvalid, UnreadableItem
+from extractor.errors import (
+    DumpNotWritten,
+    DumpRefused,
+    DumpSpoilt,
+    InferenceFailed,
+    NotServing,
+    SourceInvalid,
+    UnreadableItem,
+)
 from extractor.limits import Limits
 from extractor.outcome import Outcome
 from extractor.sources import Entry, Options, open_source
@@ -207,17 +215,42 @@ def test_an_extractor_that_stops_serving_ends_the_dump(tmp_path: Path, texts: Ex
     assert (counts.skipped, counts.done) == (10, 10)
 
 
+def test_a_session_that_fails_on_everything_ends_the_dump(tmp_path: Path, texts: Extractor) -> None:
+    class Fails(LocalVerb):
+        def outcomes(self, items: Iterator[Any]) -> Generator[tuple[int, Outcome], None, None]:
+            for place, outcome in super().outcomes(items):
+                yield place, outcome if place < 10 else Outcome(error=InferenceFailed("the session failed"))
+
+    with pytest.raises(InferenceFailed):
+        dump(sentences(tmp_path / "t.csv", 2000), tmp_path / "out", Fails(texts))
+    assert read_manifest(tmp_path / "out").errors == 256
+
+
+def test_what_no_parquet_file_holds_is_written_as_it_can_be(tmp_path: Path, texts: Extractor) -> None:
+    row = {"path": "lost \ud800.txt", "label": "a \udfff", "more": "b \ud800"}
+    (tmp_path / "t.jsonl").write_text(json.dumps(row))
+    dump(tmp_path / "t.jsonl", tmp_path / "out", texts)
+    (found,) = table(tmp_path / "out").to_pylist()
+    assert (found["key"], found["label"], found["more"]) == ("lost ?.txt", "a ?", "b ?")
+    assert "cannot read" in found["error"]
+
+
+def test_a_small_queue_is_waited_for(tmp_path: Path, tiny_text: Path) -> None:
+    with Extractor.load(tiny_text, cache="off", limits=Limits(max_queue_size=20)) as extractor:
+        assert dump(sentences(tmp_path / "t.csv", 300), tmp_path / "out", extractor).done == 300
+    assert [row["n"] for row in table(tmp_path / "out").to_pylist()] == [str(i) for i in range(300)]
+
+
 def test_a_source_that_breaks_off_ends_the_dump_after_what_it_gave(tmp_path: Path, texts: Extractor) -> None:
     source = tmp_path / "t.jsonl"
     lines = [json.dumps({"text": f"red {i}"}) for i in range(1200)]
     source.write_text("\n".join([*lines, "{"]))
     with pytest.raises(SourceInvalid, match="line 1201 is not JSON"):
         dump(source, tmp_path / "out", texts)
-    manifest = read_manifest(tmp_path / "out")
-    assert not manifest.complete
+    assert not read_manifest(tmp_path / "out").complete
     source.write_text("\n".join([*lines, json.dumps({"text": "mended"})]))
     counts = dump(source, tmp_path / "out", texts)
-    assert (counts.skipped, counts.skipped + counts.done) == (manifest.rows, 1201)
+    assert (counts.skipped, counts.done) == (1200, 1)
     assert check(tmp_path / "out").problems == ()
 
 

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -326,3 +327,15 @@ def test_a_dump_is_read_for_training_without_its_errors(extractor: Extractor, ph
     dump(photos, tmp_path / "none", extractor)
     with pytest.raises(DumpInvalid, match="has no embeddings"):
         read(tmp_path / "none")
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(
+    tiny_text: Path, tmp_path: Path, headwater: Headwater, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.commands.dump.LOG_S", 0.0)
+    (tmp_path / "t.csv").write_text("text\n" + "red cat\nblue dog\n" * 20_000)
+    done = headwater("dump", tmp_path / "t.csv", tmp_path / "out", "--backbone", tiny_text)
+    assert done.returncode == 0, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert re.fullmatch(r"40,000 of 40,000 items, [\d,]+/s, 0:00:00 left, 0 errors, 0 cached, [\d.]+ MiB", last)
+    assert "40,000 embeddings (0 from the cache) and 0 errors" in done.stdout
