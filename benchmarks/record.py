@@ -18,15 +18,20 @@ PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "grpcio", "pillow", "n
 
 
 def write_result(script: Path, rows: list[dict[str, Any]], *, note: str, suffix: str = "") -> None:
-    """Print rows and write `results/SCRIPT.json` with machine, commit, command and versions."""
+    """Print rows and write `results/SCRIPT.json`."""
     table = Table(title=script.stem, caption=note)
     for column in rows[0]:
         table.add_column(column)
     for row in rows:
         table.add_row(*map(str, row.values()))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+    keep_result(script, rows, note=note, suffix=suffix)
+
+
+def keep_result(script: Path, rows: list[dict[str, Any]], *, note: str, suffix: str = "") -> None:
+    """Write `results/SCRIPT.json` with machine, commit, command and versions."""
     result = {
-        "command": f"python benchmarks/{script.name} {' '.join(sys.argv[1:])}".strip(),
+        "command": f"python benchmarks/{script.name} {' '.join(map(_shown, sys.argv[1:]))}".strip(),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {"processor": _processor(), "cores": len(_cores()), "python": platform.python_version()},
@@ -43,6 +48,11 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     """Return rows as a table for `README.md`."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(argument: str) -> str:
+    """Return an argument as a reader may see it: paths of this machine tell nothing elsewhere."""
+    return "PATH" if Path(argument).is_absolute() else argument
 
 
 def _git(*arguments: str) -> str:

@@ -9,38 +9,52 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from classifiers.adaptive import AdaptiveClassifier
+    from classifiers.audit import Audit
     from classifiers.cached_keys import CachedKeys
     from classifiers.embedding_set import EmbeddingSet
     from classifiers.evaluate import Episode, EpisodeScores, episodes, evaluate_episodes
     from classifiers.fewshot import NearestClassMean
     from classifiers.heads import LogisticHead
+    from classifiers.learner import Learner
     from classifiers.neighbours import NearestNeighbours
     from classifiers.shot_heads import KernelLogistic, RidgeHead
+    from classifiers.suggest import Suggested
+    from classifiers.tasks import Settings, TaskStore
 
 __all__ = [
     "AdaptiveClassifier",
+    "Audit",
     "CachedKeys",
     "EmbeddingSet",
     "Episode",
     "EpisodeScores",
     "KernelLogistic",
+    "Learner",
     "LogisticHead",
     "NearestClassMean",
     "NearestNeighbours",
     "RidgeHead",
+    "Settings",
+    "Suggested",
+    "TaskStore",
     "episodes",
     "evaluate_episodes",
 ]
 
 _HOMES = {
     "AdaptiveClassifier": "adaptive",
+    "Audit": "audit",
     "CachedKeys": "cached_keys",
     "EmbeddingSet": "embedding_set",
     "KernelLogistic": "shot_heads",
+    "Learner": "learner",
     "LogisticHead": "heads",
     "NearestClassMean": "fewshot",
     "NearestNeighbours": "neighbours",
     "RidgeHead": "shot_heads",
+    "Settings": "tasks",
+    "Suggested": "suggest",
+    "TaskStore": "tasks",
 } | dict.fromkeys(("Episode", "EpisodeScores", "episodes", "evaluate_episodes"), "evaluate")
 
 

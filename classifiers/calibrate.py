@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, logsumexp, softmax
+from scipy.special import expit, softmax
 
 from classifiers.errors import InvalidOption
 from classifiers.head import MULTI, REGRESSION, SINGLE, Calibration
@@ -73,11 +73,12 @@ def temperature(scores: NDArray[np.float64], values: NDArray[np.int64]) -> float
     learnt = np.isfinite(kept)
     shares = learnt / (len(kept) + learnt.sum(axis=1, keepdims=True))
     shares[np.arange(len(own)), own] += len(kept) / (len(kept) + learnt.sum(axis=1))
-    finite = np.where(learnt, kept, 0)
-    expected = (shares * finite).sum(axis=1)
+    largest = kept.max(axis=1, initial=-np.inf)
+    below = kept - largest[:, np.newaxis]
+    expected = (shares * np.where(learnt, below, 0)).sum(axis=1)
 
     def loss(t: float) -> float:
-        return float((logsumexp(kept / t, axis=1) - expected / t).mean())
+        return float((np.log(np.exp(below / t).sum(axis=1)) - expected / t).mean())
 
     return _least(loss, _spread(kept, learnt))
 

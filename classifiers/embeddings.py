@@ -42,8 +42,10 @@ def check_labels(y: NDArray[Any]) -> None:
 def unit_length(X: NDArray[Any], *, least: float = 0.0) -> NDArray[Any]:
     """Return X (n, dim) with rows of length 1; of zeros, where no value is larger than `least`. Keeps the dtype."""
     # By the largest value first: squares then neither overflow nor vanish.
-    largest = np.abs(X).max(axis=1, keepdims=True)
-    unit: NDArray[Any] = np.where(largest > least, X, 0) / np.where(largest > least, largest, 1)
+    largest = np.maximum(X.max(axis=1, keepdims=True), -X.min(axis=1, keepdims=True))
+    has_length = largest > least
+    rows = X if has_length.all() else np.where(has_length, X, 0)
+    unit: NDArray[Any] = rows / np.where(has_length, largest, 1)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1)  # at least 1, or 0
     return unit
 

@@ -294,6 +294,15 @@ def regression(
     return RegressionMeasures(n=len(true), **_bootstrap(columns, _regression_scores, n_resamples, random_state))
 
 
+def share(right: ArrayLike, *, n_resamples: int = N_RESAMPLES, random_state: int | None = 0) -> Measured:
+    """Return the share of True in (n,), bool; raises TooFewExamples for none."""
+    found = np.asarray(right, bool)
+    if not len(found):
+        raise TooFewExamples("there is no example to measure; give at least 1")
+    columns = {"n": np.ones(len(found)), "right": found.astype(np.float64)}
+    return _bootstrap(columns, _share, n_resamples, random_state)["share"]
+
+
 def open_set(
     in_scope: ArrayLike,
     right: ArrayLike,
@@ -324,16 +333,12 @@ def open_set(
     if not 0 < known.sum() < len(known):
         raise TooFewExamples(f"{known.sum()} of {len(known)} items are in scope; open-set measures need some of both")
     accepted = named & ~out
-    shares = [
-        _bootstrap({"n": np.ones(len(one)), "right": one.astype(np.float64)}, _share, n_resamples, random_state)
-        for one in (accepted[known], out[~known])
-    ]
     scores = None if score is None else np.asarray(score, np.float64)
     return OpenSetMeasures(
         int(known.sum()),
         int((~known).sum()),
-        shares[0]["share"],
-        shares[1]["share"],
+        share(accepted[known], n_resamples=n_resamples, random_state=random_state),
+        share(out[~known], n_resamples=n_resamples, random_state=random_state),
         None if scores is None else float(roc_auc_score(known, scores)),
         None if scores is None else float((scores[~known] >= np.quantile(scores[known], 0.05)).mean()),
     )

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.metrics.pairwise import rbf_kernel
 
 from classifiers.embeddings import one_shot_is_enough
 from classifiers.preparation import Preparation
 from classifiers.score_classifier import ScoreClassifier
-from classifiers.scorer import estimator_scores
+from classifiers.scorer import Kernel, estimator_scores
 
 MAX_ITER = 500
 MAX_LANDMARKS = 2000  # the kernel's eigenvectors cost their number cubed: about 2 s
@@ -20,7 +21,7 @@ class RidgeHead(ScoreClassifier):
     """Ridge regression on -1 and 1 for each class (Hoerl and Kennard, Technometrics, 1970), in closed form.
 
     As a head for few shots Bertinetto et al. (ICLR 2019) have it. Embeddings are brought to unit length, centred and
-    scaled to a mean squared length of 1.
+    scaled to a mean squared length of 1. Each class counts alike, however many examples it has.
 
     Parameters
     ----------
@@ -42,7 +43,8 @@ class RidgeHead(ScoreClassifier):
     def _learn(self, X: NDArray[np.float64], own: NDArray[np.int64]) -> None:
         self._check_two_classes()
         self.preparation_ = Preparation.fit(X)
-        self.model_ = RidgeClassifier(alpha=self.alpha).fit(self.preparation_(X), self.classes_[own])
+        model = RidgeClassifier(alpha=self.alpha, class_weight="balanced")
+        self.model_ = model.fit(self.preparation_(X), self.classes_[own])
 
     def _score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return estimator_scores(self.model_, self.preparation_(X))
@@ -58,7 +60,8 @@ class KernelLogistic(ScoreClassifier):
     logistic regression of scikit-learn. Between nearest neighbours and a linear head, it is about as good as the
     better of the two. Embeddings are brought to unit length, centred and scaled to a mean squared length of 1, and
     components are again, so that one gamma and one C suit every backbone. Above 2,000 examples the components are
-    those of 2,000 drawn at random (Williams and Seeger, "Using the Nyström method", NIPS 2000).
+    those of 2,000 drawn at random (Williams and Seeger, "Using the Nyström method", NIPS 2000). Each class counts
+    alike: how many examples were shown of it says little of how often it comes, and a new class would go unheard.
 
     Parameters
     ----------
@@ -78,10 +81,8 @@ class KernelLogistic(ScoreClassifier):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-    components_ : KernelPCA
-    scale_ : float
-        Root of the components' mean squared length.
-    model_ : LogisticRegression
+    scorer_ : Kernel
+        Components and regression as one: weighted sums of the kernel, for each class.
     """
 
     def __init__(
@@ -101,19 +102,23 @@ class KernelLogistic(ScoreClassifier):
 
     def _learn(self, X: NDArray[np.float64], own: NDArray[np.int64]) -> None:
         self._check_two_classes()
-        self.preparation_ = Preparation.fit(X)
-        ready = self.preparation_(X)
-        self.components_ = KernelPCA(kernel="rbf", gamma=self.gamma, eigen_solver="dense", remove_zero_eig=True)
-        self.components_.fit(self._landmarks(ready))
-        self.scale_ = 1.0
-        components = self._components(ready)
-        self.scale_ = float(np.sqrt((components**2).sum(axis=1).mean())) or 1.0
-        model = LogisticRegression(C=self.C, max_iter=MAX_ITER, tol=self.tol)
+        preparation = Preparation.fit(X)
+        ready = preparation(X)
+        landmarks = self._landmarks(ready)
+        kernel = KernelPCA(kernel="rbf", gamma=self.gamma, eigen_solver="dense", remove_zero_eig=True).fit(landmarks)
+        components = kernel.transform(ready)
+        scale = float(np.sqrt((components**2).sum(axis=1).mean())) or 1.0
+        if not components.shape[1]:  # examples are all alike
+            components = np.zeros((len(ready), 1))
+        model = LogisticRegression(C=self.C, max_iter=MAX_ITER, tol=self.tol, class_weight="balanced")
         with one_shot_is_enough():
-            self.model_ = model.fit(components / self.scale_, own)
+            model.fit(components / scale, own)
+        dual = _dual(kernel, model.coef_ / scale)
+        bias = estimator_scores(model, components[:1] / scale) - rbf_kernel(ready[:1], landmarks, self.gamma) @ dual.T
+        self.scorer_ = Kernel(preparation, landmarks, dual, bias[0], self.gamma)
 
     def _score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        return estimator_scores(self.model_, self._components(self.preparation_(X)))
+        return self.scorer_.scores(X)
 
     def _landmarks(self, ready: NDArray[Any]) -> NDArray[Any]:
         if len(ready) <= MAX_LANDMARKS:
@@ -121,10 +126,16 @@ class KernelLogistic(ScoreClassifier):
         chosen = np.random.default_rng(self.random_state).choice(len(ready), MAX_LANDMARKS, replace=False)
         return ready[np.sort(chosen)]
 
-    def _components(self, ready: NDArray[Any]) -> NDArray[np.float64]:
-        """Return scaled components (n, n_components); one of zeros, where examples are all alike."""
-        found: NDArray[np.float64] = self.components_.transform(ready) / self.scale_
-        return found if found.shape[1] else np.zeros((len(found), 1))
-
     def _check_options(self) -> None:
         self._check_positive("gamma", "C", "tol", "temperature")
+
+
+def _dual(kernel: KernelPCA, coef: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights (n_classes, n) of the kernel with each landmark that come to those of components."""
+    if len(coef) == 1:  # of two classes the regression has one row, for the second
+        coef = np.concatenate([-coef, coef]) / 2
+    if not len(kernel.eigenvalues_):
+        return np.zeros((len(coef), len(kernel.eigenvectors_)))
+    weights = coef @ (kernel.eigenvectors_ / np.sqrt(kernel.eigenvalues_)).T
+    centred: NDArray[np.float64] = weights - weights.mean(axis=1, keepdims=True)  # as is the kernel of components
+    return centred

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,14 +13,15 @@ import grpc
 import grpc.aio
 
 from extractor.errors import BackboneChanged
-from extractor.items import Item, check_several
+from extractor.items import Item
 from extractor.outcome import Embedding, Outcome, stack
 from headwater import convert
 from headwater.channel import Access, Stub, open_aio_channel
-from headwater.content import Content, content_of
+from headwater.content import Content, contents_of
 from headwater.convert import BackboneInfo
 from headwater.core import OPTIONS, ClientCore
-from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice
+from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice, StreamQuestion
+from headwater.fewshot_aio import AsyncTaskCalls
 from headwater.heads_aio import AsyncHeadCalls
 from headwater.tasks import AsyncFlow
 from headwater.v1 import extractor_pb2 as pb
@@ -27,7 +29,7 @@ from headwater.v1 import extractor_pb2 as pb
 Items = Iterable[Item] | AsyncIterable[Item]
 
 
-class AsyncClient(AsyncHeadCalls, ClientCore):
+class AsyncClient(AsyncHeadCalls, AsyncTaskCalls, ClientCore):
     """Asks a Headwater server for embeddings; use it as an asynchronous context manager, in one event loop.
 
     Its parameters, methods, errors and repetitions are those of `headwater.Client`; items may be an asynchronous
@@ -89,15 +91,10 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
 
         See `Client.iter_unordered`; items are read in a task of their own.
         """
-        flow = self._flow(await self.describe(backbone), items, progress)
-        try:
-            outcomes = AsyncFlow(flow, self._open_stream, self._failure).outcomes(_contents(items, flow.info))
-            async with aclosing(outcomes):  # with this iterator, and not when the collector comes by
-                async for found in outcomes:
-                    yield found
-        except BackboneChanged:
-            self._forget()
-            raise
+        question = Extraction(await self.describe(backbone))
+        async with aclosing(self._streamed(question, items, progress)) as outcomes:
+            async for found in outcomes:
+                yield found
 
     async def describe(self, backbone: str = "") -> BackboneInfo:
         """Return the facts of a backbone, asked for once; raises BackboneNotFound when the server has none."""
@@ -128,7 +125,7 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
     async def _answers(self, question: Question[A], items: Items, progress: Progress | None) -> AsyncGenerator[A, None]:
         """Ask about items of any number, and yield the answers in order."""
         exchange = self._exchange(question, items, progress)
-        source = _contents(items, exchange.info)
+        source = contents_of(items, exchange.info)
         running: dict[asyncio.Task[Any], Slice[A]] = {}
         try:
             while not exchange.done:
@@ -145,6 +142,21 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
             for task in running:
                 task.cancel()
 
+    async def _streamed(
+        self, question: StreamQuestion[A], items: Items, progress: Progress | None
+    ) -> AsyncGenerator[tuple[int, A], None]:
+        """Ask about items of any number over one stream, and yield positions and answers as they come."""
+        flow = self._flow(question, items, progress)
+        driver = AsyncFlow(flow, partial(self._open_stream, question.stream), self._failure)
+        try:
+            # Closed with this iterator, and not when the collector comes by.
+            async with aclosing(driver.outcomes(contents_of(items, flow.info))) as outcomes:
+                async for found in outcomes:
+                    yield found
+        except BackboneChanged:
+            self._forget()
+            raise
+
     async def _ask(self, method: str, request: Any, *, patient: bool = False) -> Any:
         tries = self._tries(patient=patient)
         while True:
@@ -154,7 +166,7 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
                 failure = self._failure(error)
             pause = tries.pause_s(failure, time.monotonic())
             if pause is None:
-                raise failure.error
+                raise self._given_up(failure, tries)
             await asyncio.sleep(pause)
 
     async def _call(self, method: str, request: Any, timeout_s: float) -> Any:
@@ -175,8 +187,8 @@ class AsyncClient(AsyncHeadCalls, ClientCore):
             except grpc.RpcError as error:
                 exchange.refuse(part, self._failure(error))
 
-    def _open_stream(self, messages: AsyncIterator[pb.ExtractStreamRequest]) -> Any:
-        return self._stub.ExtractStream(messages, metadata=self._metadata)
+    def _open_stream(self, method: str, messages: AsyncIterator[Any]) -> Any:
+        return getattr(self._stub, method)(messages, metadata=self._metadata)
 
     async def __aenter__(self) -> Self:
         return self
@@ -193,21 +205,3 @@ async def _feed(exchange: Exchange[Any], source: AsyncIterator[Content]) -> None
             exchange.take(await anext(source))
         except StopAsyncIteration:
             exchange.end()
-
-
-async def _contents(items: Items, info: BackboneInfo) -> AsyncIterator[Content]:
-    """Yield what is to be sent for each item; what takes files or encoding is done in a thread."""
-    async for item in _each(items):
-        if isinstance(item, bytes | str):
-            yield content_of(item, info)
-        else:
-            yield await asyncio.to_thread(content_of, item, info)
-
-
-async def _each(items: Items) -> AsyncIterator[Item]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in check_several(items):
-            yield item

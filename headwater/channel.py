@@ -10,7 +10,7 @@ import grpc.aio
 
 from headwater.errors import CredentialsInvalid
 from headwater.exposure import is_loopback
-from headwater.v1 import classifier_pb2_grpc, extractor_pb2_grpc
+from headwater.v1 import classifier_pb2_grpc, extractor_pb2_grpc, fewshot_pb2_grpc
 
 SYSTEM = "system"
 
@@ -81,7 +81,11 @@ class Stub:
     """
 
     def __init__(self, channel: Any) -> None:
-        for service in (extractor_pb2_grpc.ExtractorServiceStub, classifier_pb2_grpc.ClassifierServiceStub):
+        for service in (
+            extractor_pb2_grpc.ExtractorServiceStub,
+            classifier_pb2_grpc.ClassifierServiceStub,
+            fewshot_pb2_grpc.FewShotServiceStub,
+        ):
             vars(self).update(vars(service(channel)))
 
     def __getattr__(self, name: str) -> Any:

@@ -20,6 +20,7 @@ from headwater.commands.evaluate import evaluate
 from headwater.commands.export import export
 from headwater.commands.export_head import export_head
 from headwater.commands.extract import extract
+from headwater.commands.fewshot import fewshot
 from headwater.commands.fuse import fuse
 from headwater.commands.heads import heads
 from headwater.commands.index import index
@@ -54,6 +55,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(cache, name="cache")
 heads.command("export")(export_head)
 app.add_typer(heads, name="heads")
+app.add_typer(fewshot, name="fewshot")
 
 
 # Which extra brings a module that a command found missing.

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -18,7 +19,8 @@ from headwater.channel import Access, Stub, open_channel
 from headwater.content import content_of
 from headwater.convert import BackboneInfo
 from headwater.core import OPTIONS, ClientCore
-from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice
+from headwater.exchange import A, Exchange, Extraction, Progress, Question, Slice, StreamQuestion
+from headwater.fewshot_client import TaskCalls
 from headwater.heads_client import HeadCalls
 from headwater.threads import ThreadedFlow
 from headwater.v1 import extractor_pb2 as pb
@@ -26,7 +28,7 @@ from headwater.v1 import extractor_pb2 as pb
 _END = object()
 
 
-class Client(HeadCalls, ClientCore):
+class Client(HeadCalls, TaskCalls, ClientCore):
     """Asks a Headwater server for embeddings; use it as a context manager.
 
     What meets a full queue, a stopping server or none at all is asked for again, until `timeout_s` is over: when the
@@ -136,12 +138,7 @@ class Client(HeadCalls, ClientCore):
         Items are read in a thread of their own, at most 256 ahead of what was yielded. A stream that breaks is taken
         up with what is unanswered, at another server perhaps; no item is yielded twice.
         """
-        flow = self._flow(self.describe(backbone), check_several(items), progress)
-        try:
-            yield from ThreadedFlow(flow, self._open_stream, self._failure).outcomes(items)
-        except BackboneChanged:
-            self._forget()
-            raise
+        yield from self._streamed(Extraction(self.describe(backbone)), items, progress)
 
     def describe(self, backbone: str = "") -> BackboneInfo:
         """Return the facts of a backbone, asked for once; raises BackboneNotFound when the server has none."""
@@ -181,6 +178,17 @@ class Client(HeadCalls, ClientCore):
             for call in running:
                 call.cancel()
 
+    def _streamed(
+        self, question: StreamQuestion[A], items: Iterable[Item], progress: Progress | None
+    ) -> Generator[tuple[int, A], None, None]:
+        """Ask about items of any number over one stream, and yield positions and answers as they come."""
+        flow = self._flow(question, check_several(items), progress)
+        try:
+            yield from ThreadedFlow(flow, partial(self._open_stream, question.stream), self._failure).outcomes(items)
+        except BackboneChanged:
+            self._forget()
+            raise
+
     def _ask(self, method: Callable[..., Any], request: Any, *, patient: bool = False) -> Any:
         tries = self._tries(patient=patient)
         while True:
@@ -190,7 +198,7 @@ class Client(HeadCalls, ClientCore):
                 failure = self._failure(error)
             pause = tries.pause_s(failure, time.monotonic())
             if pause is None:
-                raise failure.error
+                raise self._given_up(failure, tries)
             time.sleep(pause)
 
     def _send(
@@ -216,8 +224,8 @@ class Client(HeadCalls, ClientCore):
         except grpc.RpcError as error:
             exchange.refuse(part, self._failure(error))
 
-    def _open_stream(self, messages: Iterator[pb.ExtractStreamRequest]) -> Any:
-        return self._call(self._stub.ExtractStream, messages)
+    def _open_stream(self, method: str, messages: Iterator[Any]) -> Any:
+        return self._call(getattr(self._stub, method), messages)
 
     def _call(self, method: Callable[..., Any], request: Any, **options: Any) -> Any:
         """Call; raise ClientClosed where the client is closed, or another thread closes it at this moment."""

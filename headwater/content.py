@@ -1,7 +1,10 @@
 """What a caller has in hand -> what is sent for it, within a server's limits, or its own error."""
 
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+
 from extractor.errors import ItemError
-from extractor.items import Item, as_bytes
+from extractor.items import Item, as_bytes, check_several
 from extractor.outcome import Outcome
 from headwater.convert import BackboneInfo
 
@@ -17,6 +20,20 @@ def content_of(item: Item, info: BackboneInfo) -> Content:
         return as_bytes(item, max_bytes=min(info.limits.max_item_bytes, _largest(info)))
     except ItemError as error:
         return Outcome(error=error)
+
+
+async def contents_of(items: Iterable[Item] | AsyncIterable[Item], info: BackboneInfo) -> AsyncIterator[Content]:
+    """Yield what is to be sent for each item; what takes files or encoding is done in a thread."""
+    async for item in items if isinstance(items, AsyncIterable) else _each(items):
+        if isinstance(item, bytes | str):
+            yield content_of(item, info)
+        else:
+            yield await asyncio.to_thread(content_of, item, info)
+
+
+async def _each(items: Iterable[Item]) -> AsyncIterator[Item]:
+    for item in check_several(items):
+        yield item
 
 
 def max_bytes(info: BackboneInfo) -> int:

@@ -6,11 +6,12 @@ from typing import Any
 
 import grpc
 
+from classifiers.errors import ClassifierError
 from headwater import convert, retry
 from headwater.channel import Access
 from headwater.convert import BackboneInfo
 from headwater.errors import ClientClosed
-from headwater.exchange import A, Exchange, Progress, Question
+from headwater.exchange import A, Exchange, Progress, Question, StreamQuestion
 from headwater.flow import Flow
 from headwater.retry import Failure, Tries
 from headwater.v1 import extractor_pb2 as pb
@@ -63,11 +64,17 @@ class ClientCore:
         """Return the tries of a call; a server that may never have answered is given up sooner."""
         return Tries(time.monotonic() + (self.timeout_s if patient else min(self.timeout_s, FIRST_ANSWER_S)))
 
+    def _given_up(self, failure: Failure, tries: Tries) -> Exception:
+        """Return what is raised when there is no further try."""
+        if tries.lost_an_answer and isinstance(failure.error, ClassifierError):
+            failure.error.add_note("the answer to an earlier try was lost: that one may have done what is refused now")
+        return failure.error
+
     def _exchange(self, question: Question[A], items: object, progress: Progress | None) -> Exchange[A]:
         return Exchange(question, timeout_s=self.timeout_s, progress=progress, total=_total(items))
 
-    def _flow(self, info: BackboneInfo, items: object, progress: Progress | None) -> Flow:
-        return Flow(info, timeout_s=self.timeout_s, progress=progress, total=_total(items))
+    def _flow(self, question: StreamQuestion[A], items: object, progress: Progress | None) -> Flow[A]:
+        return Flow(question, timeout_s=self.timeout_s, progress=progress, total=_total(items))
 
 
 def _total(items: object) -> int | None:

@@ -6,7 +6,7 @@ no thread: `Client` and `AsyncClient` drive it.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Generic, Protocol, TypeVar
@@ -76,20 +76,44 @@ class Question(Protocol[A_co]):
         ...
 
 
+class StreamQuestion(Question[A_co], Protocol[A_co]):
+    """What is asked about items over one stream; `answers` then takes one of its messages.
+
+    Parameters
+    ----------
+    stream : str
+    """
+
+    @property
+    def stream(self) -> str:
+        """The name of the method that answers a stream."""
+        ...
+
+    def message(self, numbered: Mapping[int, bytes]) -> Any:
+        """Return the message that carries items, by their ids."""
+        ...
+
+
 @dataclass(frozen=True)
 class Extraction:
-    """Asks for embeddings; see `Question`."""
+    """Asks for embeddings; see `Question` and `StreamQuestion`."""
 
     info: BackboneInfo
     method: str = "Extract"
+    stream: str = "ExtractStream"
 
     def request(self, items: Iterable[bytes]) -> pb.ExtractRequest:
         """Return the request for items."""
         return convert.from_items(self.info.name, items)
 
-    def answers(self, response: pb.ExtractResponse) -> Iterator[Outcome]:
+    def message(self, numbered: Mapping[int, bytes]) -> pb.ExtractStreamRequest:
+        """Return the message that carries items of a stream, by their ids."""
+        return convert.from_numbered(self.info.name, numbered)
+
+    def answers(self, response: pb.ExtractResponse | pb.ExtractStreamResponse) -> Iterator[Outcome]:
         """Return the outcomes of a response; raises BackboneChanged."""
-        convert.check_fingerprint(response, self.info)
+        if response.fingerprint or isinstance(response, pb.ExtractResponse):  # a stream says it in its first message
+            convert.check_fingerprint(response, self.info)
         return convert.to_outcomes(response, self.info.dim)
 
     def failed(self, error: ExtractorError) -> Outcome:

@@ -9,31 +9,30 @@ import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any, Generic
 
 import grpc
 
 from extractor.errors import BackboneChanged, ExtractorError
 from extractor.outcome import Outcome
-from headwater import content, convert, retry
+from headwater import content, retry
 from headwater.content import Content
-from headwater.convert import BackboneInfo
 from headwater.errors import ServiceError
-from headwater.exchange import Progress
+from headwater.exchange import A, Progress, StreamQuestion
 from headwater.retry import Failure, Tries
-from headwater.v1 import extractor_pb2 as pb
 
 WINDOW = 256  # items that are read and not given out yet
 WINDOW_BYTES = 32 << 20  # of items that are read and not answered yet, and one item more
 MESSAGE_ITEMS = 32  # so that the server begins while the next message is on its way
 
 
-class Flow:
+class Flow(Generic[A]):
     """One call's items on their way through a stream, and the next one where it breaks.
 
     Parameters
     ----------
-    info : BackboneInfo
-        Whose embeddings are asked for, and what its server accepts.
+    question : StreamQuestion
+        What is asked about them.
     timeout_s : float
         How long nothing at all may be answered while something is asked.
     progress : callable, optional
@@ -44,14 +43,15 @@ class Flow:
 
     def __init__(
         self,
-        info: BackboneInfo,
+        question: StreamQuestion[A],
         *,
         timeout_s: float,
         progress: Progress | None = None,
         total: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.info = info
+        self.question = question
+        self.info = question.info
         self._timeout_s = timeout_s
         self._progress = progress
         self._total = total
@@ -67,7 +67,7 @@ class Flow:
         self._unsent: deque[int] = deque()
         self._later: list[tuple[float, int]] = []  # when to ask for an item again
         self._item_tries: dict[int, Tries] = {}
-        self._found: deque[tuple[int, Outcome]] = deque()
+        self._found: deque[tuple[int, A]] = deque()
         self._ended = False
         self._source_error: BaseException | None = None  # raised when all before it is given
         self._error: Exception | None = None
@@ -103,7 +103,8 @@ class Flow:
         """Take one more item, or the outcome of one that cannot be sent."""
         position, self._n_taken = self._n_taken, self._n_taken + 1
         if isinstance(one, Outcome):
-            self._finish(position, one)
+            assert one.error is not None  # noqa: S101  # for mypy: it is not sent
+            self._finish(position, self.question.failed(one.error))
             self._report()
             return
         if not self._unanswered:
@@ -119,7 +120,7 @@ class Flow:
         """Say that a stream was opened; what is unanswered is sent over it."""
         self._streaming = self._may_send = True
 
-    def next_message(self) -> pb.ExtractStreamRequest | None:
+    def next_message(self) -> Any:
         """Return the next message to send over the open stream; None when there is none for the moment."""
         numbered: dict[int, bytes] = {}
         n_bytes = 0
@@ -133,19 +134,18 @@ class Flow:
         if not numbered:
             return None
         self._may_send = not self._careful
-        return convert.from_numbered(self.info.name, numbered)
+        return self.question.message(numbered)
 
-    def answer(self, response: pb.ExtractStreamResponse) -> None:
+    def answer(self, response: Any) -> None:
         """Take the outcomes of a message; those that may come out better are asked for again."""
         try:
-            if response.fingerprint:
-                convert.check_fingerprint(response, self.info)
+            outcomes = self.question.answers(response)
         except BackboneChanged as error:
             self._error = error
             return
         self._last_answer, self._tries = self._clock(), None
         self._careful, self._may_send = False, True
-        for position, outcome in zip(response.ids, convert.to_outcomes(response, self.info.dim), strict=True):
+        for position, outcome in zip(response.ids, outcomes, strict=True):
             if position in self._unanswered and not self._again(position, outcome.error):
                 self._finish(position, outcome)
         self._report()
@@ -188,7 +188,7 @@ class Flow:
             times.append(self._open_at)
         return max(0.0, min(times) - self._clock()) if times else None
 
-    def found(self) -> Iterator[tuple[int, Outcome]]:
+    def found(self) -> Iterator[tuple[int, A]]:
         """Give out the outcomes that are there, each with the position of its item.
 
         Raises
@@ -218,7 +218,7 @@ class Flow:
             heapq.heappush(self._later, (now + pause, position))
         return pause is not None
 
-    def _finish(self, position: int, outcome: Outcome) -> None:
+    def _finish(self, position: int, outcome: A) -> None:
         self._bytes_answered += len(self._unanswered.pop(position, b""))
         self._item_tries.pop(position, None)
         self._found.append((position, outcome))

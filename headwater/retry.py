@@ -7,7 +7,7 @@ import grpc
 
 from extractor.errors import ExtractorError
 from headwater import status
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, ServiceError
 from headwater.status import CallError
 
 # Codes under which the same request may succeed later; ABORTED and others tell the caller to think first.
@@ -63,6 +63,7 @@ class Tries:
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
+        self.lost_an_answer = False  # the server may have done what a try asked for, and could not say so
         self._n = 0
 
     def pause_s(self, failure: Failure, now: float) -> float | None:
@@ -71,6 +72,7 @@ class Tries:
         The pause is what the server's pushback says and up to half of it more, or, without one, anything below a bound
         that doubles with each try (exponential backoff with full jitter).
         """
+        self.lost_an_answer |= isinstance(failure.error, ServiceError)
         if not failure.retryable:
             return None
         bound = min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** min(self._n, MAX_DOUBLINGS))

@@ -31,15 +31,17 @@ from headwater.service.calls import Calls
 from headwater.service.classifier import ClassifierService
 from headwater.service.door import EVERY_ROLE, Door
 from headwater.service.extractor import ExtractorService
+from headwater.service.fewshot import FewShotService
 from headwater.service.gate import Gate
 from headwater.service.heads import Heads
-from headwater.service.health import CLASSIFIER_SERVICE, EXTRACTOR_SERVICE, Health, Servicer
+from headwater.service.health import CLASSIFIER_SERVICE, EXTRACTOR_SERVICE, FEW_SHOT_SERVICE, Health, Servicer
 from headwater.service.jobs import Jobs
 from headwater.service.lenient import Registry
 from headwater.service.served import Served
 from headwater.service.sight import Sight
+from headwater.service.tasks import Tasks
 from headwater.tls import TlsFiles, server_credentials
-from headwater.v1 import admin_pb2_grpc, classifier_pb2_grpc, extractor_pb2_grpc
+from headwater.v1 import admin_pb2_grpc, classifier_pb2_grpc, extractor_pb2_grpc, fewshot_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +150,7 @@ async def serve(
         The address cannot be bound, or `check` finds fault.
     KeyFileInvalid
     """
-    served, heads = Served(extractors), Heads()
+    served, heads, tasks = Served(extractors), Heads(), Tasks()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(SUBMITTING, "submit"))
     try:
         check(settings)
@@ -168,7 +170,8 @@ async def serve(
         classify = ClassifierService(
             served, calls, settings.limits, heads=heads, jobs=jobs, dumps_folder=settings.dumps
         )
-        _register(server, servicer, ExtractorService(served, calls, settings.limits), classify, admin)
+        few_shot = FewShotService(served, calls, settings.limits, tasks=tasks)
+        _register(server, servicer, ExtractorService(served, calls, settings.limits), classify, few_shot, admin)
         await asyncio.to_thread(shelf.sweep)
         await health_of_backbones.start()
         address = _bind(server, settings)
@@ -185,6 +188,7 @@ async def serve(
         await server.stop(LAST_WORD_S)
     finally:
         heads.close()
+        await asyncio.to_thread(tasks.close)
         await asyncio.to_thread(served.close, LAST_WORD_S)
 
 
@@ -258,16 +262,19 @@ def _register(
     servicer: health.aio.HealthServicer,
     extract: ExtractorService,
     heads: ClassifierService,
+    few_shot: FewShotService,
     admin: AdminService,
 ) -> None:
     registry = Registry(server)
     extractor_pb2_grpc.add_ExtractorServiceServicer_to_server(extract, registry)
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(heads, registry)
+    fewshot_pb2_grpc.add_FewShotServiceServicer_to_server(few_shot, registry)
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, registry)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, registry)
     names = [
         EXTRACTOR_SERVICE,
         CLASSIFIER_SERVICE,
+        FEW_SHOT_SERVICE,
         ADMIN_SERVICE,
         health.SERVICE_NAME,
         reflection.SERVICE_NAME,

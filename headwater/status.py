@@ -11,6 +11,7 @@ import grpc
 
 from classifiers.errors import (
     ClassifierError,
+    EmbeddingMismatch,
     ExampleConflict,
     ExampleNotFound,
     HeadInvalid,
@@ -113,6 +114,7 @@ _CODES: dict[type[CallError], grpc.StatusCode] = {
     ClassifierError: grpc.StatusCode.INVALID_ARGUMENT,  # and so for all that examples and options may lack
     **dict.fromkeys(_leaves(ClassifierError), grpc.StatusCode.INVALID_ARGUMENT),
     HeadInvalid: grpc.StatusCode.FAILED_PRECONDITION,
+    EmbeddingMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     ExampleConflict: grpc.StatusCode.ALREADY_EXISTS,
     ExampleNotFound: grpc.StatusCode.NOT_FOUND,
     LimitExceeded: grpc.StatusCode.FAILED_PRECONDITION,

@@ -7,15 +7,14 @@ one queue, and the caller's task does it, as in `threads`.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Generic
 
 import grpc
 
-from extractor.outcome import Outcome
 from headwater.content import Content
+from headwater.exchange import A
 from headwater.flow import Flow
 from headwater.retry import Failure
-from headwater.v1 import extractor_pb2 as pb
 
 # What grpc.aio says when it sends just as the other side ends the stream, in place of the status. The flow then sends
 # one message over the next stream, and waits: if that is refused too, the status is heard.
@@ -23,7 +22,7 @@ CUT_OFF = "Internal error from Core"
 LAST_WORD_S = 1.0  # for a server to end a stream whose items are all answered
 
 
-class AsyncFlow:
+class AsyncFlow(Generic[A]):
     """Drives one flow.
 
     Parameters
@@ -37,20 +36,20 @@ class AsyncFlow:
 
     def __init__(
         self,
-        flow: Flow,
-        open_stream: Callable[[AsyncIterator[pb.ExtractStreamRequest]], Any],
+        flow: Flow[A],
+        open_stream: Callable[[AsyncIterator[Any]], Any],
         failure: Callable[[grpc.RpcError | None], Failure],
     ) -> None:
         self._flow = flow
         self._open_stream = open_stream
         self._failure = failure
         self._events: asyncio.Queue[Callable[[], object]] = asyncio.Queue()
-        self._outbox: asyncio.Queue[pb.ExtractStreamRequest | None] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Any] = asyncio.Queue()
         self._room = asyncio.Event()
         self._call: Any = None
         self._receiver: asyncio.Task[None] | None = None
 
-    async def outcomes(self, contents: AsyncIterator[Content]) -> AsyncGenerator[tuple[int, Outcome], None]:
+    async def outcomes(self, contents: AsyncIterator[Content]) -> AsyncGenerator[tuple[int, A], None]:
         """Yield positions and outcomes until all are given; raises what ends the flow early."""
         reader = asyncio.create_task(self._read(contents))
         try:
@@ -131,8 +130,6 @@ class AsyncFlow:
             self._receiver.cancel()
 
 
-async def _until_none(
-    outbox: "asyncio.Queue[pb.ExtractStreamRequest | None]",
-) -> AsyncIterator[pb.ExtractStreamRequest]:
+async def _until_none(outbox: "asyncio.Queue[Any]") -> AsyncIterator[Any]:
     while (message := await outbox.get()) is not None:
         yield message

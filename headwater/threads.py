@@ -8,23 +8,22 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Generic
 
 import grpc
 
 from extractor.items import Item
-from extractor.outcome import Outcome
 from headwater.content import content_of
+from headwater.exchange import A
 from headwater.flow import Flow
 from headwater.retry import Failure
-from headwater.v1 import extractor_pb2 as pb
 
 LAST_WORD_S = 1.0  # for a server to end a stream whose items are all answered
 
 _END = object()
 
 
-class ThreadedFlow:
+class ThreadedFlow(Generic[A]):
     """Drives one flow.
 
     Parameters
@@ -38,21 +37,21 @@ class ThreadedFlow:
 
     def __init__(
         self,
-        flow: Flow,
-        open_stream: Callable[[Iterator[pb.ExtractStreamRequest]], Any],
+        flow: Flow[A],
+        open_stream: Callable[[Iterator[Any]], Any],
         failure: Callable[[grpc.RpcError], Failure],
     ) -> None:
         self._flow = flow
         self._open_stream = open_stream
         self._failure = failure
         self._events: SimpleQueue[Callable[[], object]] = SimpleQueue()
-        self._outbox: SimpleQueue[pb.ExtractStreamRequest | None] = SimpleQueue()
+        self._outbox: SimpleQueue[Any] = SimpleQueue()
         self._room = Event()
         self._over = False
         self._call: Any = None
         self._receiver: Thread | None = None
 
-    def outcomes(self, items: Iterable[Item]) -> Iterator[tuple[int, Outcome]]:
+    def outcomes(self, items: Iterable[Item]) -> Iterator[tuple[int, A]]:
         """Yield positions and outcomes until all are given; raises what ends the flow early."""
         Thread(target=self._read, args=(items,), name="headwater-items", daemon=True).start()
         try:

@@ -32,13 +32,17 @@ CLASSIFIERS_ROWS: list[set[str]] = [
     {"preparation", "measures", "estimator_file", "shards"},
     {"scorer"},
     {"head"},
-    {"heads", "fewshot", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
-    | {"suspects", "curve", "projection", "score_classifier", "tasks", "duplicates", "vector_index"},
-    {"kernel", "neighbours", "cached_keys", "shot_heads", "drift"},
-    {"folds", "estimators"},
+    {"heads", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
+    | {"suspects", "curve", "projection", "score_classifier", "names", "tasks", "suggest", "duplicates"}
+    | {"vector_index"},
+    {"kernel", "fewshot", "neighbours", "cached_keys", "shot_heads", "drift"},
+    {"folds", "estimators", "audit"},
     {"search", "adaptive", "embedding_set"},
-    {"chosen"},
-    {"train"},
+    {"chosen", "lean"},
+    {"train", "learnt"},
+    {"learning"},
+    {"background"},
+    {"learner"},
 ]
 HEADWATER_ROWS: list[set[str]] = [
     {"errors", "v1", "console"},
@@ -49,11 +53,12 @@ HEADWATER_ROWS: list[set[str]] = [
     {"training"},
     {"status", "keys", "exposure", "tls", "logs", "top", "order"},
     {"convert", "keyring", "channel", "retry", "job"},
-    {"content", "heads"},
-    {"exchange"},
+    {"content", "heads", "fewshot"},
+    {"exchange", "fewshot_evaluation"},
     {"flow"},
-    {"core", "threads", "tasks", "head_calls"},  # `core` is what both clients are, `threads`, `tasks` drive a flow
-    {"heads_client", "heads_aio"},
+    {"core", "threads", "tasks", "head_calls", "fewshot_files"},  # of clients; `threads`, `tasks` drive a flow
+    {"fewshot_calls"},
+    {"heads_client", "heads_aio", "fewshot_client", "fewshot_aio"},
     {"service", "client", "aio", "admin_client"},
     {"server", "process", "spread"},
     {"demo"},

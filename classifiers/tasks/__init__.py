@@ -6,8 +6,9 @@
 
 from classifiers.tasks.facts import Added, Change, Example, Limits, TaskFacts
 from classifiers.tasks.live import Nearest
+from classifiers.tasks.settings import Settings
 from classifiers.tasks.store import TaskStore
 from classifiers.tasks.support import Support
 from classifiers.tasks.task import Task
 
-__all__ = ["Added", "Change", "Example", "Limits", "Nearest", "Support", "Task", "TaskFacts", "TaskStore"]
+__all__ = ["Added", "Change", "Example", "Limits", "Nearest", "Settings", "Support", "Task", "TaskFacts", "TaskStore"]

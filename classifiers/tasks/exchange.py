@@ -63,6 +63,7 @@ def take_in(source: Path, staged: Path, name: str | None, limits: Limits) -> Tas
         for one in delta.ids:
             check_text("id", one, limits.max_id_bytes)
         check_name(name or facts.name)
+        limits.check_settings(facts.settings)
         with schema.transaction(db, staged):
             facts = file.rename(db, facts, name or facts.name)
             # What it could undo elsewhere it cannot here: an export has nothing that was removed.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.errors import InvalidOption, LimitExceeded
+from classifiers.tasks.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -22,7 +23,7 @@ class Limits:
     ----------
     max_examples : int
         A search is exact and goes through all of them: beyond a million, train a head instead.
-    max_labels, max_label_bytes, max_id_bytes, max_note_bytes, max_item_bytes, max_dim : int
+    max_labels, max_label_bytes, max_text_bytes, max_id_bytes, max_note_bytes, max_item_bytes, max_dim : int
     max_undo : int
         Changes that can be undone.
     max_undo_rows : int
@@ -37,6 +38,7 @@ class Limits:
     max_examples: int = 1_000_000
     max_labels: int = 100_000
     max_label_bytes: int = 1_000
+    max_text_bytes: int = 4_000
     max_id_bytes: int = 200
     max_note_bytes: int = 4_000
     max_item_bytes: int = 32 << 20
@@ -46,6 +48,13 @@ class Limits:
     max_history: int = 10_000
     max_open_files: int = min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
 
+    def check_settings(self, settings: Settings) -> None:
+        """Raise LimitExceeded, or InvalidOption, where the texts of settings are more or longer than may be kept."""
+        self.check_count("texts for labels", len(settings.texts), self.max_labels, "name fewer")
+        for label, text in settings.texts.items():
+            check_text("label", label, self.max_label_bytes)
+            check_text("text", text, self.max_text_bytes)
+
     def check_count(self, what: str, n: int, limit: int, way_on: str) -> None:
         """Raise LimitExceeded where there would be more than the limit."""
         if n > limit:
@@ -54,7 +63,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFacts:
-    """What a task is, which does not change.
+    """What a task is; all but its settings stay as they are.
 
     Parameters
     ----------
@@ -63,10 +72,8 @@ class TaskFacts:
         Of the embeddings that it holds and may be given.
     dim : int
         Their length.
-    method : str
-        How queries are classified; the name of an estimator, or `auto`.
-    rule : mapping
-        How the threshold of *unknown* is chosen; JSON.
+    settings : Settings
+        How it classifies.
     keep_items : bool
         Whether the items themselves are kept beside their embeddings.
     created : str
@@ -77,10 +84,19 @@ class TaskFacts:
     backbone: str
     fingerprint: str
     dim: int
-    method: str = "auto"
-    rule: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
     keep_items: bool = False
     created: str = ""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a task is and how much it holds, at one version."""
+
+    facts: TaskFacts
+    version: int
+    n_examples: int
+    n_classes: int
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from classifiers.errors import ExampleConflict, ExampleNotFound, InvalidLabels, InvalidOption, TaskInvalid
 from classifiers.tasks.facts import Change, Example, Limits, TaskFacts, check_text
 from classifiers.tasks.live import as_embeddings, cosine
+from classifiers.tasks.settings import Settings
 from classifiers.tasks.support import Delta
 
 ALIKE = 1 - 1e-4  # cosine from which on an embedding counts as the same item's, extracted again
+KEPT_FOR_GOOD = ("undo", "update")  # changes that are not undone, and that no undo minds
 _EMBEDDING = np.dtype("<f4")
 
 
@@ -54,8 +56,8 @@ def read_facts(db: sqlite3.Connection, path: Path) -> tuple[TaskFacts, int]:
     try:
         values = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM facts")}
         version = values.pop("version")
-        facts = TaskFacts(**values)
-        kinds = {"name": str, "backbone": str, "fingerprint": str, "dim": int, "method": str, "rule": dict}
+        facts = TaskFacts(**values | {"settings": Settings(**values["settings"])})
+        kinds = {"name": str, "backbone": str, "fingerprint": str, "dim": int}
         for name, kind in (kinds | {"keep_items": bool, "created": str}).items():
             if type(getattr(facts, name)) is not kind:
                 raise TypeError(f"{name} is {getattr(facts, name)!r}")
@@ -70,6 +72,13 @@ def rename(db: sqlite3.Connection, facts: TaskFacts, name: str) -> TaskFacts:
     """Give a task another name; return what it is then."""
     db.execute("UPDATE facts SET value = ? WHERE key = 'name'", (json.dumps(name),))
     return replace(facts, name=name)
+
+
+def set_settings(db: sqlite3.Connection, version: int, settings: Settings, dim: int) -> Delta:
+    """Let a task classify otherwise; its examples stay as they are."""
+    text = json.dumps(asdict(settings), ensure_ascii=False)
+    db.execute("UPDATE facts SET value = ? WHERE key = 'settings'", (text,))
+    return Delta.none(version, dim, settings=settings)
 
 
 def read_version(db: sqlite3.Connection) -> int:
@@ -97,10 +106,21 @@ def read_support(db: sqlite3.Connection, facts: TaskFacts, path: Path) -> Delta:
     return replace(delta, ids=ids)
 
 
-def read_examples(db: sqlite3.Connection, ids: Sequence[str], facts: TaskFacts, path: Path) -> list[Example]:
+def count(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many examples and classes a task has."""
+    examples, classes = (
+        db.execute(f"SELECT count(*) FROM {table} WHERE gone = 0").fetchone()[0]  # noqa: S608  # one of two names
+        for table in ("examples", "classes")
+    )
+    return examples, classes
+
+
+def read_examples(
+    db: sqlite3.Connection, ids: Sequence[str], facts: TaskFacts, path: Path, *, with_items: bool
+) -> list[Example]:
     """Return examples in the order of their ids; raises ExampleNotFound."""
     numbers = _numbers(db, ids)
-    return [_example(db, number, facts, path) for number in numbers]
+    return [_example(db, number, facts, path, with_items=with_items) for number in numbers]
 
 
 def read_history(db: sqlite3.Connection, n: int) -> list[Change]:
@@ -245,7 +265,7 @@ def record(
 ) -> None:
     """Write a change down, and forget what is beyond the bounds of history and undo."""
     db.execute("UPDATE facts SET value = ? WHERE key = 'version'", (str(version),))
-    text, kept = json.dumps(detail, ensure_ascii=False), int(kind != "undo")
+    text, kept = json.dumps(detail, ensure_ascii=False), int(kind not in KEPT_FOR_GOOD)
     db.execute("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, NULL)", (version, kind, text, n_examples, now(), kept))
     db.execute("DELETE FROM history WHERE version <= ?", (version - max(limits.max_history, limits.max_undo + 1),))
     _forget(db, limits)
@@ -398,12 +418,14 @@ def _numbers(db: sqlite3.Connection, ids: Sequence[str]) -> list[int]:
     return [row[0] for row in found]
 
 
-def _example(db: sqlite3.Connection, number: int, facts: TaskFacts, path: Path) -> Example:
-    one, label, note, key, created, item = db.execute(
-        "SELECT id, label, note, item_key, created, item FROM examples JOIN classes ON classes.number = class "
-        "LEFT JOIN items ON items.number = examples.number WHERE examples.number = ?",
+def _example(db: sqlite3.Connection, number: int, facts: TaskFacts, path: Path, *, with_items: bool) -> Example:
+    one, label, note, key, created = db.execute(
+        "SELECT id, label, note, item_key, created FROM examples JOIN classes ON classes.number = class "
+        "WHERE examples.number = ?",
         (number,),
     ).fetchone()
+    found = db.execute("SELECT item FROM items WHERE number = ?", (number,)).fetchone() if with_items else None
+    item = found[0] if found else None
     X = _checked([_row(db, number)], np.array([number]), facts.dim, path)
     return Example(id=one, label=label, embedding=X[0], note=note, item_key=key, item=item, created=created)
 

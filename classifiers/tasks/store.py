@@ -11,13 +11,16 @@ import secrets
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from classifiers.errors import InvalidLabels, InvalidOption, StoreInUse, TaskExists, TaskNotFound, TaskUnwritable
 from classifiers.tasks import exchange, file, schema
-from classifiers.tasks.facts import Limits, TaskFacts, check_name, check_text
+from classifiers.tasks.facts import Glance, Limits, TaskFacts, check_name, check_text
+from classifiers.tasks.settings import Settings
 from classifiers.tasks.task import Task
 
 SUFFIX = ".sqlite"
@@ -89,8 +92,7 @@ class TaskStore:
         backbone: str,
         fingerprint: str,
         dim: int,
-        method: str = "auto",
-        rule: Mapping[str, Any] | None = None,
+        settings: Settings | None = None,
         labels: Sequence[str] = (),
         keep_items: bool = False,
     ) -> Task:
@@ -107,6 +109,7 @@ class TaskStore:
         self.limits.check_count("labels", len(labels), self.limits.max_labels, "begin with fewer")
         for label in labels:
             check_text("label", label, self.limits.max_label_bytes)
+        self.limits.check_settings(settings or Settings())
         if len(set(labels)) < len(labels):
             raise InvalidLabels(f"of {len(labels)} labels {len(set(labels))} differ; name each once")
         facts = TaskFacts(
@@ -114,13 +117,12 @@ class TaskStore:
             backbone=backbone,
             fingerprint=fingerprint,
             dim=dim,
-            method=method,
-            rule=dict(rule or {}),
+            settings=settings or Settings(),
             keep_items=keep_items,
             created=file.now(),
         )
         with self._lock:
-            self._check_new(name)
+            self.check_new(name)
             staged = self._staged()
             try:
                 self._write(staged, facts, labels)
@@ -138,13 +140,40 @@ class TaskStore:
             Its file is damaged, or of a newer format.
         """
         self._check_process()
+        found = self.at_hand(name)  # without the lock: who opens or deletes another one holds up nobody
+        if found is not None:
+            return found
         with self._lock:
-            found = self._tasks.get(name)
-            if found is None or found.is_closed:
+            found = self.at_hand(name)
+            if found is None:
                 check_name(name)
                 self._check_there(name)
                 found = self._tasks[name] = Task.open(self._path(name), self.limits, self._note_use)
             return found
+
+    def at_hand(self, name: str) -> Task | None:
+        """Return a task if it is in memory; waits for nothing."""
+        found = self._tasks.get(name)
+        return None if found is None or found.is_closed else found
+
+    def glance(self, name: str) -> Glance:
+        """Return what a task is and how much it holds, without reading all of it into memory.
+
+        Raises
+        ------
+        TaskNotFound, TaskInvalid
+        """
+        self._check_process()
+        task = self.at_hand(name)
+        if task is not None:
+            support = task.support
+            return Glance(task.facts, support.version, len(support), len(support.labels))
+        check_name(name)
+        self._check_there(name)
+        path = self._path(name)
+        with closing(schema.connect(path)) as db, schema.reading(path):
+            facts, version = file.read_facts(db, path)
+            return Glance(replace(facts, name=name), version, *file.count(db))
 
     def delete(self, name: str, *, if_version: int | None = None) -> None:
         """Delete a task and all that it holds; this cannot be undone. A damaged one goes too.
@@ -171,7 +200,13 @@ class TaskStore:
                 raise TaskUnwritable(f"task {name!r} could not be deleted ({error.strerror}); repeat it") from None
 
     def import_file(
-        self, path: str | Path, *, name: str | None = None, fingerprint: str | None = None, dim: int | None = None
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        fingerprint: str | None = None,
+        dim: int | None = None,
+        accept: Callable[[TaskFacts], object] | None = None,
     ) -> Task:
         """Make a task of a file that `Task.export` has written; all of it is checked first.
 
@@ -182,6 +217,8 @@ class TaskStore:
             By default the one that it had.
         fingerprint, dim : optional
             Of the backbone that it shall be used with; by default any.
+        accept : callable, optional
+            Called with what the task is, before it appears; raises where it shall not.
 
         Raises
         ------
@@ -196,8 +233,10 @@ class TaskStore:
         try:
             facts = exchange.take_in(Path(path), staged, name, self.limits)
             exchange.check_embeddings(facts, Path(path), fingerprint, dim)
+            if accept is not None:
+                accept(facts)
             with self._lock:
-                self._check_new(facts.name)
+                self.check_new(facts.name)
                 return self._settle(staged, facts.name)
         finally:
             exchange.discard(staged)
@@ -252,8 +291,10 @@ class TaskStore:
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{SUFFIX}"
 
-    def _check_new(self, name: str) -> None:
+    def check_new(self, name: str) -> None:
+        """Raise TaskExists where a name is taken, InvalidOption for what is none."""
         self._check_process()
+        check_name(name)
         if self._path(name).exists():
             raise TaskExists(f"there is a task {name!r} already; delete it first, or take another name")
 

@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.tasks.settings import Settings
+
 LEAST_ROWS = 16
 
 
@@ -29,6 +31,8 @@ class Delta:
         Number of an example to its class from now on.
     labels : mapping of int to str, optional
         Class to label, of all classes; None where they stay.
+    settings : Settings, optional
+        Of the task, from now on; None where they stay.
     """
 
     version: int
@@ -39,6 +43,7 @@ class Delta:
     X: NDArray[np.float32]
     relabelled: Mapping[int, int] = field(default_factory=dict)
     labels: Mapping[int, str] | None = None
+    settings: Settings | None = None
 
     @classmethod
     def none(cls, version: int, dim: int, **what: object) -> "Delta":
@@ -105,6 +110,8 @@ class Support:
         The examples' ids, str.
     classes : ndarray of shape (n,), int64
         Class numbers.
+    lineage : object
+        The same for all versions that came from one reading of the file: only among these numbers mean the same.
     """
 
     version: int
@@ -113,6 +120,7 @@ class Support:
     ids: NDArray[np.object_]
     classes: NDArray[np.int64]
     _rows: "Rows"
+    lineage: object = field(default_factory=object, repr=False)
 
     @classmethod
     def empty(cls, dim: int) -> "Support":
@@ -181,4 +189,4 @@ class Support:
                 order = np.argsort(columns[0], kind="stable")
                 columns = tuple(column[order] for column in columns)  # type: ignore[assignment]
                 rows = replace(rows, slots=columns[3])
-        return Support(delta.version, labels, *columns[:3], rows)
+        return Support(delta.version, labels, *columns[:3], rows, self.lineage)

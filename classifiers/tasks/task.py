@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -16,6 +16,7 @@ from classifiers.errors import EmbeddingMismatch, InvalidOption, TaskNotFound, V
 from classifiers.tasks import exchange, file, schema
 from classifiers.tasks.facts import Added, Change, Example, Limits, TaskFacts, check_text
 from classifiers.tasks.live import Live, Nearest
+from classifiers.tasks.settings import Settings
 from classifiers.tasks.support import Delta, Support
 
 T = TypeVar("T")
@@ -64,6 +65,11 @@ class Task:
     def support(self) -> Support:
         """The examples now; it never changes, and the next version has another."""
         return self._live.support
+
+    @property
+    def settings(self) -> Settings:
+        """How it classifies now; read after `support`, they are of its version, or newer."""
+        return self.facts.settings
 
     @property
     def version(self) -> int:
@@ -188,6 +194,24 @@ class Task:
             "remove class", {"label": label}, lambda db, v: file.remove_class(db, v, label, self.facts.dim), if_version
         )
 
+    def update(self, settings: Settings, *, if_version: int | None = None) -> int:
+        """Classify otherwise from now on; return the version. This cannot be undone, and is in no undo's way.
+
+        Raises
+        ------
+        InvalidOption, LimitExceeded, VersionConflict, TaskUnwritable
+        """
+        self.limits.check_settings(settings)
+        detail: dict[str, Any] = {"settings": asdict(replace(settings, texts={}))}
+        if settings.texts:
+            detail["n_texts"] = len(settings.texts)
+
+        def change(db: sqlite3.Connection, version: int) -> Delta | None:
+            same = settings == self.facts.settings
+            return None if same else file.set_settings(db, version, settings, self.facts.dim)
+
+        return self._version("update", detail, change, if_version)
+
     def undo(self, n: int = 1, *, if_version: int | None = None) -> int:
         """Take back the last n changes that are not taken back yet, in one change; return the version.
 
@@ -210,9 +234,9 @@ class Task:
 
         return self._version("undo", detail, change, if_version)
 
-    def examples(self, ids: Sequence[str]) -> list[Example]:
+    def examples(self, ids: Sequence[str], *, with_items: bool = True) -> list[Example]:
         """Return examples with all that is kept of them, in the order of their ids; raises ExampleNotFound."""
-        return self._read(lambda db: file.read_examples(db, ids, self.facts, self.path))
+        return self._read(lambda db: file.read_examples(db, ids, self.facts, self.path, with_items=with_items))
 
     def history(self, n: int = 100) -> list[Change]:
         """Return the last n changes, the newest first."""
@@ -292,6 +316,8 @@ class Task:
         return delta, version
 
     def _show(self, delta: Delta) -> None:
+        if delta.settings is not None:  # before the support: see `settings`
+            self.facts = replace(self.facts, settings=delta.settings)
         try:
             self._live.apply(delta)
         except BaseException:  # no memory: what is on disk is right, so who opens it again is

@@ -170,7 +170,7 @@ def _made(extractor: Any, items: Sequence[str | Path], bar: Bar) -> "Iterator[Ou
 
 
 def only_installed() -> str:
-    """Return the name of the one backbone that is installed; raises BackboneNotNamed."""
+    """Return the name of the backbone here; raises BackboneNotNamed unless there is one alone."""
     from extractor.errors import BackboneNotNamed
     from extractor.shelf import installed
 

@@ -19,7 +19,7 @@ from extractor.pipeline import Extractor
 from headwater.service.aside import aside
 from headwater.service.door import Context
 from headwater.service.served import Served
-from headwater.v1 import classifier_pb2, extractor_pb2
+from headwater.v1 import classifier_pb2, extractor_pb2, fewshot_pb2
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ NOT_SERVING: ServingStatus = health_pb2.HealthCheckResponse.NOT_SERVING
 UNKNOWN: ServingStatus = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 EXTRACTOR_SERVICE: str = extractor_pb2.DESCRIPTOR.services_by_name["ExtractorService"].full_name
 CLASSIFIER_SERVICE: str = classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name
+FEW_SHOT_SERVICE: str = fewshot_pb2.DESCRIPTOR.services_by_name["FewShotService"].full_name
 
 
 class Servicer(health.aio.HealthServicer):  # type: ignore[misc]  # grpc_health has no types
@@ -208,7 +209,7 @@ class Health:
                 await self._servicer.set(name, _status(serves))
             for name in list(self._gone):
                 await self._servicer.set(name, UNKNOWN)
-            for service in ("", EXTRACTOR_SERVICE, CLASSIFIER_SERVICE):
+            for service in ("", EXTRACTOR_SERVICE, CLASSIFIER_SERVICE, FEW_SHOT_SERVICE):
                 await self._servicer.set(service, _status(bool(self._serves) and all(self._serves.values())))
 
 

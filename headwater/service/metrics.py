@@ -100,6 +100,12 @@ class Metrics:
         self._predictions = self._counter(
             "predictions", "Items that a head was asked about: known, unknown, or with an error.", "head", "outcome"
         )
+        # Not by task: there may be thousands, and a series of one that is deleted stays.
+        self._classifications = self._counter(
+            "classifications",
+            "Items that a few-shot task was asked about: known, unknown, or with an error.",
+            "outcome",
+        )
         self._jobs = self._counter("jobs", "Training jobs that have ended.", "state")
         self._job_seconds = self._histogram(
             "job_seconds", "From the order of a training job to its end.", JOB_SECONDS, "state"
@@ -109,6 +115,11 @@ class Metrics:
         """Count the predictions of a request, `known`, `unknown` or `error`."""
         for outcome, number in outcomes.items():
             self._predictions(head, outcome).inc(number)
+
+    def classified(self, outcomes: Mapping[str, int]) -> None:
+        """Count the classifications of a request, `known`, `unknown` or `error`."""
+        for outcome, number in outcomes.items():
+            self._classifications(outcome).inc(number)
 
     def job_ended(self, state: str, seconds: float) -> None:
         """Count a training job that has ended."""

@@ -128,6 +128,12 @@ class Sight:
         if self._metrics is not None:
             self._metrics.predicted(head, outcomes)
 
+    def classified(self, call: "Call", outcomes: Mapping[str, int]) -> None:
+        """See items of a call classified by a few-shot task: how many were `known`, `unknown` or an `error`."""
+        call.n_items += sum(outcomes.values())
+        if self._metrics is not None:
+            self._metrics.classified(outcomes)
+
     def job_ended(self, state: str, seconds: float) -> None:
         """See a training job end as `done`, `failed` or `cancelled`."""
         if self._metrics is not None:

@@ -1,16 +1,18 @@
-"""One call of `ExtractStream`: messages of items in, outcomes out as they finish, with a bounded number in between.
+"""A stream of items: messages of items in, answers out as they finish, with a bounded number in between.
 
 Three parties work on it. The reader (a task) reads a message when there is room, and has its items submitted in a
-thread, for hashing is not for the event loop. The extractor's workers finish them. `run` writes what is finished.
+thread, for hashing is not for the event loop. The extractor's workers finish them. `run` writes what is finished. What
+a message asks for, and what its items are answered with, is for `Answers` to say: embeddings, or classifications.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from functools import partial
 from threading import Lock
+from typing import Any, Generic, Protocol, TypeVar
 
 import grpc.aio
 
@@ -19,7 +21,6 @@ from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
 from extractor.request import Request
 from extractor.stages import StageTimes
-from headwater import convert
 from headwater.convert import RequestLimits
 from headwater.service.calls import Call, Calls, Context
 from headwater.service.served import Served
@@ -32,28 +33,59 @@ FULL_QUEUE_S = 0.02  # to wait where a full queue does not say how long
 Identified = tuple[int, bytes]
 
 
-class Stream:
-    """One call of `ExtractStream`.
+class Message(Protocol):
+    """A message of items, with an id for each."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """One for each item."""
+
+    @property
+    def items(self) -> Sequence[pb.Item]:
+        """What is to be embedded."""
+
+
+M_contra = TypeVar("M_contra", bound=Message, contravariant=True)
+M = TypeVar("M", bound=Message)
+
+
+class Answers(Protocol[M_contra]):
+    """What the messages of a stream ask for, and what its items are answered with."""
+
+    async def backbone_of(self, message: M_contra) -> str:
+        """Return the name of the backbone that the first message asks for; raises what ends the stream."""
+
+    def check(self, message: M_contra, extractor: Extractor) -> None:
+        """Raise what ends the stream, where a message does not go with the extractor, or with those before it."""
+
+    async def answer(self, some: Mapping[int, Outcome], times: StageTimes, extractor: Extractor) -> Any:
+        """Return the message that answers some items, by their ids."""
+
+
+class Stream(Generic[M]):
+    """One call of a stream of items.
 
     Parameters
     ----------
-    requests : asynchronous iterator of ExtractStreamRequest
+    requests : asynchronous iterator of messages
     context : grpc.aio.ServicerContext
     call : Call
     served : Served
     limits : RequestLimits
     calls : Calls
         When they are refused, no more items are begun; nor when the backbone is replaced or unloaded.
+    answers : Answers
     """
 
     def __init__(
         self,
-        requests: AsyncIterator[pb.ExtractStreamRequest],
+        requests: AsyncIterator[M],
         context: Context,
         call: Call,
         served: Served,
         limits: RequestLimits,
         calls: Calls,
+        answers: Answers[M],
     ) -> None:
         self._requests = requests
         self._context = context
@@ -61,6 +93,7 @@ class Stream:
         self._served = served
         self._limits = limits
         self._calls = calls
+        self._answers = answers
         self._extractor: Extractor | None = None  # as the first message has it
         self._using = ExitStack()  # of that extractor
         self._closed: Closed | None = None  # why no more items are begun
@@ -69,7 +102,6 @@ class Stream:
         self._submitted: dict[int, Request | None] = {}  # until it is answered; None: it was refused by itself
         self._finished: deque[tuple[int, Outcome]] = deque()  # filled by workers, emptied by `run`
         self._n_writing = 0
-        self._has_written = False
         self._changed = asyncio.Event()  # something has finished, or the reader has ended
         self._room = asyncio.Event()  # something was written
         self._woken = False
@@ -116,7 +148,7 @@ class Stream:
     async def _read(self) -> None:
         """Take messages while there is room, until the sender closes its side."""
         async for message in self._requests:
-            items = self._accepted(message)
+            items = await self._accepted(message)
             del message  # its items are held one by one, and let go so
             await self._call.pace(len(items))
             while items:
@@ -125,15 +157,11 @@ class Stream:
                 self._room.clear()
                 await self._room.wait()
 
-    def _accepted(self, message: pb.ExtractStreamRequest) -> deque[Identified]:
+    async def _accepted(self, message: M) -> deque[Identified]:
         """Check a message and return its items."""
         if self._extractor is None:
-            self._extractor = self._use(message.backbone)
-        name = self._extractor.spec.name
-        if message.backbone not in ("", name):
-            raise RequestInvalid(
-                f"message names backbone {message.backbone!r}, the stream's first one {name!r}; open another stream"
-            )
+            self._extractor = self._use(await self._answers.backbone_of(message))
+        self._answers.check(message, self._extractor)
         self._check_ids(message.ids, len(message.items))
         return deque(zip(message.ids, (item.data for item in message.items), strict=True))
 
@@ -221,23 +249,16 @@ class Stream:
         while self._finished:
             some = dict(self._finished.popleft() for _ in range(min(MAX_OUTCOMES, len(self._finished))))
             requests = [self._submitted.pop(one) for one in some]  # now: an id may come again as soon as it is read
-            times = _together([one.times for one in requests if one is not None])
-            self._show(list(some.values()), times)
             self._n_writing = len(some)
+            times = _together([one.times for one in requests if one is not None])
+            assert self._extractor is not None  # noqa: S101  # for mypy: it has answered
+            message = await self._answers.answer(some, times, self._extractor)
             try:
-                await self._context.write(self._message(some, times))
+                await self._context.write(message)
             except grpc.aio.InternalError:  # the receiver is gone, and gRPC is about to cancel this call
                 raise asyncio.CancelledError from None
             self._n_writing = 0
             self._room.set()
-
-    def _show(self, outcomes: list[Outcome], times: StageTimes) -> None:
-        if self._extractor is not None:
-            self._calls.sight.extracted(self._call, self._extractor.spec.name, outcomes, times)
-
-    def _message(self, some: dict[int, Outcome], times: StageTimes) -> pb.ExtractStreamResponse:
-        first, self._has_written = not self._has_written, True
-        return convert.from_finished(some, times, self._extractor.spec if first and self._extractor else None)
 
     def _leave(self) -> None:
         """Leave everything that is unanswered: a caller that is gone is not worked for."""

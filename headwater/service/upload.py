@@ -5,32 +5,23 @@ the served extractor as any caller's do, in small windows: they take turns with 
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.errors import NotFinite
 from extractor.cache import item_key
-from extractor.errors import (
-    DeadlinePassed,
-    DeadlineTooShort,
-    InferenceFailed,
-    ItemError,
-    QueueFull,
-    RequestInvalid,
-    RequestTooLarge,
-)
-from extractor.outcome import Outcome
+from extractor.errors import DeadlinePassed, InferenceFailed, ItemError, RequestInvalid, RequestTooLarge
 from extractor.pipeline import Extractor
 from headwater import shelf
 from headwater.convert import RequestLimits
 from headwater.order import MAX_LABEL_LENGTH, SINGLE, ExampleFiles, Order, Target
 from headwater.service.calls import Call
-from headwater.service.extractor import extract
 from headwater.service.jobs import Job
 from headwater.service.sight import Sight
+from headwater.service.windows import in_windows
 from headwater.v1 import classifier_pb2 as pb
 
 MAX_EXAMPLES = 1_000_000
@@ -39,20 +30,19 @@ MAX_TARGET_BYTES = 1 << 30  # of labels and keys, as they are kept
 STALL_S = 60.0  # without a message
 # A caller that is gone looks to gRPC's reader like one that has closed its side; the news of it comes a moment later.
 GRACE_S = 0.1
-WINDOW = 32  # items that wait for the backbone at once
-FULL_QUEUE_S = 0.02  # to wait where a full queue does not say how long
 
 Requests = AsyncIterator[pb.TrainHeadRequest]
+M = TypeVar("M")
 
 
-async def next_message(requests: Requests) -> pb.TrainHeadRequest | None:
+async def next_message(requests: AsyncIterator[M]) -> M | None:
     """Return the next message, or None when the sender has closed its side; raises DeadlinePassed where none comes."""
     try:
         async with asyncio.timeout(STALL_S):
             return await anext(requests, None)
     except TimeoutError:
         raise DeadlinePassed(
-            f"no message came for {STALL_S:.0f} s; send the examples, and then close your side"
+            f"no message came for {STALL_S:.0f} s; send what is left, and then close your side"
         ) from None
 
 
@@ -138,7 +128,7 @@ class Upload:
     async def _embed(self, items: list[bytes], targets: list[Target]) -> None:
         """Embed items and keep what comes of them; those that fail are left out and told."""
         await self._call.pace(len(items))
-        outcomes = await self._outcomes(items)
+        outcomes = await in_windows(self._extractor, items, self._call, self._sight)
         found = {i: one.embedding for i, one in enumerate(outcomes) if one.embedding is not None}
         failures = {self._n_items + i: one.error for i, one in enumerate(outcomes) if one.error is not None}
         for error in failures.values():
@@ -149,29 +139,6 @@ class Upload:
         await self._write(X, [targets[i] for i in found], keys)
         self._n_items += len(items)
         self._job.take(len(found), failures)
-
-    async def _outcomes(self, items: list[bytes]) -> list[Outcome]:
-        """Embed items a window at a time; a full queue is waited for, a window that it can never hold is halved."""
-        size = max(1, min(WINDOW, self._extractor.limits.max_queue_size // 4))
-        waiting = deque(items[i : i + size] for i in range(0, len(items), size))
-        found: list[Outcome] = []
-        while waiting:
-            window = waiting.popleft()
-            try:
-                outcomes, times = await extract(self._extractor, window, self._call)
-            except DeadlineTooShort:
-                raise
-            except QueueFull as full:
-                waiting.appendleft(window)
-                await asyncio.sleep(max(FULL_QUEUE_S, (full.retry_after_ms or 0) / 1000))
-            except RequestTooLarge:
-                if len(window) == 1:
-                    raise
-                waiting.extendleft((window[len(window) // 2 :], window[: len(window) // 2]))
-            else:
-                self._sight.extracted(self._call, self._extractor.spec.name, outcomes, times)
-                found.extend(outcomes)
-        return found
 
     async def _write(self, X: NDArray[np.float32], targets: Sequence[Target], keys: Sequence[str]) -> None:
         """Write examples in a thread, to the end also where the caller leaves: then the folder is removed."""

@@ -166,7 +166,7 @@ class FewShotServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTasks(self, request, context):
-        """Lists the tasks by name, without classes; one that cannot be read says why.
+        """Lists the tasks by name, without classes and what stands for their names; one that cannot be read says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -239,7 +239,7 @@ class FewShotServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListExamples(self, request, context):
-        """Lists examples in the order in which they came, a page at a time.
+        """Lists examples in the order in which they came, a page at a time; one ends early where a message holds no more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

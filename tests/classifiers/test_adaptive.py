@@ -3,7 +3,9 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classifiers.adaptive import FOLDS, METHODS, AdaptiveClassifier
-from classifiers.errors import InvalidOption
+from classifiers.embeddings import unit_length
+from classifiers.errors import InvalidOption, TooFewExamples
+from classifiers.fewshot import NearestClassMean
 from classifiers.folds import make_folds
 from classifiers.target import Target
 from tests.classifiers.conftest import Digits
@@ -43,16 +45,32 @@ def test_many_examples_have_a_linear_head(digits: Digits, monkeypatch: pytest.Mo
     assert (model.chosen_, model.reason_) == ("logistic", "there are 100 examples, more than 99")
 
 
+def parity(n_bits: int, copies: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return small clusters at a cube's corners: no mean tells their parity, the next neighbour does."""
+    corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * n_bits)).reshape(n_bits, -1).T
+    X = np.repeat(corners, copies, axis=0)
+    X += np.random.default_rng(0).normal(scale=0.05, size=X.shape)
+    return X, (np.repeat(corners, copies, axis=0).prod(axis=1) > 0).astype(int)
+
+
 def test_another_method_is_taken_where_it_is_surely_better() -> None:
-    # Parity of six bits in small clusters: no mean and no smooth kernel tells it, the next neighbour does.
-    corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * 6)).reshape(6, -1).T
-    X = np.repeat(corners, 6, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(384, 6))
-    y = (np.repeat(corners, 6, axis=0).prod(axis=1) > 0).astype(int)
-    model = AdaptiveClassifier().fit(X, y)
-    assert model.chosen_ != "class-mean"
-    assert model.accuracies_[model.chosen_] > 0.95
-    rule = model.accuracies_["kernel-logistic"]
-    assert model.chosen_ == "kernel-logistic" or "better by more than 2 standard errors" in model.reason_, rule
+    X, y = parity(6, 5)
+    learnt = np.arange(len(y)) % 5 > 0
+    model = AdaptiveClassifier().fit(X[learnt], y[learnt])
+    right = model.accuracies_
+    assert model.chosen_ == "knn"
+    assert right["knn"] > 0.95 > 0.2 > right["kernel-logistic"]
+    assert model.reason_.startswith(f"knn has {right['knn']:.1%} of held-out examples right, kernel-logistic")
+    assert model.reason_.endswith("better by more than 2 standard errors")
+    assert (model.predict(X[~learnt]) == y[~learnt]).mean() > 0.95
+
+
+def test_a_method_that_may_be_better_by_chance_is_not_taken(digits: Digits) -> None:
+    rows = some_shots(digits, 6, seed=1)
+    model = AdaptiveClassifier().fit(digits.X[rows], digits.y[rows])
+    assert max(model.accuracies_.values()) > model.accuracies_["kernel-logistic"]
+    assert model.chosen_ == "kernel-logistic"
+    assert model.reason_.endswith("and no method surely more")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -60,8 +78,8 @@ def test_a_method_that_is_named_is_taken(digits: Digits, method: str) -> None:
     rows = some_shots(digits, 4)
     model = AdaptiveClassifier(method=method).fit(digits.X[rows], digits.y[rows])
     assert (model.chosen_, model.reason_) == (method, "it was asked for")
-    direct = METHODS[method]().fit(digits.X[rows], digits.y[rows])
-    assert (model.predict(digits.X) == direct.predict(digits.X.astype(np.float64))).mean() > 0.999
+    unit = unit_length(digits.X.astype(np.float64))
+    assert (model.predict(digits.X) == METHODS[method]().fit(unit[rows], digits.y[rows]).predict(unit)).mean() > 0.999
     assert model.predict_proba(digits.X).sum(axis=1) == pytest.approx(1)
 
 
@@ -105,8 +123,50 @@ def test_a_new_class_leaves_the_others_calibrated(digits: Digits) -> None:
     assert model.predict(digits.X[rows[-1:]]).tolist() == [9]
 
 
+@pytest.mark.parametrize("method", ["auto", "class-mean", "ridge", "logistic", "kernel-logistic"])
+def test_a_new_class_is_heard_beside_large_ones(digits: Digits, method: str) -> None:
+    rows = np.concatenate([some_shots(digits, 20, range(1, 10)), some_shots(digits, 2, range(1))])
+    model = AdaptiveClassifier(method=method).fit(digits.X[rows], digits.y[rows])
+    assert (model.predict(digits.X[digits.y == 0]) == 0).mean() > 0.7
+
+
 def test_options_are_checked() -> None:
     with pytest.raises(InvalidOption, match="'best', not one of auto, class-mean"):
         AdaptiveClassifier(method="best").fit([[1.0]], ["a"])
-    with pytest.raises(InvalidOption, match="false_alarm_rate is 1"):
-        AdaptiveClassifier(false_alarm_rate=1).fit([[1.0]], ["a"])
+    for rate in (1, -0.1, np.nan):
+        with pytest.raises(InvalidOption, match=f"false_alarm_rate is {rate}; take a share below 1"):
+            AdaptiveClassifier(false_alarm_rate=rate).fit([[1.0]], ["a"])
+
+
+def test_another_false_alarm_rate_needs_no_refit(digits: Digits) -> None:
+    rows = some_shots(digits, 4)
+    model = AdaptiveClassifier().fit(digits.X[rows], digits.y[rows])
+    assert model.threshold_ == model.threshold_at(0.05)
+    assert len(model.held_out_) == 40
+    for rate in (0.0, 0.01, 0.2):
+        other = AdaptiveClassifier(false_alarm_rate=rate).fit(digits.X[rows], digits.y[rows])
+        assert model.threshold_at(rate) == other.threshold_
+    assert model.threshold_at(0) == -np.inf
+    with pytest.raises(InvalidOption, match="false_alarm_rate is 2"):
+        model.threshold_at(2)
+    prior = AdaptiveClassifier().fit(digits.X[rows[::4]], digits.y[rows[::4]])
+    assert (prior.threshold_at(0), prior.threshold_at(0.3)) == (-np.inf, prior.threshold_)
+
+
+def test_class_means_hold_out_each_example_alone(digits: Digits) -> None:
+    rows = np.concatenate([some_shots(digits, 4, range(6)), some_shots(digits, 1, range(6, 7))])
+    model = AdaptiveClassifier(method="class-mean").fit(digits.X[rows], digits.y[rows])
+    unit = unit_length(digits.X[rows].astype(np.float64))
+    best = NearestClassMean().fit(unit, digits.y[rows]).leave_one_out(unit, digits.y[rows])[:-1]
+    assert model.held_out_ == pytest.approx(np.sort(best.max(axis=1)))
+    assert model.accuracies_ == {"class-mean": (best.argmax(axis=1) == digits.y[rows[:-1]]).mean()}
+
+
+def test_a_method_of_two_classes_names_the_one_there_is() -> None:
+    for method in METHODS:
+        model = AdaptiveClassifier(method=method)
+        if method in ("class-mean", "knn", "cached-keys"):
+            assert model.fit([[1.0, 0.0]] * 3, ["only"] * 3).predict([[1.0, 1.0]]).tolist() == ["only"]
+            continue
+        with pytest.raises(TooFewExamples, match=f"of 1 class, 'only', and method '{method}' needs at least 2"):
+            model.fit([[1.0, 0.0]] * 3, ["only"] * 3)

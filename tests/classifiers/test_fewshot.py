@@ -79,3 +79,20 @@ def test_zero_vectors_and_huge_ones_give_finite_answers() -> None:
 def test_an_unknown_transformation_is_named_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'PCA', not one of UN, L2N, CL2N"):
         NearestClassMean(transformation="PCA").fit([[1.0], [2.0]], [0, 1])
+
+
+@pytest.mark.parametrize("transformation", TRANSFORMATIONS)
+def test_leave_one_out_equals_brute_force(digits: tuple[np.ndarray, np.ndarray], transformation: str) -> None:
+    random = np.random.default_rng(0)
+    X, y = digits[0], np.array([f"class {label}" for label in digits[1]])
+    rows = np.concatenate([random.choice(1797, 60, replace=False), np.flatnonzero(y == "class 3")[:1]])
+    rows = np.concatenate([rows[(y[rows] != "class 3")], rows[-1:]])  # a class of one
+    X, y = X[rows], y[rows]
+    model = NearestClassMean(transformation=transformation).fit(X, y)
+    points = transformed(X, transformation, X.mean(axis=0))
+    for i, found in enumerate(model.leave_one_out(X, y)):
+        others = np.arange(len(y)) != i
+        for label, score in zip(model.classes_, found, strict=True):
+            members = points[others & (y == label)]
+            expected = -np.sum((points[i] - members.mean(axis=0)) ** 2) if len(members) else -np.inf
+            assert score == pytest.approx(expected, rel=1e-9, abs=1e-9)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -82,16 +83,29 @@ def test_a_prior_that_does_not_fit_is_refused() -> None:
 def test_a_kernel_that_is_almost_flat_is_linear(digits: Digits) -> None:
     X, y = digits.X[:200].astype(np.float64), digits.y[:200]
     prepare = Preparation.fit(X)
-    linear = LogisticRegression(C=10, max_iter=500, tol=1e-6).fit(prepare(X), y)
+    linear = LogisticRegression(C=10, max_iter=500, tol=1e-6, class_weight="balanced").fit(prepare(X), y)
     p = KernelLogistic(gamma=1e-5, tol=1e-6).fit(X, y).scores(digits.X[200:])
     np.testing.assert_allclose(p, linear.decision_function(prepare(digits.X[200:].astype(np.float64))), atol=2e-2)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10])
+def test_weights_of_the_kernel_come_to_the_regression_on_its_components(digits: Digits, n_classes: int) -> None:
+    X, y = digits.X[digits.y < n_classes].astype(np.float64), digits.y[digits.y < n_classes]
+    prepare = Preparation.fit(X[:150])
+    components = KernelPCA(kernel="rbf", gamma=0.5, eigen_solver="dense", remove_zero_eig=True).fit(prepare(X[:150]))
+    found = components.transform(prepare(X))
+    found /= np.sqrt((found[:150] ** 2).sum(axis=1).mean())
+    model = LogisticRegression(C=10, tol=1e-3, class_weight="balanced").fit(found[:150], y[:150])
+    expected = model.decision_function(found[150:])
+    scores = KernelLogistic().fit(X[:150], y[:150]).decision_function(X[150:])
+    np.testing.assert_allclose(scores, expected, atol=1e-9)
 
 
 def test_above_its_landmarks_a_kernel_is_about_as_good(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = KernelLogistic().fit(digits.X[:900], digits.y[:900]).score(digits.X[900:], digits.y[900:])
     monkeypatch.setattr("classifiers.shot_heads.MAX_LANDMARKS", 300)
     model = KernelLogistic().fit(digits.X[:900], digits.y[:900])
-    assert model.model_.n_features_in_ <= 300
+    assert len(model.scorer_.support) == 300
     assert model.score(digits.X[900:], digits.y[900:]) > whole - 0.02
 
 

@@ -138,3 +138,24 @@ def test_zeros_are_nobodys_duplicate() -> None:
     assert len(near_duplicates(np.zeros((0, 4))).rows) == 0
     with pytest.raises(InvalidOption, match="least_cosine is"):
         near_duplicates(np.ones((2, 2)), least_cosine=1.5)
+
+
+@pytest.mark.parametrize("few_pairs", [10_000, 0])  # 0: as where very many are alike
+def test_a_sketch_loses_no_pair(digits: Digits, monkeypatch: pytest.MonkeyPatch, few_pairs: int) -> None:
+    X = np.repeat(digits.X[:900], 2, axis=1) + np.random.default_rng(0).normal(size=(900, 128))  # a sketch holds 64
+    monkeypatch.setattr("classifiers.suspects.FEW_ROWS", 100)
+    monkeypatch.setattr("classifiers.suspects.SKETCH_ROWS", 256)
+    monkeypatch.setattr("classifiers.suspects.FEW_PAIRS", few_pairs)
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    within, across = near_duplicates(X, least_cosine=0.96), near_duplicates(X[:300], X, least_cosine=0.96)
+    assert len(within.rows) > 100
+    for found, table in ((within, np.triu(cosines, 1)), (across, cosines[:300])):
+        assert set(zip(found.rows, found.others, strict=True)) == set(zip(*np.nonzero(table >= 0.96), strict=True))
+        assert found.cosines == pytest.approx(cosines[found.rows, found.others], abs=1e-6)
+
+
+def test_where_all_are_alike_pairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("classifiers.suspects.FEW_ROWS", 10)
+    monkeypatch.setattr("classifiers.suspects.SKETCH_ROWS", 64)
+    assert len(near_duplicates(np.ones((500, 70))).rows) <= 500 * 11

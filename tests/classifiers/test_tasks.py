@@ -80,7 +80,7 @@ def test_a_commit_waits_for_the_disk(task: Task) -> None:
 
 
 def test_an_example_keeps_its_note_key_and_item(store: TaskStore) -> None:
-    task = store.create("pets", **FACTS, keep_items=True, rule={"false_alarms": 0.05})
+    task = store.create("pets", **FACTS, keep_items=True)
     added = task.add(
         embeddings([1]), ["a"], fingerprint=FINGERPRINT, notes=["n"], item_keys=[b"\0k"], items=[b"\xffitem"]
     )
@@ -358,7 +358,7 @@ def altered(path: Path, statement: str) -> None:
         ("DELETE FROM embeddings WHERE number = 10", "9 embeddings of 10"),
         ("UPDATE examples SET class = 99 WHERE number = 3", "no class"),
         ("UPDATE facts SET value = '7' WHERE key = 'name'", "malformed"),
-        ("UPDATE facts SET value = '{' WHERE key = 'rule'", "malformed"),
+        ("UPDATE facts SET value = '{' WHERE key = 'settings'", "malformed"),
         ("DELETE FROM facts WHERE key = 'dim'", "malformed"),
     ],
 )

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from extractor import Extractor
-from extractor.errors import EmptyItem, ItemTooLarge, UndecodableItem
+from extractor.errors import EmptyItem, ItemTooLarge, UndecodableItem, UnreadableItem
 from extractor.limits import Limits
 from headwater import AsyncClient, Client
 from headwater.core import FIRST_ANSWER_S
@@ -292,7 +292,8 @@ def test_what_takes_connections_and_says_nothing_is_given_up_as_soon_as_what_tak
 @pytest.fixture
 def held(tiny_image: Path) -> Iterator[tuple[str, Extractor, threading.Event, threading.Event]]:
     """A server whose session waits: its address, its extractor, an event that it sets, and one that lets it go on."""
-    extractor = Extractor.load(tiny_image, workers=1, max_batch_size=1, window=1, limits=Limits(max_queue_size=128))
+    limits = Limits(max_queue_size=128)
+    extractor = Extractor.load(tiny_image, cache="memory", workers=1, max_batch_size=1, window=1, limits=limits)
     forward = extractor.backbone.forward
     entered, go = threading.Event(), threading.Event()
 
@@ -412,19 +413,26 @@ def test_an_async_stream_that_is_left_half_way_ends_at_once(held: Any) -> None:
     go.set()
 
 
-def test_what_comes_after_a_bad_item_is_not_asked_for(held: Any) -> None:
+def test_what_comes_after_a_bad_item_is_not_asked_for(held: Any, tmp_path: Path) -> None:
     address, extractor, _, go = held
-    items = [b"", *(png(flat(i % 256, i // 256)) for i in range(REQUESTS_IN_FLIGHT * MAX_ITEMS * 3))]
-    items[1:MAX_ITEMS] = [b""] * (MAX_ITEMS - 1)  # the first request needs no server
+    items: list[Any] = [png(flat(i % 256, i // 256)) for i in range(REQUESTS_IN_FLIGHT * MAX_ITEMS * 3)]
+    items[: MAX_ITEMS - 1] = [items[0]] * (
+        MAX_ITEMS - 1
+    )  # the first request needs the cache alone, and not the session
+    items[MAX_ITEMS - 1] = tmp_path / "gone.png"
+    go.set()
+    with Client(address) as client:
+        client.extract(items[:1])
+    go.clear()
 
     async def main() -> None:
         async with AsyncClient(address) as client:
-            with pytest.raises(EmptyItem, match="item 0"):
+            with pytest.raises(UnreadableItem, match=f"item {MAX_ITEMS - 1}"):
                 await client.extract(items)
 
     asyncio.run(asyncio.wait_for(main(), WAIT_S))
     with Client(address) as client:
-        with pytest.raises(EmptyItem, match="item 0") as caught:
+        with pytest.raises(UnreadableItem, match=f"item {MAX_ITEMS - 1}") as caught:
             client.extract(items)
         wait_for(lambda: aloft(extractor) <= 1)
     assert caught.traceback  # which holds the frames of the call; its requests have ended all the same

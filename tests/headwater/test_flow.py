@@ -6,6 +6,7 @@ import pytest
 from extractor.errors import EmptyItem
 from extractor.outcome import Outcome
 from headwater.errors import ServiceError
+from headwater.exchange import Extraction
 from headwater.flow import MESSAGE_ITEMS, WINDOW, WINDOW_BYTES, Flow
 from headwater.v1 import extractor_pb2 as pb
 from tests.headwater.test_exchange import BROKEN, INFO, Clock
@@ -18,7 +19,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def flow(clock: Clock) -> Flow:
-    return Flow(INFO, timeout_s=10.0, clock=clock)
+    return Flow(Extraction(INFO), timeout_s=10.0, clock=clock)
 
 
 def take(flow: Flow, *items: bytes | Outcome) -> None:

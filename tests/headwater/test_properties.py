@@ -18,6 +18,7 @@ from extractor import Extractor
 from headwater import Client, v1
 from headwater.v1 import classifier_pb2 as heads
 from headwater.v1 import extractor_pb2 as pb
+from headwater.v1 import fewshot_pb2 as taught
 from tests.heads import keep
 from tests.inprocess import in_this_process
 from tests.tiny import flat, png
@@ -199,6 +200,100 @@ def test_arbitrary_orders_never_break_the_server(
     for job in heads.ListJobsResponse.FromString(channel.unary_unary(name_of("ListJobs"))(b"")).jobs:
         cancelled = heads.CancelJobRequest(id=job.id).SerializeToString()
         channel.unary_unary(name_of("CancelJob"))(cancelled, timeout=WAIT_S)
+
+
+TASKS = st.one_of(st.sampled_from(["pictures", "texts"]), st.text(max_size=120))
+LABELS = st.lists(st.one_of(st.sampled_from(["a", "b"]), st.text(max_size=20)), max_size=4)
+VECTORS = st.one_of(st.binary(max_size=60), st.lists(st.floats(width=32), max_size=12).map(packed))
+SETTINGS = st.builds(
+    lambda method, rate, **rest: taught.TaskSettings(
+        method=method, **({} if rate is None else {"false_alarm_rate": rate}), **rest
+    ),
+    method=st.sampled_from(["auto", "class-mean", "knn", "cached-keys", "ridge", "logistic", "kernel-logistic", "no"]),
+    rate=st.one_of(st.none(), st.floats()),
+    zero_shot=st.booleans(),
+    texts=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
+)
+OPTIONS = st.builds(
+    taught.ClassifyOptions,
+    top=st.integers(0, 120),
+    neighbours=st.integers(0, 120),
+    with_items=st.booleans(),
+    false_alarm_rate=st.floats(),
+)
+ITEM_LISTS = st.lists(ITEMS.map(lambda data: pb.Item(data=data)), max_size=4)
+
+
+@pytest.fixture(scope="module")
+def fingerprints(channel: grpc.Channel) -> list[str]:
+    """Those of the backbones of two tasks, which are made here, and no one's."""
+    found = []
+    for task, backbone in (("pictures", "tiny-image"), ("texts", "tiny-text")):
+        request = taught.CreateTaskRequest(name=task, backbone=backbone, keep_items=True)
+        call = channel.unary_unary(name_of("CreateTask"))
+        found.append(taught.Task.FromString(call(request.SerializeToString(), timeout=WAIT_S)).fingerprint)
+    return [*found, "f", ""]
+
+
+@st.composite
+def few_shot_calls(draw: st.DrawFn, fingerprints: list[str]) -> tuple[str, list[Any]]:
+    """Return a method and messages to it that are not too far from good ones."""
+    task, of = draw(TASKS), draw(st.sampled_from(fingerprints))
+    items, vectors = draw(ITEM_LISTS), draw(VECTORS)
+    labels, ids = draw(LABELS), draw(st.lists(st.text(max_size=5), max_size=3))
+    if draw(st.booleans()):  # one that fits together, but for what its items and numbers are
+        task, of, n_rows, ids = "texts", fingerprints[1], draw(st.integers(0, 4)), []
+        as_items = draw(st.booleans())
+        items = [pb.Item(data=draw(ITEMS)) for _ in range(n_rows)] if as_items else []
+        vectors = (
+            b"" if as_items else packed(draw(st.lists(st.floats(width=32), min_size=4 * n_rows, max_size=4 * n_rows)))
+        )
+        labels = [draw(st.sampled_from(["a", "b", "c"])) for _ in range(n_rows)]
+    n, text, version = draw(st.integers(0, 20_000)), draw(st.text(max_size=20)), draw(st.integers(0, 2**64 - 1))
+    settings_, options = draw(SETTINGS), draw(OPTIONS)
+    examples = taught.NewExamples(items=items, embeddings=vectors, fingerprint=of, labels=labels, ids=ids)
+    relabelled = dict(zip(ids, labels, strict=False))
+    good = {"task": "texts"}
+    requests = {
+        "CreateTask": [taught.CreateTaskRequest(name=text, backbone="tiny-text", labels=labels, settings=settings_)],
+        "UpdateTask": [taught.UpdateTaskRequest(settings=settings_, **good)],
+        "AddExamples": [taught.AddExamplesRequest(task=task, examples=examples)],
+        "RemoveExamples": [taught.RemoveExamplesRequest(task=task, ids=ids, if_version=version)],
+        "RelabelExamples": [taught.RelabelExamplesRequest(task=task, labels=relabelled)],
+        "RenameClass": [taught.RenameClassRequest(task=task, label=draw(st.sampled_from(["a", "b"])), to=text)],
+        "MergeClasses": [taught.MergeClassesRequest(task=task, labels=labels, into=text)],
+        "UndoChanges": [taught.UndoChangesRequest(task=task, n=n % 4)],
+        "ListChanges": [taught.ListChangesRequest(task=task, n=n)],
+        "ListExamples": [taught.ListExamplesRequest(task=task, page_size=n % 2000, page_token=text, with_items=True)],
+        "Classify": [
+            taught.ClassifyRequest(task=task, items=items, embeddings=vectors, fingerprint=of, options=options)
+        ],
+        "ClassifyStream": [taught.ClassifyStreamRequest(task=task, ids=range(n % 5), items=items, options=options)],
+        "ClassifyWithExamples": [
+            taught.ClassifyWithExamplesRequest(
+                backbone="tiny-text", examples=examples, items=items, settings=settings_, options=options
+            )
+        ],
+        "Suggest": [taught.SuggestRequest(task=task, n=n % 1100, items=items, embeddings=vectors, fingerprint=of)],
+        "Audit": [taught.AuditRequest(task=task, n=n % 1100)],
+        "ImportTask": [
+            taught.ImportTaskRequest(order=taught.ImportOrder(name=text)),
+            taught.ImportTaskRequest(data=vectors),
+        ],
+    }
+    method = draw(st.sampled_from(sorted(requests)))
+    return method, requests[method]
+
+
+def test_arbitrary_calls_of_tasks_never_break_the_server(channel: grpc.Channel, fingerprints: list[str]) -> None:
+    @settings(GIVEN, max_examples=300)
+    @given(few_shot_calls(fingerprints))
+    def check(call: tuple[str, list[Any]]) -> None:
+        method, messages = call
+        found = code_of(channel, METHOD_OF[method], [one.SerializeToString() for one in messages])
+        assert found in BLAMELESS | {grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.ABORTED}, (method, messages)
+
+    check()
 
 
 def test_rubbish_from_many_leaves_a_neighbour_unharmed(address: str, channel: grpc.Channel) -> None:

@@ -4,6 +4,7 @@ import threading
 from itertools import count
 from typing import Any
 
+from headwater.exchange import Extraction
 from headwater.flow import Flow
 from headwater.threads import ThreadedFlow
 from tests.headwater.test_exchange import INFO
@@ -25,7 +26,7 @@ class EndsJustBefore(threading.Event):
 
 
 def test_the_reader_ends_when_the_caller_leaves_at_any_moment() -> None:
-    driver: Any = ThreadedFlow(Flow(INFO, timeout_s=1.0), open_stream=iter, failure=lambda error: None)
+    driver: Any = ThreadedFlow(Flow(Extraction(INFO), timeout_s=1.0), open_stream=iter, failure=lambda error: None)
     while driver._flow.has_room:
         driver._flow.count(b"x")
     driver._room = EndsJustBefore(driver)
