@@ -69,7 +69,7 @@ def read(path: Path) -> tuple[NDArray[np.float32], list[str], list[str]]:
     found = opened(path, mapped=False)
     labels = found.y.tolist()
     if not labels:
-        raise DumpInvalid(f"the dump {path.name!r} has no embedding; mend its source, and dump it again")
+        raise DumpInvalid(f"the dump {path.name!r} has no embeddings; look at its column 'error', and dump it again")
     if None in labels:
         row, n = int(found.numbers[labels.index(None)]), labels.count(None)
         raise DumpInvalid(
