@@ -34,6 +34,7 @@ COMMANDS = (
         "fuse",
     ),
     *("heads activate", "heads delete", "heads export"),
+    *("map", "near", "dupes", "drift", "index"),
     *("admin load", "keys add", "keys list", "keys revoke"),
     *(f"cache {verb}" for verb in ("stats", "check", "purge", "export", "import")),
 )
