@@ -93,11 +93,15 @@ class Mapper:
         self, attempt: Callable[[int], int], backbone: str, fingerprint: str, cache: str | None, workers: int | None
     ) -> None:
         self._attempt = attempt
-        self._error: ExtractorError | None = None
         try:
-            self._extractor = _loaded(backbone, fingerprint, cache, workers)
+            self._serving: Extractor | ExtractorError = _loaded(backbone, fingerprint, cache, workers)
         except ExtractorError as error:
-            self._error = error
+            self._serving = error
+
+    def __del__(self) -> None:
+        """Close the session, as Ray lets go of this at an actor's end: the cache then keeps what it was given."""
+        if isinstance(serving := getattr(self, "_serving", None), Extractor):  # where `__init__` came to its end
+            serving.close()
 
     def __call__(self, rows: Any) -> Any:
         """Map one row, (1,) of bytes, to one row."""
@@ -106,11 +110,11 @@ class Mapper:
 
     def _map(self, run: Run) -> Mapped:
         try:
-            if self._error is not None:
-                raise self._error
             if self._attempt(run.number) > MAX_ATTEMPTS:
                 raise EngineFailed(_given_up(run))
-            return _mapped(run, LocalVerb(self._extractor))
+            if isinstance(self._serving, Extractor):
+                return _mapped(run, LocalVerb(self._serving))
+            raise self._serving
         except ExtractorError as error:
             return Mapped(run.number, run.start, [Outcome(error=error)] * len(run.contents))
 

@@ -8,6 +8,7 @@ driver's, so a dump on Ray is resumed without Ray and the other way round.
 import logging
 import os
 import pickle
+import socket
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -28,6 +29,7 @@ from extractor.spec import read_spec
 from extractor.stages import StageTimes
 
 LOCAL = "local"  # the address of a Ray that is started here, in this process, and ends with it
+CONNECT_S = 10.0
 OBJECT_STORE_BYTES = 256 << 20  # of that one; bounds below keep far less in it
 RUN_S = 1.0  # of an actor's time: short, so that rows come to be committed; long, so that Ray's own work is small
 FIRST_ITEMS, MAX_ITEMS = 16, 1024  # of a run, until it is known how long they take, and at most
@@ -89,7 +91,7 @@ class RayVerb:
         self.dim = spec.dim
         self.max_item_bytes = Limits().max_item_bytes
         self.times = StageTimes()
-        self._backbone = str(folder) if os.sep in str(backbone) or folder == Path(backbone) else str(backbone)
+        self._backbone = str(folder.absolute()) if folder == Path(backbone) else str(backbone)
         self._address = address
         self._cache = cache
         self._counts = Counts()
@@ -248,12 +250,20 @@ def join(address: str) -> bool:
     own = {"num_cpus": cores(), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
+        _check_open(address)
         ray.init(address=address, **(own if address == LOCAL else {}), **quiet)
     except Exception as error:
         raise EngineFailed(
-            f"no Ray answers at {address} ({_first_line(error)}); start one there, or take --ray {LOCAL}"
+            f"no Ray answers at {address} ({_said(error)}); start one there, or take --ray {LOCAL}"
         ) from None
     return True
+
+
+def _check_open(address: str) -> None:
+    """Raise OSError where an address has a port at which nobody listens: Ray would wait for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
 
 
 def share_of_cluster() -> Share:
@@ -287,9 +297,11 @@ def _said_by_ray() -> Iterator[None]:
         yield
     except (ray.exceptions.RayError, RuntimeError) as error:
         raise EngineFailed(
-            f"Ray cannot go on: {_first_line(error)}; what is committed stays: mend the cluster, and run the dump again"
+            f"Ray cannot go on: {_said(error)}; what is committed stays: mend the cluster, and run the dump again"
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _said(error: BaseException) -> str:
+    """Return the first line of what Ray says, and the last, where a traceback names its reason."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"

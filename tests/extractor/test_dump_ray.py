@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -153,6 +154,18 @@ def test_a_dump_on_ray_is_a_local_one_row_for_row(tmp_path: Path, tiny_image: Pa
 
 @pytest.mark.stress
 @pytest.mark.usefixtures("cluster")
+def test_what_actors_embed_is_in_the_cache_and_the_other_way_round(tmp_path: Path, tiny_text: Path) -> None:
+    cache, n_whole = str(tmp_path / "cache"), N_ITEMS - N_ITEMS // BROKEN
+    with RayVerb(tiny_text, cache=cache) as verb:
+        assert dump(Slow(seconds=0), tmp_path / "first", verb).cached == 0
+        assert dump(Slow(seconds=0), tmp_path / "second", verb).cached == n_whole
+    with Extractor.load(tiny_text, cache=cache) as extractor:
+        assert dump(Slow(seconds=0), tmp_path / "here", extractor).cached == n_whole
+    assert_alike(rows(tmp_path / "second"), rows(tmp_path / "here"))
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
 def test_a_killed_actor_costs_nothing(tmp_path: Path, tiny_text: Path) -> None:
     with RayVerb(tiny_text, cache="off") as verb:
         dump(Slow(kills=str(tmp_path / "killed")), tmp_path / "ray", verb, max_shard_rows=100)
@@ -255,6 +268,14 @@ def test_a_run_is_mapped_to_its_outcomes_and_what_is_done_to_nothing(tiny_text: 
 def test_a_backbone_that_is_not_there_is_told_of_before_ray_is_started() -> None:
     with pytest.raises(BackboneNotFound):
         RayVerb("no-such-backbone")
+
+
+def test_an_address_where_nobody_listens_is_told_of_at_once(tiny_text: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    said = rf"no Ray answers at {address} \(.*refused\)"
+    with pytest.raises(EngineFailed, match=said), RayVerb(tiny_text, address=address):
+        pass
 
 
 def test_without_ray_the_error_says_what_to_install(tiny_text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
