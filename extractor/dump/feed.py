@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Datasource
@@ -17,6 +17,9 @@ from ray.data.datasource import ReadTask
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from extractor.dump.mapper import DONE, RUN, as_rows
+
+if TYPE_CHECKING:
+    from extractor.dump.on_ray import Share
 
 
 class Feed:
@@ -103,7 +106,7 @@ def start_feed() -> Any:
 
 
 def mapped(
-    feed: Any, mapper: type, arguments: tuple[Any, ...], share: Any, *, calls: int, queued: int
+    feed: Any, mapper: type, arguments: tuple[Any, ...], share: "Share", *, calls: int, queued: int
 ) -> Generator[bytes, None, None]:
     """Have Ray Data map the runs of a feed, and yield what comes back, in any order.
 

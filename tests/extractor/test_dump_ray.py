@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -150,6 +152,21 @@ def test_a_dump_on_ray_is_a_local_one_row_for_row(tmp_path: Path, tiny_image: Pa
                 path.write_bytes(png(flat(9)))
         assert retry_errors(source, tmp_path / "ray", verb).errors == 0
     assert all(row["error"] is None for row in rows(tmp_path / "ray"))
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
+def test_items_in_an_archive_and_in_rows_travel_to_actors(tmp_path: Path, tiny_image: Path) -> None:
+    paths = sorted(path for path in photos(tmp_path / "photos").rglob("*.png"))
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        for path in paths:
+            archive.add(path, path.name)
+    pq.write_table(pa.table({"image": [path.read_bytes() for path in paths]}), tmp_path / "photos.parquet")
+    with RayVerb(tiny_image, cache="off") as verb:
+        for name in ("photos.tar", "photos.parquet"):
+            dump(tmp_path / name, tmp_path / f"ray-{name}", verb)
+            found = rows(tmp_path / f"ray-{name}")
+            assert_alike(found, rows(dumped_here(tiny_image, tmp_path / name, tmp_path / f"here-{name}")))
 
 
 @pytest.mark.stress
