@@ -1,17 +1,12 @@
 """Dumps on Ray: what a local dump gives, row for row, whatever is killed meanwhile."""
 
-import os
 import pickle
-import signal
-import socket
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +15,9 @@ import pytest
 
 from extractor import Extractor
 from extractor.dump import check, dump, retry_errors
-from extractor.dump.counts import Counts
 from extractor.dump.manifest import read_manifest
 from extractor.dump.mapper import DONE, RUN, Mapper, Run, as_rows
-from extractor.dump.on_ray import RayVerb, Share, share_of_cluster
+from extractor.dump.on_ray import RayVerb
 from extractor.errors import (
     BackboneChanged,
     BackboneNotFound,
@@ -34,81 +28,22 @@ from extractor.errors import (
     UnreadableItem,
 )
 from extractor.sources import Entry
+from tests.dumped import BROKEN, N_ITEMS, Slow, Text, assert_alike, dumped_here, rows
 from tests.tiny import flat, png
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of its own settings
-
-N_ITEMS = 600
-BROKEN = 50  # every so many
 
 RAY = """
 import sys
 import ray
 from extractor.dump import dump
-from extractor.dump.on_ray import RayVerb, Share, share_of_cluster
-from tests.extractor.test_dump_ray import Slow
+from extractor.dump.on_ray import RayVerb
+from tests.dumped import Slow
 
 ray.init(address="local", num_cpus=1, object_store_memory=200 << 20, include_dashboard=False, log_to_driver=False)
 with RayVerb(sys.argv[1], cache="off") as verb:
     dump(Slow(), sys.argv[2], verb, commit_s=0.1, max_shard_rows=50)
 """
-
-
-@dataclass(frozen=True)
-class Text:
-    """Content that takes its time, or takes its reader's process with it: once where there is a path to remember it."""
-
-    text: str
-    seconds: float = 0.0
-    kills: str | None = None
-
-    def read(self, max_bytes: int) -> bytes:
-        time.sleep(self.seconds)
-        if self.kills is not None and not (self.kills and Path(self.kills).exists()):
-            if self.kills:
-                Path(self.kills).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.text.encode()
-
-
-class Slow:
-    """Texts, of which some are empty; the keys tell of their places."""
-
-    columns: Mapping[str, Any] = {}
-    numbered = False
-
-    def __init__(self, *, seconds: float = 0.01, kills: str | None = None) -> None:
-        self._seconds = seconds
-        self._kills = kills
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": "slow", "place": "here"}
-
-    def entries(self) -> Iterator[Entry]:
-        for i in range(N_ITEMS):
-            text = "" if i % BROKEN == 7 else f"red cat {'dog ' * (i % 7)}{i}"
-            yield Entry(f"{i:04}", Text(text, self._seconds, self._kills if i == N_ITEMS // 2 else None), f"{i % 3}")
-
-    def count(self) -> int:
-        return N_ITEMS
-
-
-def rows(out: Path) -> list[dict]:
-    return pq.read_table(sorted(out.glob("part-*.parquet"))).to_pylist()
-
-
-def assert_alike(found: list[dict], expected: list[dict]) -> None:
-    """Compare rows: embeddings within the precision's tolerance, which batch-mates may move them by."""
-    X, Y = ([row.pop("embedding") for row in several] for several in (found, expected))
-    assert found == expected
-    assert [x is None for x in X] == [y is None for y in Y]
-    assert np.allclose([x for x in X if x is not None], [y for y in Y if y is not None], rtol=0, atol=1e-6)
-
-
-def dumped_here(backbone: Path, source: Any, out: Path) -> Path:
-    with Extractor.load(backbone, cache="off") as extractor:
-        dump(source, out, extractor)
-    return out
 
 
 def photos(folder: Path) -> Path:
@@ -236,31 +171,6 @@ def test_a_killed_driver_is_resumed(how: str, tmp_path: Path, tiny_text: Path, r
     assert_alike(rows(out), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
 
 
-@pytest.mark.stress
-def test_a_machine_that_dies_costs_nothing(tmp_path: Path, tiny_text: Path) -> None:
-    """Machines of Ray's own test cluster: processes, of which all that one has are killed."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 << 20})
-    try:
-        machines = [cluster.add_node(num_cpus=1, object_store_memory=100 << 20) for _ in range(2)]
-        cluster.wait_for_nodes()
-
-        def told(counts: Counts) -> None:
-            if counts.done > N_ITEMS // 4 and machines:
-                cluster.remove_node(machines.pop(), allow_graceful=False)
-                machines.clear()
-
-        with RayVerb(tiny_text, address=cluster.address, cache="off") as verb:
-            assert share_of_cluster() == Share(actors=2, cpus=1, gpus=0)
-            dump(Slow(seconds=0.03), tmp_path / "ray", verb, told=told, max_shard_rows=50)
-    finally:
-        cluster.shutdown()
-    assert not machines
-    assert_alike(rows(tmp_path / "ray"), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
-    assert check(tmp_path / "ray").problems == ()
-
-
 def test_an_actor_of_another_backbone_says_so_for_each_item(tiny_text: Path) -> None:
     mapper = Mapper(once, str(tiny_text), "0" * 32, "off", 1)
     run = Run(3, 70, [b"red cat", "red dog"])
@@ -285,14 +195,6 @@ def test_a_run_is_mapped_to_its_outcomes_and_what_is_done_to_nothing(tiny_text: 
 def test_a_backbone_that_is_not_there_is_told_of_before_ray_is_started() -> None:
     with pytest.raises(BackboneNotFound):
         RayVerb("no-such-backbone")
-
-
-def test_an_address_where_nobody_listens_is_told_of_at_once(tiny_text: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    said = rf"no Ray answers at {address} \(.*refused\)"
-    with pytest.raises(EngineFailed, match=said), RayVerb(tiny_text, address=address):
-        pass
 
 
 def test_without_ray_the_error_says_what_to_install(tiny_text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
