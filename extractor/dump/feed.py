@@ -73,7 +73,7 @@ class Attempts:
         return int(ray.get(self.feed.begin.remote(number)))
 
 
-class FeedSource(Datasource):  # type: ignore[misc]  # ray has no types for it
+class FeedSource(Datasource):  # type: ignore[misc]  # whose types mypy does not follow
     """The runs of a feed as the one read task of a data set.
 
     Parameters

@@ -188,9 +188,13 @@ class _Line:
         self._feed.done.remote(mapped.number)
 
     def check(self) -> None:
-        """Raise what ended the feeding."""
+        """Raise what ended the feeding, or that runs did not come back."""
         if self._error is not None:
             raise self._error
+        if self._n_bytes:
+            raise EngineFailed(
+                f"Ray has lost {len(self._n_bytes):,} runs of items; run the dump again, which does them"
+            )
 
     def close(self) -> None:
         """Take no more items, and end the feed."""
