@@ -8,12 +8,13 @@ driver's, so a dump on Ray is resumed without Ray and the other way round.
 import logging
 import os
 import pickle
+import signal
 import socket
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from threading import Condition, Thread
+from threading import Condition, Thread, current_thread, main_thread
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -192,9 +193,7 @@ class _Line:
         if self._error is not None:
             raise self._error
         if self._n_bytes:
-            raise EngineFailed(
-                f"Ray has lost {len(self._n_bytes):,} runs of items; run the dump again, which does them"
-            )
+            raise EngineFailed(f"Ray has lost {len(self._n_bytes):,} runs of items; run the dump again for them")
 
     def close(self) -> None:
         """Take no more items, and end the feed."""
@@ -241,6 +240,7 @@ def join(address: str) -> bool:
     EngineFailed
         No Ray answers there.
     """
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a thread that outlives a shutdown would start another; read on import
     try:
         import ray
         import ray.data
@@ -255,12 +255,29 @@ def join(address: str) -> bool:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         _check_open(address)
-        ray.init(address=address, **(own if address == LOCAL else {}), **quiet)
+        with _deaf_to_ctrl_c():
+            ray.init(address=address, **(own if address == LOCAL else {}), **quiet)
     except Exception as error:
         raise EngineFailed(
             f"no Ray answers at {address} ({_said(error)}); start one there, or take --ray {LOCAL}"
         ) from None
     return True
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Ignore SIGINT, and have the processes that are started ignore it for good.
+
+    A terminal sends it to them too, and a Ray that it has half killed takes this process along, or leaves it waiting.
+    """
+    if current_thread() is not main_thread():  # signals are not ours to set
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def _check_open(address: str) -> None:
