@@ -8,13 +8,12 @@ driver's, so a dump on Ray is resumed without Ray and the other way round.
 import logging
 import os
 import pickle
-import signal
 import socket
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from threading import Condition, Thread, current_thread, main_thread
+from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -255,29 +254,12 @@ def join(address: str) -> bool:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         _check_open(address)
-        with _deaf_to_ctrl_c():
-            ray.init(address=address, **(own if address == LOCAL else {}), **quiet)
+        ray.init(address=address, **(own if address == LOCAL else {}), **quiet)
     except Exception as error:
         raise EngineFailed(
             f"no Ray answers at {address} ({_said(error)}); start one there, or take --ray {LOCAL}"
         ) from None
     return True
-
-
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Ignore SIGINT, and have the processes that are started ignore it for good.
-
-    A terminal sends it to them too, and a Ray that it has half killed takes this process along, or leaves it waiting.
-    """
-    if current_thread() is not main_thread():  # signals are not ours to set
-        yield
-        return
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
 
 
 def _check_open(address: str) -> None:
