@@ -347,24 +347,3 @@ def test_ray_stands_with_or_without_an_address(headwater: Headwater, photos: Pat
         assert (done.returncode, "name a server or Ray, not both" in done.stderr) == (2, True)
     done = headwater("dump", photos, tmp_path / "out", "--ray", "--backbone", "no-such-backbone")
     assert (done.returncode, "no-such-backbone" in done.stderr) == (1, True)
-
-
-@pytest.mark.stress
-def test_a_dump_on_ray_is_stopped_by_a_signal_and_goes_on(photos: Path, tiny_image: Path, tmp_path: Path) -> None:
-    for i in range(2000):
-        (photos / "0" / f"more{i:04}.png").write_bytes(png(flat(i % 256, 1, 2)))
-    arguments = command("dump", photos, tmp_path / "out", "--ray", "--backbone", tiny_image)
-    with subprocess.Popen(
-        arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        while not (tmp_path / "out" / "manifest.json").exists():
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate()
-        assert (process.returncode, "stopped by SIGINT" in told) == (130, True), told
-    assert check(tmp_path / "out").problems == ()
-    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=True)
-    assert "1 errors" in done.stdout, done.stdout
-    assert "Traceback" not in done.stderr
-    assert pq.read_table(sorted(glob.glob(f"{tmp_path}/out/part-*.parquet"))).num_rows == 2000 + N_PHOTOS
