@@ -24,8 +24,13 @@ def tree(root: int) -> list[int]:
 
 def cpu_seconds(root: int) -> float:
     """Return the processor time that a process and its living descendants have used."""
-    stats = (_fields(Path(f"/proc/{pid}/stat")) for pid in tree(root))
-    return sum(int(fields[11]) + int(fields[12]) for fields in stats if fields is not None) / TICKS_PER_S
+    return sum(cpu_by_process(root).values())
+
+
+def cpu_by_process(root: int) -> dict[int, float]:
+    """Return the same for each of them."""
+    stats = ((pid, _fields(Path(f"/proc/{pid}/stat"))) for pid in tree(root))
+    return {pid: (int(found[11]) + int(found[12])) / TICKS_PER_S for pid, found in stats if found is not None}
 
 
 def memory_mb(root: int) -> float:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from classifiers.adaptive import AdaptiveClassifier
     from classifiers.audit import Audit
     from classifiers.cached_keys import CachedKeys
+    from classifiers.embedding_set import EmbeddingSet
     from classifiers.evaluate import Episode, EpisodeScores, episodes, evaluate_episodes
     from classifiers.fewshot import NearestClassMean
     from classifiers.heads import LogisticHead
@@ -24,6 +25,7 @@ __all__ = [
     "AdaptiveClassifier",
     "Audit",
     "CachedKeys",
+    "EmbeddingSet",
     "Episode",
     "EpisodeScores",
     "KernelLogistic",
@@ -43,6 +45,7 @@ _HOMES = {
     "AdaptiveClassifier": "adaptive",
     "Audit": "audit",
     "CachedKeys": "cached_keys",
+    "EmbeddingSet": "embedding_set",
     "KernelLogistic": "shot_heads",
     "Learner": "learner",
     "LogisticHead": "heads",

@@ -1,10 +1,12 @@
 """The errors of `classifiers`: one tree; each leaf is also the ValueError that scikit-learn's callers expect.
 
 ClassifierError
-├── EmbeddingMismatch  embeddings of another backbone or another length than the task's
+├── DumpUnreadable     files of embeddings that are damaged, too new, or none
+├── EmbeddingMismatch  embeddings of another backbone or another length than those they met
 ├── ExampleConflict    an example's id is taken by another one
 ├── ExampleNotFound    a task has no example of that id
 ├── HeadInvalid        a head's folder is damaged, altered, or too new
+├── IndexUnreadable    a file of an index that is damaged, too new, or none
 ├── InvalidLabels      labels that name no classes
 ├── InvalidOption      a parameter has a value that it cannot have
 ├── LimitExceeded      more, or longer, than a task may hold
@@ -27,8 +29,12 @@ class ClassifierError(Exception):
     """Root of every error that `classifiers` raises on purpose."""
 
 
+class DumpUnreadable(ClassifierError, ValueError):
+    """Files of embeddings that are not there, damaged, too new, or no dump."""
+
+
 class EmbeddingMismatch(ClassifierError, ValueError):
-    """Embeddings of another backbone, or of another length, than the task's."""
+    """Embeddings of another backbone, or of another length, than those that they were to meet."""
 
 
 class ExampleConflict(ClassifierError, ValueError):
@@ -41,6 +47,10 @@ class ExampleNotFound(ClassifierError, ValueError):
 
 class HeadInvalid(ClassifierError, ValueError):
     """A head's folder is damaged, altered, too new, or holds what no head can be."""
+
+
+class IndexUnreadable(ClassifierError, ValueError):
+    """An index is not there, damaged, too new, or not what its facts say."""
 
 
 class InvalidLabels(ClassifierError, ValueError):

@@ -19,6 +19,12 @@ ExtractorError
 ├── ExportError            a network could not be turned into a backbone folder
 ├── TuneError              no plan meets what was asked for
 │   └── PlanNotStored      the backbone's folder cannot be written
+├── SourceInvalid          a source of items is not there, or not understood
+├── DumpError              embeddings cannot be dumped
+│   ├── DumpRefused        what is in OUT is of another backbone or source, or another dump is at work there
+│   ├── DumpNotWritten     a shard or the manifest cannot be written: a full disk, say
+│   ├── DumpSpoilt         what is in OUT is not what was written
+│   └── EngineFailed       the Ray cluster that a dump runs on is not there, or cannot go on
 ├── InferenceFailed        the session failed on this item, or gave NaN or infinity
 ├── RequestInvalid         a request says what cannot be
 ├── RequestTooLarge        more items or bytes in one request than the limit
@@ -105,6 +111,30 @@ class TuneError(ExtractorError):
 
 class PlanNotStored(TuneError):
     """The chosen plan cannot be kept beside the backbone."""
+
+
+class SourceInvalid(ExtractorError):
+    """A source of items is not there, cannot be read, or is not understood."""
+
+
+class DumpError(ExtractorError):
+    """Embeddings cannot be dumped."""
+
+
+class DumpRefused(DumpError):
+    """What is in the folder of a dump is of another backbone, precision or source, or another dump is at work there."""
+
+
+class DumpNotWritten(DumpError):
+    """A shard or the manifest of a dump cannot be written; what was committed before stays."""
+
+
+class DumpSpoilt(DumpError):
+    """A file of a dump is missing, or is not what was written."""
+
+
+class EngineFailed(DumpError):
+    """The Ray cluster that a dump runs on does not answer, or cannot go on; what was committed before stays."""
 
 
 class InferenceFailed(ExtractorError):

@@ -13,6 +13,9 @@ from headwater.commands.backbones import backbones
 from headwater.commands.cache import cache
 from headwater.commands.dashboard import dashboard
 from headwater.commands.demo import demo
+from headwater.commands.drift import drift
+from headwater.commands.dump import DumpCommand, dump
+from headwater.commands.dupes import dupes
 from headwater.commands.evaluate import evaluate
 from headwater.commands.export import export
 from headwater.commands.export_head import export_head
@@ -20,7 +23,10 @@ from headwater.commands.extract import extract
 from headwater.commands.fewshot import fewshot
 from headwater.commands.fuse import fuse
 from headwater.commands.heads import heads
+from headwater.commands.index import index
 from headwater.commands.keys import keys
+from headwater.commands.map import map_
+from headwater.commands.near import near
 from headwater.commands.predict import predict
 from headwater.commands.serve import serve
 from headwater.commands.top import top
@@ -37,8 +43,13 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, tune, serve, top, dashboard, extract, train, predict, evaluate, fuse):
-    app.command()(command)
+for command in (demo, export, backbones, tune, serve, top, dashboard, extract, dump, train, predict, evaluate, fuse):
+    app.command(cls=DumpCommand if command is dump else None)(command)
+app.command("map")(map_)
+app.command()(near)
+app.command()(dupes)
+app.command()(drift)
+app.command()(index)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
 app.add_typer(cache, name="cache")
@@ -56,7 +67,7 @@ _BROUGHT_BY = {
     **dict.fromkeys(("faiss", "jinja2", "matplotlib", "sklearn", "skops"), _CLASSIFIERS),
     "onnx": "'headwater[export]'",
     "torch": "'headwater[network]'",
-    "pyarrow": "'headwater[dump]'",
+    **dict.fromkeys(("fsspec", "pyarrow"), "'headwater[dump]'"),
     "redis": "'headwater[redis]'",
 }
 

@@ -21,22 +21,23 @@ EXTRACTOR_ROWS: list[set[str]] = [
     {"decode", "preprocess", "backbone", "batcher", "cache"},  # the stages: none knows another
     {"prepare", "flights", "stored"},
     {"proof", "request"},
-    {"pipeline"},
-    {"zoo"},
+    {"pipeline", "sources"},
+    {"zoo", "dump"},
     {"export", "derive"},
     {"tune"},
 ]
 CLASSIFIERS_ROWS: list[set[str]] = [
     {"errors"},
     {"embeddings"},
-    {"preparation", "measures", "estimator_file"},
+    {"preparation", "measures", "estimator_file", "shards"},
     {"scorer"},
     {"head"},
     {"heads", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}
-    | {"suspects", "curve", "projection", "score_classifier", "names", "tasks", "suggest"},
-    {"kernel", "fewshot", "neighbours", "cached_keys", "shot_heads"},
+    | {"suspects", "curve", "projection", "score_classifier", "names", "tasks", "suggest", "duplicates"}
+    | {"vector_index"},
+    {"kernel", "fewshot", "neighbours", "cached_keys", "shot_heads", "drift"},
     {"folds", "estimators", "audit"},
-    {"search", "adaptive"},
+    {"search", "adaptive", "embedding_set"},
     {"chosen", "lean"},
     {"train", "learnt"},
     {"learning"},
@@ -59,7 +60,7 @@ HEADWATER_ROWS: list[set[str]] = [
     {"fewshot_calls"},
     {"heads_client", "heads_aio", "fewshot_client", "fewshot_aio"},
     {"service", "client", "aio", "admin_client"},
-    {"server", "process"},
+    {"server", "process", "spread"},
     {"demo"},
     {"commands"},
     {"cli"},
@@ -190,6 +191,7 @@ def test_the_walk_sees_imports() -> None:
         ("import headwater.server", {"opentelemetry", "sklearn", "scipy", "skops", "pyarrow", "torch", "faiss"}),
         ("import extractor", {"onnxruntime", "openvino", "PIL", "torch", "tokenizers"}),
         ("import extractor; extractor.Extractor", {"torch", "sklearn", "faiss", "grpc"}),
+        ("import extractor.dump.on_ray", {"ray", "torch", "sklearn", "grpc"}),
         ("import extractor.zoo", {"torch", "transformers", "onnx"}),
     ],
 )

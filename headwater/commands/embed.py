@@ -14,10 +14,10 @@ from headwater.console import err
 
 if TYPE_CHECKING:
     from classifiers.persist import Manifest
+    from classifiers.shards import DumpFacts
     from extractor.outcome import Outcome
-    from headwater.dumps import DumpFacts
     from headwater.examples import Examples
-    from headwater.labelled import Labelled
+    from headwater.labelled import Columns, Labelled
 
 ServerOption = Annotated[
     str | None, typer.Option(help="`host:port` of a running server to ask.", envvar="HEADWATER_SERVER")
@@ -91,14 +91,40 @@ def embedded(source: Embedder, labelled: "Labelled") -> Embedded:
     return Embedded(replace(every.at(np.array(good, np.int64)), X=X), keys, len(outcomes) - len(good))
 
 
-def dumped(path: Path) -> tuple[Embedded, "DumpFacts"]:
-    """Read labelled embeddings of a dump."""
+def dumped(path: Path, columns: "Columns", labels: Path | None) -> tuple[Embedded, "DumpFacts"]:
+    """Read labelled embeddings of a dump, with labels of their own or from a later file; rows without are left out.
+
+    Raises
+    ------
+    DumpInvalid
+        It is no dump.
+    DataInvalid
+        No row has a label.
+    """
+    from classifiers.embedding_set import few
     from headwater import dumps
+    from headwater.errors import DataInvalid
     from headwater.examples import Examples
 
-    facts = dumps.facts(path)
-    X, labels, keys = dumps.read(path)
-    return Embedded(Examples(X, labels, names=keys or None), keys, 0), facts
+    facts, found = dumps.facts(path), dumps.opened(path)
+    if labels is not None:
+        found, without, unknown = found.join(labels)
+        for n, what in (
+            (without, f"items of {path} are not in {labels}"),
+            (unknown, f"keys of {labels} are in no row"),
+        ):
+            if n:
+                err.print(f"{len(n):,} {what}: {few(n)}", soft_wrap=True, markup=False)
+    there = [one is not None for one in found.column(columns.label).tolist()]
+    if not any(there):
+        raise DataInvalid(f"no row of {path} has a {columns.label!r}; give labels, by key, with --labels FILE")
+    if not all(there):
+        err.print(f"{there.count(False):,} rows of {path} have no label and are left out", soft_wrap=True, markup=False)
+        found = found.at([row for row, one in enumerate(there) if one])
+    groups = None if columns.group is None else [str(one) for one in found.column(columns.group).tolist()]
+    keys = found.keys.tolist() if found.has_keys else []
+    every = [str(one) for one in found.column(columns.label).tolist()]
+    return Embedded(Examples(found.X, every, names=keys or None, groups=groups), keys, len(found.errors)), facts
 
 
 def required(server: str | None) -> str:

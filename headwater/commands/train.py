@@ -78,6 +78,10 @@ def train(
     label_column: LabelColumnOption = "label",
     item_column: ItemColumnOption = None,
     group_column: GroupColumnOption = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Of a dump: a `.csv`, `.jsonl` or `.parquet` with `key` and `label`, in place of its own."),
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write a report for people, with pictures.")] = True,
     activate: Annotated[bool, typer.Option(help="Let the name alone mean this version from now on.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="The same number gives the same head.")] = 0,
@@ -115,11 +119,13 @@ def train(
     sets = {what: data for what, data in (("train", data), ("validation", validation), ("test", test)) if data}
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     if remote:
+        _check_no_labels(labels, data)
         _train_there(name, sets, columns, options, required(server), access, backbone=backbone, activate=activate)
         return
     if any(is_dump(path) for path in sets.values()):
-        found, origin = _dumped(sets, kind, columns)
+        found, origin = _dumped(sets, kind, columns, labels)
     else:
+        _check_no_labels(labels, data)
         labelled = {what: read_labelled(data, kind=kind, columns=columns) for what, data in sets.items()}
         for what, data_set in labelled.items():
             for note in data_set.notes:
@@ -196,7 +202,16 @@ def _train_there(
         err.print(f"{n_failed} of {len(targets)} items failed and were left out")
 
 
-def _dumped(sets: dict[str, Path], kind: str, columns: "Columns") -> "tuple[dict[str, Embedded], Origin]":
+def _check_no_labels(labels: Path | None, data: Path) -> None:
+    from headwater.errors import DataInvalid
+
+    if labels is not None:
+        raise DataInvalid(f"--labels are for a dump that is learnt from here, and {data} is none; leave them away")
+
+
+def _dumped(
+    sets: dict[str, Path], kind: str, columns: "Columns", labels: Path | None
+) -> "tuple[dict[str, Embedded], Origin]":
     """Read dumps, which have to be of one backbone."""
     from extractor.errors import BackboneChanged
     from headwater.dumps import is_dump
@@ -206,13 +221,9 @@ def _dumped(sets: dict[str, Path], kind: str, columns: "Columns") -> "tuple[dict
     for path in sets.values():
         if not is_dump(path):
             raise DataInvalid(f"{path} is no dump of embeddings, and others are; give dumps alone, or none")
-    if columns.group:
-        raise DataInvalid(
-            f"a dump has no groups, and --group-column is {columns.group!r}; leave it away, or name a table"
-        )
     if kind != "single":
         raise DataInvalid(f"a dump has one label an item, and {kind} needs a table; name a .csv, .jsonl or .parquet")
-    read = {what: dumped(path) for what, path in sets.items()}
+    read = {what: dumped(path, columns, labels) for what, path in sets.items()}
     first = read["train"][1]
     for what, (_, facts) in read.items():
         if facts.fingerprint != first.fingerprint:

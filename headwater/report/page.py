@@ -1,20 +1,16 @@
 """A Report -> `report.html`, one file that loads nothing from anywhere, and `report.json` beside it."""
 
-import base64
-import hashlib
 import json
-import os
-import secrets
-from importlib import resources
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from classifiers.measures import Measured, MultiLabelMeasures, RegressionMeasures, SingleLabelMeasures
 from headwater.report import pictures
 from headwater.report.facts import Report
+from headwater.report.template import rendered, write_page
 
 PAGE, FACTS = "report.html", "report.json"
 N_CONFUSED = 12
@@ -46,20 +42,18 @@ def write_report(folder: Path, report: Report) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     facts = json.dumps(report.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
-    _write(folder / FACTS, facts)
-    _write(folder / PAGE, render(report))
+    write_page(folder / FACTS, facts)
+    write_page(folder / PAGE, render(report))
     return folder / PAGE
 
 
 def render(report: Report) -> str:
     """Return the page."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": _percent, "decimal": _decimal, "short": pictures.short}
-    template = environment.from_string(_file("report.html.j2"))
-    script = _file("hover.js")
-    return template.render(
+    filters: dict[str, Callable[..., Any]] = {"percent": _percent, "decimal": _decimal, "short": pictures.short}
+    return rendered(
+        "report.html.j2",
+        "hover.js",
+        filters,
         report=report,
         measures=_tiles(report),
         per_class=_per_class(report),
@@ -67,10 +61,7 @@ def render(report: Report) -> str:
         pictures=_pictures(report),
         dots=_dots(report),
         shown_suspects=[one for one in report.suspects if one.item.text or one.item.image] or report.suspects[:N_BARE],
-        style=environment.from_string(_file("style.css.j2")).render(),
         previews=_previewed(report),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
@@ -153,16 +144,3 @@ def _percent(share: float | None, digits: int = 1) -> str:
 
 def _decimal(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}" if abs(value) >= 100 else f"{value:.3f}"
-
-
-def _file(name: str) -> str:
-    return resources.files("headwater.report").joinpath(name).read_text("utf-8")
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(text.encode("utf-8", "replace"))  # a file's name may hold what is no character
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from classifiers.errors import NotFinite, TooFewExamples
+from classifiers import projection
+from classifiers.errors import InvalidOption, NotFinite, TooFewExamples
 from classifiers.projection import project
 from tests.classifiers.conftest import Digits
 
@@ -43,7 +44,31 @@ def test_rows_that_are_all_alike(value: float) -> None:
     assert not found.positions.any()
 
 
+def test_principal_components_are_learnt_from_a_sample_of_very_many(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = project(digits.X, method="PCA")
+    assert (whole.method, len(whole.rows)) == ("PCA", len(digits.X))
+    monkeypatch.setattr(projection, "FITTED_ROWS", 500)
+    sampled = project(digits.X, method="PCA")
+    for axis in range(2):
+        one, other = whole.positions[:, axis], sampled.positions[:, axis]
+        assert abs(np.corrcoef(one, other)[0, 1]) > 0.95
+
+
+@pytest.mark.stress
+def test_umap_keeps_neighbours_together(digits: Digits) -> None:
+    pytest.importorskip("umap", reason="umap-learn is not installed")
+    found = project(digits.X, digits.y, max_rows=400, method="UMAP")
+    assert found.method == "UMAP"
+    y = digits.y[found.rows]
+    neighbours = KNeighborsClassifier(2).fit(found.positions, y).kneighbors(return_distance=False)[:, 0]
+    assert (y[neighbours] == y).mean() > 0.8
+
+
 def test_what_has_no_place_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="method is 'MDS', not one of"):
+        project(np.eye(3), method="MDS")
     with pytest.raises(TooFewExamples):
         project(np.zeros((0, 4)))
     with pytest.raises(NotFinite):

@@ -19,8 +19,22 @@ from tests.certificates import Authority
 from tests.tiny import flat, png, write_tiny_image
 
 COMMANDS = (
-    *("demo", "export", "backbones", "tune", "serve", "top", "dashboard", "extract", "train", "predict", "fuse"),
+    *(
+        "demo",
+        "export",
+        "backbones",
+        "tune",
+        "serve",
+        "top",
+        "dashboard",
+        "extract",
+        "dump",
+        "train",
+        "predict",
+        "fuse",
+    ),
     *("heads activate", "heads delete", "heads export"),
+    *("map", "near", "dupes", "drift", "index"),
     *("admin load", "keys add", "keys list", "keys revoke"),
     *(f"cache {verb}" for verb in ("stats", "check", "purge", "export", "import")),
 )

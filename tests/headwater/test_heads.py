@@ -274,7 +274,7 @@ def test_a_dump_is_trained_on_without_its_backbone(tmp_path: Path, run: Callable
     assert (manifest.backbone, manifest.fingerprint) == ("pixels", "ab" * 16)
     assert "dump both by one backbone" in run(*train, "--test", tmp_path / "other.parquet")
     assert "a dump has one label an item" in run(*train, "--kind", "multi")
-    assert "a dump has no groups" in run(*train, "--group-column", "camera")
+    assert "there is no column 'camera', only label" in run(*train, "--group-column", "camera")
     (tmp_path / "t.csv").write_text("text,label\nred,near\n")
     assert "t.csv is no dump of embeddings, and others are" in run(*train, "--test", tmp_path / "t.csv")
     train = ("train", tmp_path / "t.csv", "--name", "one", "--test", tmp_path / "test.parquet")

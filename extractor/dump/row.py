@@ -1,0 +1,59 @@
+"""An entry and its outcome -> a row of a dump."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from blake3 import blake3
+
+from extractor.outcome import Embedding
+from extractor.sources.entry import Entry
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One row; what was read for it is let go of.
+
+    Parameters
+    ----------
+    key : str
+    label : str, optional
+    columns : tuple
+        What is carried along, in the order of the source's columns.
+    mark : bytes
+        See `mark_of`.
+    embedding : ndarray of shape (dim,), float32, optional
+    error : str, optional
+    settled : bool
+        One of the two is known.
+    """
+
+    key: str
+    label: str | None = None
+    columns: tuple[Any, ...] = ()
+    mark: bytes = b""
+    embedding: Embedding | None = None
+    error: str | None = None
+    settled: bool = False
+
+
+def row_of(entry: Entry, *, numbered: bool) -> Row:
+    """Return the row of an entry, whose outcome is not known yet."""
+    return Row(entry.key, entry.label, entry.columns, mark_of(entry) if numbered else b"")
+
+
+def mark_of(entry: Entry) -> bytes:
+    """Return 8 bytes that tell what stands in a row of a numbered source: its label and text, or its number of bytes.
+
+    A number says nothing of the row, so this is what tells whether a table is the one that was dumped. Images are not
+    read for it.
+    """
+    content = entry.content
+    said = content if isinstance(content, str) else len(content) if isinstance(content, bytes) else ""
+    return blake3(f"{entry.key}\0{entry.label}\0{said}".encode(errors="surrogatepass")).digest(8)
+
+
+def digest_of(marks: Iterable[bytes]) -> str:
+    """Return the digest of the rows of a shard; empty where they have no marks."""
+    joined = b"".join(marks)
+    return blake3(joined).hexdigest(16) if joined else ""

@@ -1,0 +1,124 @@
+"""Where items come from -> entries, listed as a stream: key, content that is read later, label, what is carried along.
+
+| SOURCE | is | key |
+|---|---|---|
+| a folder | every file below it; labels are the folders that they stand in | relative path |
+| `.csv`, `.jsonl`, `.parquet` with a column `path` | files, beside the table | that path |
+| the same with a column `text`, or of bytes | what stands in the rows | row number, from 0 |
+| `.tar`, or a folder of them | WebDataset samples | the member; behind the archive's name, where there are several |
+| a folder of `.parquet` or `.arrow` | what Hugging Face `datasets` keeps | row number, from 0 |
+| `-` | a path a line on stdin | the line |
+
+A key that came before is followed by `#` and the number of its row. `s3://…` and others are read by fsspec.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from extractor.errors import SourceInvalid
+from extractor.sources.columns import PLAIN, Options
+from extractor.sources.entry import Entry, Source
+from extractor.sources.folder import EVERY, FolderSource
+from extractor.sources.places import Local, Place, parent_of, place_of, shown
+
+__all__ = ["Entry", "Options", "Source", "open_source"]
+
+STDIN = "-"
+PEEKED = 256  # files of a folder, which tell what it is
+BESIDE = (".json", ".md", ".txt", ".gitattributes")  # what stands beside the files of a data set
+
+
+def open_source(
+    source: str | Path,
+    *,
+    options: Options = PLAIN,
+    pattern: str = EVERY,
+    modality: str = "",
+    stdin: Iterable[str] | None = None,
+) -> Source:
+    """Open what a person names.
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder, a table, an archive, a data set, here or at a URL that fsspec knows; or `-`.
+    options : Options, optional
+        Which columns of a table are what.
+    pattern : str, optional
+        Of a folder's files: `*.jpg`.
+    modality : str, optional
+        Of the backbone: which members of an archive are the items.
+    stdin : iterable of str, optional
+        In place of stdin.
+
+    Raises
+    ------
+    SourceInvalid
+        There is nothing there, or nothing that is known.
+    RuntimeMissing
+        fsspec is not installed.
+    """
+    named = str(source)
+    if named == STDIN:
+        return _listed(stdin, options)
+    place = place_of(named)
+    if place.is_folder():
+        return _folder(place, options, pattern, modality)
+    parent, name = parent_of(named)
+    if not parent.is_file(name):
+        raise SourceInvalid(f"there is no {shown(named)}; name a folder, a table, an archive, or - for stdin")
+    return _file(parent, name, options, modality)
+
+
+def _listed(stdin: Iterable[str] | None, options: Options) -> Source:
+    from extractor.sources.listed import ListSource, lines_of
+
+    stdin = lines_of(sys.stdin.fileno()) if stdin is None else stdin
+    return ListSource(stdin, Local(str(Path.cwd())), urls=options.urls)
+
+
+def _file(place: Place, name: str, options: Options, modality: str) -> Source:
+    from extractor.sources import columnar, table, tar
+
+    kind = name.lower()
+    if kind.endswith(table.SUFFIXES):
+        return table.TableSource(place, name, options)
+    if kind.endswith((columnar.PARQUET, columnar.ARROW)):
+        return columnar.ColumnarSource(place, [name], options)
+    if kind.endswith(tar.SUFFIXES):
+        return tar.TarSource(place, [name], modality=modality)
+    known = ", ".join((*table.SUFFIXES, columnar.PARQUET, columnar.ARROW, *tar.SUFFIXES))
+    raise SourceInvalid(f"{place}/{name} is none of {known}; name one, a folder, or - for a list on stdin")
+
+
+def _folder(place: Place, options: Options, pattern: str, modality: str) -> Source:
+    from extractor.sources import columnar, tar
+
+    for kinds in ((columnar.PARQUET,), (columnar.ARROW,), tar.SUFFIXES):
+        if pattern == EVERY and _is_of(place, kinds):
+            files = [entry.key for entry in FolderSource(place).entries() if entry.key.lower().endswith(kinds)]
+            if kinds == tar.SUFFIXES:
+                return tar.TarSource(place, files, modality=modality)
+            if kinds == (columnar.ARROW,):
+                _check_one_split(place, files)
+            return columnar.ColumnarSource(place, files, options)
+    return FolderSource(place, pattern=pattern)
+
+
+def _is_of(place: Place, kinds: tuple[str, ...]) -> bool:
+    """Tell whether the files of a folder are of some kinds, but for those that stand beside a data set."""
+    found = False
+    for _, entry in zip(range(PEEKED), FolderSource(place).entries(), strict=False):
+        name = entry.key.lower()
+        if not name.endswith((*kinds, *BESIDE)):
+            return False
+        found = found or name.endswith(kinds)
+    return found
+
+
+def _check_one_split(place: Place, files: list[str]) -> None:
+    """Refuse what `DatasetDict.save_to_disk` wrote: its splits have row numbers of their own."""
+    splits = sorted({file.partition("/")[0] for file in files if "/" in file})
+    if len(splits) > 1:
+        raise SourceInvalid(f"{place} holds the splits {', '.join(splits)}; name one: {place}/{splits[0]}")

@@ -1,0 +1,93 @@
+"""What a source lists: an entry for each item, whose bytes are read later, by several threads."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from extractor.errors import ItemError
+
+
+class Stored(Protocol):
+    """Content that is somewhere else."""
+
+    def read(self, max_bytes: int) -> bytes:
+        """Return the bytes; raises ItemTooLarge, UnreadableItem. For any thread."""
+        ...
+
+
+Content = bytes | str | Stored | ItemError  # the last: it is clear already that there is none
+
+
+class Entry(NamedTuple):
+    """One item of a source.
+
+    Parameters
+    ----------
+    key : str
+        What it is called, once in a source.
+    content : bytes, str, Stored or ItemError
+    label : str, optional
+    columns : tuple
+        What is carried along, in the order of the source's `columns`.
+    """
+
+    key: str
+    content: Content
+    label: str | None = None
+    columns: tuple[Any, ...] = ()
+
+
+class Source(Protocol):
+    """Lists items, in the same order each time, and in memory that does not grow with them."""
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """Names and Arrow types of what is carried along."""
+        ...
+
+    @property
+    def numbered(self) -> bool:
+        """Whether keys are row numbers, which say nothing of what is in the row."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what it is and where, for JSON; `place` is the where."""
+        ...
+
+    def entries(self) -> Iterator[Entry]:
+        """List the items; raises SourceInvalid."""
+        ...
+
+    def count(self) -> int | None:
+        """Return about how many items there are; None where only listing them tells."""
+        ...
+
+
+def once_each(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Give each entry a key of its own: one that came before is followed by `#` and the entry's number.
+
+    Remembers 64 bits a key (about 70 MB a million). Where two keys share them, the second is numbered without need,
+    which harms nothing.
+    """
+    from blake3 import blake3
+
+    seen: set[int] = set()
+    for number, entry in enumerate(entries):
+        mark = int.from_bytes(blake3(entry.key.encode()).digest(8))
+        if mark in seen:
+            entry = entry._replace(key=f"{entry.key}#{number}")
+            mark = int.from_bytes(blake3(entry.key.encode()).digest(8))
+        seen.add(mark)
+        yield entry
+
+
+def clean(text: str) -> str:
+    """Return text that Parquet holds: JSON may have half of a surrogate pair, which UTF-8 has not."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def printable(name: str) -> str:
+    r"""Return a file's name as text that Parquet holds: bytes that are no UTF-8 as `\xff`."""
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return clean(name)

@@ -1,0 +1,124 @@
+"""A CSV or JSONL file -> an entry a row: a text, or a path that starts at the table's folder.
+
+Everything else that a row has is carried along as text: a column of numbers here and words there has one type.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import Any
+
+import pyarrow as pa
+
+from extractor.errors import SourceInvalid
+from extractor.sources.columns import PLAIN, Layout, Options, as_text, entry_of
+from extractor.sources.entry import Entry, once_each
+from extractor.sources.places import Place
+
+SUFFIXES = (".csv", ".jsonl", ".ndjson")
+MAX_FIELD_CHARACTERS = 16 << 20  # of a CSV; Python's own limit is shorter than a text may be
+PEEKED = 1000  # rows of a JSONL file, whose columns are those of the file
+_BLOCK = 1 << 20
+
+
+class TableSource:
+    """The rows of a table.
+
+    Parameters
+    ----------
+    place : Place
+        The table's folder.
+    name : str
+    options : Options
+
+    Raises
+    ------
+    SourceInvalid
+        It cannot be read, or none of its columns holds items.
+    """
+
+    def __init__(self, place: Place, name: str, options: Options = PLAIN) -> None:
+        self.place = place
+        self.name = name
+        self.options = options
+        self._layout = Layout.of(self._names(), options, self._where)
+        self.columns: Mapping[str, Any] = dict.fromkeys(self._layout.carried.values(), pa.string())
+
+    @property
+    def numbered(self) -> bool:
+        """Texts are; paths have names."""
+        return not self._layout.is_path
+
+    @property
+    def _where(self) -> str:
+        return f"{self.place}/{self.name}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return what it is and where."""
+        return {"kind": "table", "place": self._where, **self.options.describe()}
+
+    def entries(self) -> Iterator[Entry]:
+        """List the rows."""
+        entries = (self._entry(number, row) for number, row in enumerate(self._rows()))
+        return once_each(entries) if self._layout.is_path else entries
+
+    def count(self) -> int | None:
+        """Return how many lines there are, about; what is far away is read once only."""
+        if self.place.local_path(self.name) is None:
+            return None
+        with self.place.open(self.name) as file:
+            n_lines = sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
+        return max(0, n_lines - self.name.lower().endswith(".csv"))
+
+    def _entry(self, number: int, row: dict[str, Any]) -> Entry:
+        own = (self._layout.label, self._layout.item)
+        texts = {name: value if name in own else as_text(value) for name, value in row.items()}
+        return entry_of(texts, number, self._layout, self.options, self.place)
+
+    def _names(self) -> list[str]:
+        if self.name.lower().endswith(".csv"):
+            with self._opened() as file:
+                return [name for name in csv.DictReader(file).fieldnames or () if name is not None]
+        return list(dict.fromkeys(chain.from_iterable(islice(self._rows(), PEEKED))))
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        read = _csv if self.name.lower().endswith(".csv") else _jsonl
+        with self._opened() as file:
+            yield from read(file, self._where)
+
+    @contextmanager
+    def _opened(self) -> Iterator[io.TextIOWrapper]:
+        try:
+            with io.TextIOWrapper(self.place.open(self.name), encoding="utf-8-sig", newline="") as file:
+                yield file
+        except UnicodeDecodeError as error:
+            raise SourceInvalid(f"{self._where} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise SourceInvalid(f"{self._where} cannot be read: {why}; name a table that is there") from None
+
+
+def _csv(file: Iterable[str], where: str) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
+    reader = csv.DictReader(file)
+    try:
+        for row in reader:
+            yield {name: value for name, value in row.items() if name is not None}
+    except csv.Error as error:
+        raise SourceInvalid(f"{where}, line {reader.line_num}: {error}; mend the line") from None
+
+
+def _jsonl(file: Iterable[str], where: str) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise SourceInvalid(f"{where}, line {number} is not JSON ({error}); mend the line") from None
+        if not isinstance(row, dict):
+            raise SourceInvalid(f"{where}, line {number} is no object; write one a line, with a text or path")
+        yield row

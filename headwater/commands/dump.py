@@ -1,0 +1,297 @@
+"""`headwater dump`: a folder, table, archive or data set -> Parquet shards of embeddings, resumable."""
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import Progress as Bar
+from typer.core import TyperCommand
+
+from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
+from headwater.commands.embed import CacheOption, only_installed
+from headwater.console import err, out
+
+if TYPE_CHECKING:
+    from extractor.dump.counts import Counts
+    from extractor.dump.verb import StreamingVerb
+    from extractor.sources import Source
+
+LOG_S = 30.0  # between two lines where there is no terminal
+MIB = 1 << 20
+LOCAL_RAY = "local"
+RAY_ADDRESS = re.compile(rf"{LOCAL_RAY}|auto|(ray://)?[^/]+:\d+")
+_SIGNALLED = 128  # and the signal's number: what a shell gives for a program that a signal ended
+
+
+class DumpCommand(TyperCommand):
+    """Lets `--ray` stand without an address, wherever it stands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a bare `--ray` the address of a Ray that is started here."""
+        following = [*args[1:], ""]
+        given = (
+            f"{arg}={LOCAL_RAY}" if arg == "--ray" and not RAY_ADDRESS.fullmatch(after) else arg
+            for arg, after in zip(args, following, strict=True)
+        )
+        return super().parse_args(ctx, list(given))
+
+
+def dump(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, a `.csv`, `.jsonl`, `.parquet` or `.tar`, a folder of `.tar`, `.parquet` or `.arrow`, "
+            "a URL of one (`s3://…`), or `-` for a list of paths on stdin."
+        ),
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUT", help="The dump's folder; with --check and --retry-errors alone it stands first."),
+    ] = None,
+    backbone: Annotated[
+        str, typer.Option(help="Name or folder; may be left out where there is only one.", envvar="HEADWATER_BACKBONE")
+    ] = "",
+    dtype: Annotated[
+        str | None, typer.Option(help="`float32` or `float16`; by default as in OUT already, else `float32`.")
+    ] = None,
+    pattern: Annotated[str, typer.Option(help="Of a folder's files: `*.jpg`.")] = "*",
+    item_column: Annotated[
+        str | None, typer.Option(help="Of a table: of texts or bytes; by default `text`, or the one of bytes.")
+    ] = None,
+    path_column: Annotated[
+        str | None, typer.Option(help="Of a table: of paths; by default `path`, where there is no `text`.")
+    ] = None,
+    label_column: Annotated[str, typer.Option(help="Of a table, where there is one.")] = "label",
+    carry_text: Annotated[bool, typer.Option("--carry-text", help="Keep texts beside their embeddings.")] = False,
+    urls: Annotated[
+        bool, typer.Option("--urls", help="Read the URLs that a table or a list names: where it is trusted.")
+    ] = False,
+    npy: Annotated[
+        bool, typer.Option("--npy", help="Also write `embeddings.npy` and `embeddings.jsonl`, its keys and labels.")
+    ] = False,
+    moved: Annotated[bool, typer.Option("--moved", help="SOURCE is what was dumped, at another place now.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Verify OUT, and change nothing.")] = False,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask again for the items that failed.")] = False,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(help="`host:port` of a running server to ask; several share the work.", envvar="HEADWATER_SERVER"),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Embed on a Ray cluster: `auto`, `host:port`; without an address on a Ray that is started here.",
+        ),
+    ] = None,
+    cache: CacheOption = None,
+    key: KeyOption = None,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    cert_key: CertKeyOption = None,
+) -> None:
+    """Embed every item of SOURCE into Parquet files in OUT; run it again to go on where it stopped, or for new items.
+
+    A failed item is a row with its error. What is done is committed every few seconds, and by SIGINT and SIGTERM, after
+    which the exit code is 130 or 143. The source is never written to.
+
+    Example: `headwater dump photos/ embedded/ --backbone efficientnet-lite0`
+    """
+    if target is None and not (check or retry_errors):
+        raise typer.BadParameter("name SOURCE and OUT")
+    if ray and server:
+        raise typer.BadParameter("name a server or Ray, not both")
+    path = Path(source) if target is None else target
+    if check:
+        _check(path)
+        return
+    from extractor.dump.npy import write_npy
+    from extractor.sources import Options, open_source
+
+    options = Options(item=item_column, path=path_column, label=label_column, carry_text=carry_text, urls=urls)
+    access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
+    with _verb(backbone, server or [], ray, cache, access) as verb, _stopped_by_signals() as (stop, stopped_by):
+        if target is None:
+            items = _source_of(path, verb.modality, urls=urls)
+        else:
+            items = open_source(source, options=options, pattern=pattern, modality=verb.modality)
+        counts = _run(items, path, verb, stop, dtype=dtype, moved=moved, retry=retry_errors)
+    _tell(path, counts, retried=retry_errors)
+    if stopped_by:
+        name = signal.Signals(stopped_by[0]).name
+        err.print(f"stopped by {name}: what was done is committed; run it again to go on", soft_wrap=True)
+        raise typer.Exit(_SIGNALLED + stopped_by[0])
+    if npy:
+        for file in write_npy(path):
+            out.print(str(file), soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _verb(
+    backbone: str, servers: list[str], ray: str | None, cache: str | None, access: dict[str, Any]
+) -> "Iterator[StreamingVerb]":
+    """Open a backbone here or on Ray, or clients of servers."""
+    with ExitStack() as stack:
+        if servers:
+            from headwater.client import Client
+            from headwater.spread import Spread
+
+            yield Spread([stack.enter_context(Client(one, backbone=backbone, **access)) for one in servers])
+        elif ray:
+            from extractor.dump.on_ray import RayVerb
+
+            yield stack.enter_context(RayVerb(backbone or only_installed(), address=ray, cache=cache))
+        else:
+            from extractor.dump.verb import LocalVerb
+            from extractor.pipeline import Extractor
+
+            yield LocalVerb(stack.enter_context(Extractor.load(backbone or only_installed(), cache=cache)))
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[tuple[Event, list[int]]]:
+    """Give an event that SIGINT and SIGTERM set, and which of them did; the second one ends the program as ever."""
+    stop = Event()
+    by: list[int] = []
+    former: dict[int, Any] = {}
+
+    def on_signal(number: int, _: object) -> None:
+        by.append(number)
+        stop.set()
+        for one, handler in former.items():
+            signal.signal(one, handler)
+
+    former.update({one: signal.signal(one, on_signal) for one in (signal.SIGINT, signal.SIGTERM)})
+    try:
+        yield stop, by
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)
+
+
+def _source_of(path: Path, modality: str, *, urls: bool) -> "Source":
+    """Return the source that a dump says it is of."""
+    from extractor.dump.manifest import read_manifest
+    from extractor.errors import DumpSpoilt, SourceInvalid
+    from extractor.sources import Options, open_source
+    from extractor.sources.folder import EVERY
+
+    try:
+        facts = read_manifest(path).source
+    except FileNotFoundError:
+        raise DumpSpoilt(f"{path} has no manifest.json; name the folder of a dump") from None
+    if facts["kind"] == "list":
+        raise SourceInvalid(f"the dump in {path} is of a list on stdin; give it again: headwater dump - {path}")
+    options = Options(item=facts.get("item"), path=facts.get("path"), label=facts.get("label", "label"), urls=urls)
+    return open_source(facts["place"], options=options, pattern=facts.get("pattern", EVERY), modality=modality)
+
+
+def _run(
+    items: "Source", path: Path, verb: "StreamingVerb", stop: Event, *, dtype: str | None, moved: bool, retry: bool
+) -> "Counts":
+    from extractor.dump.retry import retry_errors
+    from extractor.dump.run import dump as run
+
+    with _shown() as told:
+        if retry:
+            return retry_errors(items, path, verb, moved=moved, stop=stop, told=told)
+        return run(items, path, verb, dtype=dtype, moved=moved, stop=stop, told=told)
+
+
+@contextmanager
+def _shown() -> Iterator[Any]:
+    """Give what shows counts: a bar on a terminal, else a line now and then."""
+    if not err.is_terminal:
+        yield _Log().show
+        return
+    columns = (TextColumn("dumping"), BarColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda counts: _update(bar, task, counts)
+
+
+def _update(bar: Bar, task: Any, counts: "Counts") -> None:
+    bar.update(task, completed=counts.skipped + counts.done, total=counts.total, description=_line(counts))
+
+
+class _Log:
+    """Writes a line to stderr every now and then."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    def show(self, counts: "Counts") -> None:
+        """Write one if it is time."""
+        if time.monotonic() - self._at >= LOG_S:
+            self._at = time.monotonic()
+            err.print(_line(counts), soft_wrap=True, markup=False)
+
+
+def _line(counts: "Counts") -> str:
+    of = f" of {counts.total:,}" if counts.total is not None else ""
+    left = "" if counts.left_s is None else f", {_duration(counts.left_s)} left"
+    return (
+        f"{counts.skipped + counts.done:,}{of} items, {counts.rate:,.0f}/s{left}, {counts.errors:,} errors, "
+        f"{counts.cached:,} cached, {counts.read_bytes / MIB:,.1f} MiB"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def _tell(path: Path, counts: "Counts", *, retried: bool) -> None:
+    """Say what was done, what was not, and where the time went."""
+    n_good = counts.done - counts.errors
+    if retried:
+        lines = [
+            f"{counts.done:,} items asked for again: {n_good:,} have an embedding now, {counts.errors:,} failed again"
+        ]
+    else:
+        before = f", {counts.skipped:,} were there before" if counts.skipped else ""
+        lines = [
+            f"{counts.committed:,} rows in {counts.shards:,} shards in {path}, "
+            f"{counts.written_bytes / MIB:,.1f} MiB{before}",
+            f"{n_good:,} embeddings ({counts.cached:,} from the cache) and {counts.errors:,} errors",
+        ]
+    if counts.kinds:
+        lines.append("errors: " + ", ".join(f"{n:,} {kind}" for kind, n in sorted(counts.kinds.items())))
+    if counts.errors:
+        lines.append(f"see column `error`; ask again for them: headwater dump --retry-errors {path}")
+    if counts.truncated:
+        lines.append(f"{counts.truncated:,} items were longer than the backbone reads; their ends were left out")
+    if counts.vanished:
+        lines.append(f"{counts.vanished:,} rows are of items that the source has no longer; they stay")
+    lines.append(f"{counts.rate:,.0f} items/s; {counts.where_time_went()}")
+    for line in lines:
+        out.print(line, soft_wrap=True, markup=False)
+
+
+def _check(path: Path) -> None:
+    from extractor.dump.verify import check
+
+    with err.status("checking"):
+        found = check(path)
+    for problem in found.problems:
+        err.print(problem, soft_wrap=True, markup=False)
+    manifest = found.manifest
+    whole = "complete" if manifest.complete else "not complete: run the dump again to go on"
+    out.print(
+        f"{path}: {manifest.rows:,} rows, {manifest.errors:,} of them errors, in {len(manifest.shards):,} shards, "
+        f"{manifest.origin.backbone} {manifest.origin.fingerprint}; {whole}",
+        soft_wrap=True,
+        markup=False,
+    )
+    if found.at_work:
+        out.print("a dump is at work there; what it had committed was checked")
+    if found.problems:
+        err.print(f"{len(found.problems):,} problems")
+        raise typer.Exit(1)

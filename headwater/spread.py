@@ -1,0 +1,238 @@
+"""One stream of items over one or several servers: each takes what it has room for, what one leaves others take up.
+
+The `StreamingVerb` that a dump asks when the backbone is elsewhere.
+"""
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Condition, Lock, Thread
+
+import grpc
+
+from extractor.dump.verb import Readable
+from extractor.errors import BackboneChanged, ExtractorError, ItemError
+from extractor.outcome import Outcome
+from extractor.stages import StageTimes
+from headwater import retry, status
+from headwater.client import Client
+from headwater.convert import BackboneInfo
+from headwater.errors import HeadwaterError, ServiceError
+
+PATIENCE_S = 600.0  # for servers that are away to come back
+GIVE_UP_S = 20.0  # on one of several servers; its items are asked of the others
+PAUSE_S = 5.0  # before it is tried again
+LOOK_S = 0.5
+
+
+@dataclass
+class _Turn:
+    """One stream to one server: what it was asked, by the place in that stream, and is unanswered."""
+
+    taken: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    n_taken: int = 0
+    over: bool = False
+
+
+@dataclass
+class _Work:
+    """The items of one stream, shared by the threads that ask.
+
+    Parameters
+    ----------
+    source : iterator of bytes or ItemError
+        Read by one thread at a time.
+    """
+
+    source: Iterator[Readable]
+    found: "SimpleQueue[tuple[int, Outcome] | BaseException | None]" = field(default_factory=SimpleQueue)
+    left: "deque[tuple[int, bytes]]" = field(default_factory=deque)  # by a server that failed
+    n_read: int = 0
+    n_answered: int = 0
+    ended: bool = False
+    over: bool = False
+    reading: Lock = field(default_factory=Lock)
+    changed: Condition = field(default_factory=Condition)
+
+    @property
+    def done(self) -> bool:
+        return self.over or (self.ended and self.n_answered == self.n_read)
+
+    def items(self, turn: _Turn) -> Iterator[bytes]:
+        """Yield what a server is asked, until all is answered or its turn is over; waits for what others may leave."""
+        while not turn.over:
+            item = None
+            with self.changed:
+                if self.done:
+                    return
+                if self.left:
+                    item = self._take(turn, self.left.popleft())
+                elif self.ended:
+                    self.changed.wait(LOOK_S)
+                    continue
+            if item is None:
+                item = self._read(turn)
+            if item is not None:
+                yield item
+
+    def answer(self, turn: _Turn, place: int, outcome: Outcome) -> None:
+        """Take what a server answers."""
+        with self.changed:
+            position, _ = turn.taken.pop(place)
+        self._answer(position, outcome)
+
+    def end(self, turn: _Turn) -> None:
+        """Leave to others what a server has not answered."""
+        with self.changed:
+            turn.over = True
+            self.left.extend(turn.taken.values())
+            self.changed.notify_all()
+
+    def _answer(self, position: int, outcome: Outcome) -> None:
+        self.found.put((position, outcome))
+        with self.changed:
+            self.n_answered += 1
+            if self.done:
+                self.changed.notify_all()
+
+    def _read(self, turn: _Turn) -> bytes | None:
+        """Read one more item; None where there is none, or none to be asked."""
+        with self.reading:
+            if self.ended or self.over:
+                return None
+            item = next(self.source, None)
+            with self.changed:
+                if item is None:
+                    self.ended = True
+                    self.changed.notify_all()
+                    return None
+                position, self.n_read = self.n_read, self.n_read + 1
+                if not isinstance(item, ItemError):
+                    return self._take(turn, (position, item))
+        self._answer(position, Outcome(error=item))
+        return None
+
+    def _take(self, turn: _Turn, one: tuple[int, bytes]) -> bytes | None:
+        """Note what a server is asked, the lock being held; None when its turn is over meanwhile."""
+        if turn.over:
+            self.left.append(one)
+            self.changed.notify_all()
+            return None
+        turn.taken[turn.n_taken] = one
+        turn.n_taken += 1
+        return one[1]
+
+
+class Spread:
+    """Servers of one backbone, as a `StreamingVerb`.
+
+    Parameters
+    ----------
+    clients : sequence of Client
+        Closed by whoever made them.
+    patience_s : float
+        How long nothing at all may be answered before the dump gives up.
+
+    Raises
+    ------
+    BackboneChanged
+        Two of them serve different ones.
+    ExtractorError, HeadwaterError
+        None of them answers, or one has no such backbone.
+    """
+
+    def __init__(self, clients: Sequence[Client], *, patience_s: float = PATIENCE_S) -> None:
+        self._clients = clients
+        self._patience_s = patience_s
+        for client in clients:
+            client.timeout_s = patience_s if len(clients) == 1 else min(GIVE_UP_S, patience_s)
+        infos = _described(clients)
+        self._info = infos[0]
+        for info in infos:
+            self._check(info)
+        self.name = self._info.name
+        self.fingerprint = self._info.fingerprint
+        self.modality = self._info.modality
+        self.dim = self._info.dim
+        self.max_item_bytes = min(info.limits.max_item_bytes for info in infos)
+        self.times = StageTimes()  # theirs are their own
+
+    def outcomes(self, items: Iterator[Readable]) -> Generator[tuple[int, Outcome], None, None]:
+        """Yield each item's position and outcome as it comes."""
+        work = _Work(items)
+        for client in self._clients:
+            Thread(target=self._ask, args=(client, work), name=f"dump-{client.target}", daemon=True).start()
+        n_asking, answered_at = len(self._clients), time.monotonic()
+        failure: BaseException | None = None
+        try:
+            while n_asking:
+                try:
+                    one = work.found.get(timeout=LOOK_S)
+                except Empty:
+                    if failure is not None and time.monotonic() - answered_at > self._patience_s:
+                        raise failure from None
+                    continue
+                if isinstance(one, tuple):
+                    answered_at, failure = time.monotonic(), None
+                    yield one
+                elif one is None:
+                    n_asking -= 1
+                elif _may_pass(one):
+                    failure = one
+                else:
+                    raise one
+        finally:
+            with work.changed:
+                work.over = True
+                work.changed.notify_all()
+
+    def _ask(self, client: Client, work: _Work) -> None:
+        """Have one server answer what it can, as long as there is something; in a thread of its own."""
+        while not work.done:
+            turn = _Turn()
+            try:
+                self._check(client.describe())
+                for place, outcome in client.iter_unordered(work.items(turn)):
+                    work.answer(turn, place, outcome)
+            except BaseException as error:  # whatever it is, the others and the dump have to know
+                work.end(turn)
+                work.found.put(error)
+                if not _may_pass(error):
+                    return
+                with work.changed:
+                    work.changed.wait_for(lambda: work.done, PAUSE_S)
+        work.found.put(None)
+
+    def _check(self, info: BackboneInfo) -> None:
+        if info.fingerprint != self._info.fingerprint:
+            raise BackboneChanged(
+                f"one server's {info.name} is {info.fingerprint}, another's {self._info.fingerprint}; their embeddings "
+                "must not be mixed: ask servers of one backbone"
+            )
+
+
+def _described(clients: Sequence[Client]) -> list[BackboneInfo]:
+    """Ask servers what they serve; those that do not answer may do so later, if one does now."""
+    found: list[BackboneInfo] = []
+    away: BaseException | None = None
+    for client in clients:
+        try:
+            found.append(client.describe())
+        except (ExtractorError, HeadwaterError) as error:
+            if not _may_pass(error):
+                raise
+            away = error
+    if not found and away is not None:
+        raise away
+    return found
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Tell whether another try may go better."""
+    if isinstance(error, ServiceError):
+        return error.code in retry.RETRYABLE or error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    if isinstance(error, status.ROOTS):
+        return status.code_of(error) in retry.RETRYABLE
+    return False

@@ -1,0 +1,203 @@
+"""Dumps on Ray: what a local dump gives, row for row, whatever is killed meanwhile."""
+
+import pickle
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from extractor import Extractor
+from extractor.dump import check, dump, retry_errors
+from extractor.dump.manifest import read_manifest
+from extractor.dump.mapper import DONE, RUN, Mapper, Run, as_rows
+from extractor.dump.on_ray import RayVerb
+from extractor.errors import (
+    BackboneChanged,
+    BackboneNotFound,
+    EmptyItem,
+    EngineFailed,
+    RuntimeMissing,
+    SourceInvalid,
+    UnreadableItem,
+)
+from extractor.sources import Entry
+from tests.dumped import BROKEN, N_ITEMS, Slow, Text, assert_alike, dumped_here, rows
+from tests.tiny import flat, png
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of its own settings
+
+RAY = """
+import sys
+import ray
+from extractor.dump import dump
+from extractor.dump.on_ray import RayVerb
+from tests.dumped import Slow
+
+ray.init(address="local", num_cpus=1, object_store_memory=200 << 20, include_dashboard=False, log_to_driver=False)
+with RayVerb(sys.argv[1], cache="off") as verb:
+    dump(Slow(), sys.argv[2], verb, commit_s=0.1, max_shard_rows=50)
+"""
+
+
+def photos(folder: Path) -> Path:
+    for i in range(N_ITEMS):
+        (folder / f"{i % 5}").mkdir(parents=True, exist_ok=True)
+        (folder / f"{i % 5}/{i:04}.png").write_bytes(b"broken" if i % BROKEN == 7 else png(flat(i % 256, i // 256)))
+    return folder
+
+
+def once(_: int) -> int:
+    return 1
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Have this process in a small Ray, which every verb here then uses."""
+    import ray
+
+    ray.init(address="local", num_cpus=1, object_store_memory=200 << 20, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
+def test_a_dump_on_ray_is_a_local_one_row_for_row(tmp_path: Path, tiny_image: Path) -> None:
+    source = photos(tmp_path / "photos")
+    with RayVerb(tiny_image, cache="off") as verb:
+        counts = dump(source, tmp_path / "ray", verb, max_shard_rows=100)
+        n_broken = sum(path.read_bytes() == b"broken" for path in source.rglob("*.png"))
+        assert (counts.done, counts.errors, counts.committed) == (N_ITEMS, n_broken, N_ITEMS)
+        assert counts.kinds == {"UndecodableItem": n_broken}
+        assert counts.read_bytes == sum(path.stat().st_size for path in source.rglob("*.png"))
+        assert_alike(rows(tmp_path / "ray"), rows(dumped_here(tiny_image, source, tmp_path / "here")))
+        assert check(tmp_path / "ray").problems == ()
+        assert read_manifest(tmp_path / "ray").complete
+        (source / "0/0000a.png").write_bytes(png(flat(9)))
+        assert dump(source, tmp_path / "ray", verb).committed == 1
+        for path in source.rglob("*.png"):
+            if path.read_bytes() == b"broken":
+                path.write_bytes(png(flat(9)))
+        assert retry_errors(source, tmp_path / "ray", verb).errors == 0
+    assert all(row["error"] is None for row in rows(tmp_path / "ray"))
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
+def test_items_in_an_archive_and_in_rows_travel_to_actors(tmp_path: Path, tiny_image: Path) -> None:
+    paths = sorted(path for path in photos(tmp_path / "photos").rglob("*.png"))
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        for path in paths:
+            archive.add(path, path.name)
+    pq.write_table(pa.table({"image": [path.read_bytes() for path in paths]}), tmp_path / "photos.parquet")
+    with RayVerb(tiny_image, cache="off") as verb:
+        for name in ("photos.tar", "photos.parquet"):
+            dump(tmp_path / name, tmp_path / f"ray-{name}", verb)
+            found = rows(tmp_path / f"ray-{name}")
+            assert_alike(found, rows(dumped_here(tiny_image, tmp_path / name, tmp_path / f"here-{name}")))
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
+def test_what_actors_embed_is_in_the_cache_and_the_other_way_round(tmp_path: Path, tiny_text: Path) -> None:
+    cache, n_whole = str(tmp_path / "cache"), N_ITEMS - N_ITEMS // BROKEN
+    with RayVerb(tiny_text, cache=cache) as verb:
+        assert dump(Slow(seconds=0), tmp_path / "first", verb).cached == 0
+        assert dump(Slow(seconds=0), tmp_path / "second", verb).cached == n_whole
+    with Extractor.load(tiny_text, cache=cache) as extractor:
+        assert dump(Slow(seconds=0), tmp_path / "here", extractor).cached == n_whole
+    assert_alike(rows(tmp_path / "second"), rows(tmp_path / "here"))
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
+def test_a_killed_actor_costs_nothing(tmp_path: Path, tiny_text: Path) -> None:
+    with RayVerb(tiny_text, cache="off") as verb:
+        dump(Slow(kills=str(tmp_path / "killed")), tmp_path / "ray", verb, max_shard_rows=100)
+    assert (tmp_path / "killed").exists()
+    assert_alike(rows(tmp_path / "ray"), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+    assert check(tmp_path / "ray").problems == ()
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
+def test_what_is_wrong_everywhere_ends_the_dump_and_says_so(tmp_path: Path, tiny_text: Path) -> None:
+    class Breaking(Slow):
+        def entries(self) -> Iterator[Entry]:
+            yield Entry("a", "red cat")
+            raise SourceInvalid("the list broke off")
+
+    with RayVerb(tiny_text, cache="off") as verb:
+        with pytest.raises(EngineFailed, match="were begun 4 times, and their process died each time"):
+            dump(Slow(kills=""), tmp_path / "deadly", verb, max_shard_rows=50)
+        assert check(tmp_path / "deadly").problems == ()
+        keys = [row["key"] for row in rows(tmp_path / "deadly")]
+        assert keys == [f"{i:04}" for i in range(len(keys))]
+        with pytest.raises(SourceInvalid, match="the list broke off"):
+            dump(Breaking(), tmp_path / "breaking", verb)
+        assert [row["key"] for row in rows(tmp_path / "breaking")] == ["a"]
+        verb.fingerprint = "0" * 32
+        with pytest.raises(BackboneChanged, match="on a machine of the cluster has the fingerprint"):
+            dump(Slow(), tmp_path / "out", verb)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("how", ["here", "on ray"])
+def test_a_killed_driver_is_resumed(how: str, tmp_path: Path, tiny_text: Path, request: pytest.FixtureRequest) -> None:
+    out = tmp_path / "ray"
+    with subprocess.Popen([sys.executable, "-c", RAY, str(tiny_text), str(out)]) as driver:
+        while not (out / "part-00001.parquet").exists():
+            assert driver.poll() is None, "it ended before it was killed"
+            time.sleep(0.05)
+        driver.kill()
+    before = {path.name: path.read_bytes() for path in out.glob("part-*.parquet")}
+    assert sum(map(len, before.values()))
+    if how == "here":
+        dumped_here(tiny_text, Slow(seconds=0), out)
+    else:
+        request.getfixturevalue("cluster")
+        with RayVerb(tiny_text, cache="off") as verb:
+            dump(Slow(seconds=0), out, verb)
+    after = {path.name: path.read_bytes() for path in out.glob("part-*.parquet")}
+    assert before.items() < after.items(), "a committed shard is never touched"
+    assert check(out).problems == ()
+    assert_alike(rows(out), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+
+
+def test_an_actor_of_another_backbone_says_so_for_each_item(tiny_text: Path) -> None:
+    mapper = Mapper(once, str(tiny_text), "0" * 32, "off", 1)
+    run = Run(3, 70, [b"red cat", "red dog"])
+    mapped = pickle.loads(mapper(as_rows(pickle.dumps(run))).column(RUN)[0].as_py())  # noqa: S301
+    assert (mapped.number, mapped.start) == (3, 70)
+    assert [type(outcome.error) for outcome in mapped.outcomes] == [BackboneChanged, BackboneChanged]
+
+
+def test_a_run_is_mapped_to_its_outcomes_and_what_is_done_to_nothing(tiny_text: Path) -> None:
+    with Extractor.load(tiny_text, cache="off") as extractor:
+        expected = extractor.extract(["red cat", "red dog"])
+        mapper = Mapper(once, str(tiny_text), extractor.fingerprint, "off", 1)
+    run = Run(0, 5, ["red cat", UnreadableItem("it is not there"), Text("red dog"), "  "])
+    mapped = pickle.loads(mapper(as_rows(pickle.dumps(run))).column(RUN)[0].as_py())  # noqa: S301
+    one, two, three, four = mapped.outcomes
+    assert np.allclose([one.embedding, three.embedding], expected, rtol=0, atol=1e-6)
+    assert [type(outcome.error) for outcome in (two, four)] == [UnreadableItem, EmptyItem]
+    assert mapped.read_bytes == len("red catred dog  ")
+    assert mapper(as_rows(DONE)).column(RUN).to_pylist() == [DONE]
+
+
+def test_a_backbone_that_is_not_there_is_told_of_before_ray_is_started() -> None:
+    with pytest.raises(BackboneNotFound):
+        RayVerb("no-such-backbone")
+
+
+def test_without_ray_the_error_says_what_to_install(tiny_text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RuntimeMissing, match=r"pip install 'headwater\[ray\]'"), RayVerb(tiny_text):
+        pass

@@ -1,0 +1,47 @@
+"""Clusters of several machines, and of none; in a module of its own, for a process is in one cluster at a time."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from extractor.dump import check, dump
+from extractor.dump.counts import Counts
+from extractor.dump.on_ray import RayVerb, Share, share_of_cluster
+from extractor.errors import EngineFailed
+from tests.dumped import N_ITEMS, Slow, assert_alike, dumped_here, rows
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of its own settings
+
+
+@pytest.mark.stress
+def test_a_machine_that_dies_costs_nothing(tmp_path: Path, tiny_text: Path) -> None:
+    """Machines of Ray's own test cluster: processes, of which all that one has are killed."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 << 20})
+    try:
+        machines = [cluster.add_node(num_cpus=1, object_store_memory=100 << 20) for _ in range(2)]
+        cluster.wait_for_nodes()
+
+        def told(counts: Counts) -> None:
+            if counts.done > N_ITEMS // 4 and machines:
+                cluster.remove_node(machines.pop(), allow_graceful=False)
+                machines.clear()
+
+        with RayVerb(tiny_text, address=cluster.address, cache="off") as verb:
+            assert share_of_cluster() == Share(actors=2, cpus=1, gpus=0)
+            dump(Slow(seconds=0.03), tmp_path / "ray", verb, told=told, max_shard_rows=50)
+    finally:
+        cluster.shutdown()
+    assert not machines
+    assert_alike(rows(tmp_path / "ray"), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+    assert check(tmp_path / "ray").problems == ()
+
+
+def test_an_address_where_nobody_listens_is_told_of_at_once(tiny_text: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    said = rf"no Ray answers at {address} \(.*refused\)"
+    with pytest.raises(EngineFailed, match=said), RayVerb(tiny_text, address=address):
+        pass

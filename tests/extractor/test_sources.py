@@ -1,0 +1,384 @@
+"""Sources: each kind lists its items in one order, with keys, labels and what is carried along."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from extractor.errors import ItemError, ItemTooLarge, RuntimeMissing, SourceInvalid, UnreadableItem
+from extractor.sources import Entry, Options, Source, open_source
+from extractor.sources.table import TableSource
+
+MAX_BYTES = 1000
+
+
+def content(entry: Entry) -> bytes:
+    if isinstance(entry.content, ItemError):
+        raise entry.content
+    if isinstance(entry.content, bytes | str):
+        return entry.content if isinstance(entry.content, bytes) else entry.content.encode()
+    return entry.content.read(MAX_BYTES)
+
+
+def listed(source: Source) -> list[tuple[str, str | None]]:
+    first, again = list(source.entries()), list(source.entries())
+    assert [one.key for one in first] == [one.key for one in again]
+    return [(one.key, one.label) for one in first]
+
+
+def written(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+# -- folders
+
+
+def test_a_folder_is_listed_in_order_with_the_folders_for_labels(tmp_path: Path) -> None:
+    written(tmp_path, "top.jpg", "dress/b.jpg", "dress/a.jpg", "hat/old/c.jpg", ".hidden/x.jpg", "hat/.y.jpg")
+    source = open_source(tmp_path)
+    assert listed(source) == [
+        ("dress/a.jpg", "dress"),
+        ("dress/b.jpg", "dress"),
+        ("hat/old/c.jpg", "old"),
+        ("top.jpg", None),
+    ]
+    assert [content(one) for one in source.entries()] == [one.key.encode() for one in source.entries()]
+    assert source.count() == 4
+    assert listed(open_source(tmp_path, pattern="a*")) == [("dress/a.jpg", "dress")]
+
+
+def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
+    written(tmp_path, "outside/a.jpg", "src/b/b.jpg")
+    (tmp_path / "src/link").symlink_to(tmp_path / "outside")
+    (tmp_path / "src/b/up").symlink_to(tmp_path / "src")
+    entries = {one.key: one for one in open_source(tmp_path / "src").entries()}
+    assert list(entries) == ["b/b.jpg", "b/up", "link/a.jpg"]
+    with pytest.raises(UnreadableItem, match="a link to a folder that it stands in"):
+        content(entries["b/up"])
+
+
+def test_what_is_no_file_says_what_it_is(tmp_path: Path) -> None:
+    written(tmp_path, "large.jpg")
+    (tmp_path / "large.jpg").write_bytes(bytes(MAX_BYTES + 1))
+    (tmp_path / "lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "itself.jpg").symlink_to(tmp_path / "itself.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    told = {}
+    for entry in open_source(tmp_path).entries():
+        with pytest.raises(ItemError) as caught:
+            content(entry)
+        told[entry.key] = str(caught.value)
+    assert "it is a named pipe, not a file" in told["pipe.jpg"]
+    assert f"it links to {tmp_path}/nowhere.jpg, which is not there" in told["lost.jpg"]
+    assert "Too many levels of symbolic links" in told["itself.jpg"]
+    assert told["folder.jpg"] == "folder.jpg is a folder, not a file"
+    assert "the limit is 1,000" in told["large.jpg"]
+
+
+def test_a_file_that_is_gone_or_grows_is_an_error_of_its_own(tmp_path: Path) -> None:
+    written(tmp_path, "gone.jpg")
+    (entry,) = open_source(tmp_path).entries()
+    (tmp_path / "gone.jpg").unlink()
+    with pytest.raises(UnreadableItem, match="it is not there; it was moved or removed"):
+        content(entry)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_says_so(tmp_path: Path) -> None:
+    written(tmp_path, "a/secret.jpg", "b/c.jpg")
+    (tmp_path / "a/secret.jpg").chmod(0)
+    (tmp_path / "b").chmod(0)
+    try:
+        first, second = open_source(tmp_path).entries()
+        for one, told in ((first, "Permission denied"), (second, "cannot list the folder b, nothing in it is here")):
+            with pytest.raises(UnreadableItem, match=told):
+                content(one)
+    finally:
+        (tmp_path / "b").chmod(0o700)
+
+
+def test_names_that_are_no_utf8_are_listed_and_read(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (tmp_path / name).write_bytes(b"coffee")
+    (entry,) = open_source(tmp_path).entries()
+    assert (entry.key, content(entry)) == (r"caf\xe9.jpg", b"coffee")
+
+
+# -- tables
+
+
+def test_a_csv_of_texts_has_row_numbers_for_keys(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        'text,label,group,key\nred cat,a,1,x\n"two\nlines",b,2,y\n,c,3,z\n', encoding="utf-8-sig"
+    )
+    source = open_source(tmp_path / "t.csv")
+    entries = list(source.entries())
+    assert listed(source) == [("0", "a"), ("1", "b"), ("2", "c")]
+    assert source.numbered
+    assert list(source.columns) == ["group", "source_key"]
+    assert [one.columns for one in entries] == [("1", "x"), ("2", "y"), ("3", "z")]
+    assert content(entries[1]) == b"two\nlines"
+    with pytest.raises(ItemError, match="row 2 has nothing in its column 'text'"):
+        content(entries[2])
+
+
+def test_a_jsonl_of_paths_starts_at_its_folder_and_keys_are_told_apart(tmp_path: Path) -> None:
+    written(tmp_path, "in/a.jpg", "in/b.jpg")
+    rows = [{"path": "a.jpg", "label": ["x", "y"], "n": 3}, {"path": "b.jpg", "label": 7, "n": None}, {"path": "a.jpg"}]
+    (tmp_path / "in/t.jsonl").write_text("\n\n".join(map(json.dumps, rows)))
+    source = open_source(tmp_path / "in/t.jsonl")
+    assert listed(source) == [("a.jpg", "x|y"), ("b.jpg", "7"), ("a.jpg#2", None)]
+    assert not source.numbered
+    assert [content(one) for one in source.entries()] == [b"in/a.jpg", b"in/b.jpg", b"in/a.jpg"]
+    assert [one.columns for one in source.entries()] == [("3",), (None,), (None,)]
+
+
+def test_other_columns_are_named_and_texts_may_be_carried_along(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("sentence,intent\nhello,greet\n")
+    options = Options(item="sentence", label="intent", carry_text=True)
+    source = open_source(tmp_path / "t.csv", options=options)
+    assert [(one.key, one.content, one.label, one.columns) for one in source.entries()] == [
+        ("0", "hello", "greet", ("hello",))
+    ]
+    assert list(source.columns) == ["text"]
+    with pytest.raises(SourceInvalid, match="neither a column 'text' nor 'path', only 'sentence', 'intent'"):
+        open_source(tmp_path / "t.csv")
+    with pytest.raises(SourceInvalid, match="no column 'class'"):
+        open_source(tmp_path / "t.csv", options=Options(item="sentence", label="class"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
+        ("t.jsonl", b'{"text": "a"}\n[1]\n', "line 2 is no object"),
+        ("t.csv", b"text\na\nb\xff\n", "is not UTF-8"),
+    ],
+)
+def test_a_table_that_breaks_tells_where_after_what_came_before(
+    tmp_path: Path, name: str, data: bytes, told: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SourceInvalid, match=told):
+        list(open_source(tmp_path / name).entries())
+
+
+def test_paths_stand_in_another_column(tmp_path: Path) -> None:
+    written(tmp_path, "a.jpg")
+    (tmp_path / "t.csv").write_text("file,text\na.jpg,words\n")
+    source = open_source(tmp_path / "t.csv", options=Options(path="file"))
+    assert listed(source) == [("a.jpg", None)]
+    assert [(content(one), one.columns) for one in source.entries()] == [(b"a.jpg", ("words",))]
+    with pytest.raises(SourceInvalid, match="has no column 'files'"):
+        open_source(tmp_path / "t.csv", options=Options(path="files"))
+
+
+def test_urls_in_a_table_are_read_only_where_one_says_so(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path\nmemory://one/a.jpg\n")
+    fsspec.filesystem("memory").pipe("/one/a.jpg", b"far")
+    (entry,) = open_source(tmp_path / "t.csv").entries()
+    with pytest.raises(UnreadableItem, match="read them with --urls"):
+        content(entry)
+    (entry,) = open_source(tmp_path / "t.csv", options=Options(urls=True)).entries()
+    assert content(entry) == b"far"
+
+
+# -- Parquet and Arrow
+
+
+def test_parquet_of_images_as_datasets_keeps_them(tmp_path: Path) -> None:
+    features = {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    schema = pa.schema(
+        [
+            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            ("label", pa.int64()),
+            ("width", pa.int32()),
+        ],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    for i in range(2):
+        rows = [
+            {"image": {"bytes": b"%d-%d" % (i, j), "path": "x"}, "label": j % 2, "width": 10 * i + j} for j in range(3)
+        ]
+        (tmp_path / "data").mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / f"data/train-{i:05}-of-00002.parquet")
+    (tmp_path / "README.md").write_text("a data set")
+    source = open_source(tmp_path)
+    assert listed(source) == [("0", "cat"), ("1", "dog"), ("2", "cat"), ("3", "cat"), ("4", "dog"), ("5", "cat")]
+    assert [content(one) for one in source.entries()] == [b"0-0", b"0-1", b"0-2", b"1-0", b"1-1", b"1-2"]
+    assert source.columns == {"width": pa.int32()}
+    assert [one.columns for one in source.entries()][-1] == (12,)
+    assert (source.numbered, source.count()) == (True, 6)
+
+
+def test_arrow_files_that_datasets_saved(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a", "b", "c"], "label": ["x", None, "y"], "tags": [[1], [], None]})
+    for i in range(2):
+        with pa.ipc.new_stream(tmp_path / f"data-{i:05}-of-00002.arrow", table.schema) as file:
+            file.write_table(table)
+    (tmp_path / "state.json").write_text("{}")
+    (tmp_path / "dataset_info.json").write_text("{}")
+    source = open_source(tmp_path)
+    assert listed(source)[1:4] == [("1", None), ("2", "y"), ("3", "x")]
+    assert [one.columns for one in source.entries()][:3] == [([1],), ([],), (None,)]
+
+
+def test_a_dict_of_data_sets_asks_for_a_split(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a"]})
+    for split in ("test", "train"):
+        (tmp_path / split).mkdir()
+        with pa.ipc.new_stream(tmp_path / split / "data-00000-of-00001.arrow", table.schema) as file:
+            file.write_table(table)
+    with pytest.raises(SourceInvalid, match=r"holds the splits test, train; name one: .*/test"):
+        open_source(tmp_path)
+
+
+def test_a_parquet_manifest_of_paths(tmp_path: Path) -> None:
+    written(tmp_path, "a.jpg")
+    pq.write_table(pa.table({"path": ["a.jpg"], "label": ["x"], "n": [1]}), tmp_path / "t.parquet")
+    source = open_source(tmp_path / "t.parquet")
+    assert (listed(source), source.numbered, source.columns) == ([("a.jpg", "x")], False, {"n": pa.int64()})
+    assert [content(one) for one in source.entries()] == [b"a.jpg"]
+
+
+# -- archives
+
+
+def archive(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+SAMPLES = {
+    "a/001.jpg": b"one",
+    "a/001.cls": b"cat\n",
+    "a/001.json": b'{"n": 1}',
+    "a/002.seg.png": b"two",
+    "a/002.txt": b"a caption",
+    "a/003.json": b"{}",
+}
+
+
+@pytest.mark.parametrize(("name", "mode"), [("s.tar", "w"), ("s.tar.gz", "w:gz")])
+def test_the_samples_of_an_archive(tmp_path: Path, name: str, mode: str) -> None:
+    source = open_source(archive(tmp_path / name, SAMPLES, mode))
+    assert listed(source) == [("a/001.jpg", "cat"), ("a/002.seg.png", None), ("a/003.json", None)]
+    first, second, third = source.entries()
+    assert (content(first), content(second)) == (b"one", b"two")
+    assert [one.columns for one in (first, second)] == [('{"n": 1}', None), (None, "a caption")]
+    with pytest.raises(UnreadableItem, match="no picture or text among its members"):
+        content(third)
+
+
+def test_texts_of_an_archive_and_keys_of_several(tmp_path: Path) -> None:
+    for i in range(2):
+        archive(tmp_path / f"{i}.tar", {"1.txt": b"text %d" % i, "1.cls": b"x"})
+    source = open_source(tmp_path, modality="text")
+    assert listed(source) == [("0.tar/1.txt", "x"), ("1.tar/1.txt", "x")]
+    assert [content(one) for one in source.entries()] == [b"text 0", b"text 1"]
+
+
+def test_an_archive_that_is_cut_short_is_one_more_error(tmp_path: Path) -> None:
+    whole = archive(tmp_path / "0.tar", {f"{i}.jpg": bytes(600) for i in range(4)})
+    whole.write_bytes(whole.read_bytes()[: 2 * 1536 + 700])
+    archive(tmp_path / "1.tar", {"9.jpg": b"nine"})
+    entries = list(open_source(tmp_path).entries())
+    failed = []
+    for entry in entries:
+        try:
+            content(entry)
+        except ItemError as error:
+            failed.append(f"{entry.key}: {error}")
+    assert entries[-1].key == "1.tar/9.jpg"
+    assert failed and all("0.tar" in one for one in failed)
+
+
+# -- lists, places, and what is none
+
+
+def test_a_list_names_a_file_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "a.jpg", "b.jpg")
+    monkeypatch.chdir(tmp_path)
+    source = open_source("-", stdin=iter(["a.jpg\n", "\n", f"{tmp_path}/b.jpg\n", "a.jpg"]))
+    entries = list(source.entries())
+    assert [one.key for one in entries] == ["a.jpg", f"{tmp_path}/b.jpg", "a.jpg#2"]
+    assert [content(one) for one in entries] == [b"a.jpg", b"b.jpg", b"a.jpg"]
+
+
+def test_remote_folders_tables_and_archives() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/far/in/x/a.jpg", b"A")
+    memory.pipe("/far/in/b.jpg", bytes(MAX_BYTES + 1))
+    memory.pipe("/far/t.csv", b"path,label\nin/x/a.jpg,q\nin/no.jpg,q\n")
+    memory.pipe("/far/s.tar", archive_bytes({"1.jpg": b"one"}))
+    first, second = open_source("memory://far/in").entries()
+    assert (second.key, second.label, content(second)) == ("x/a.jpg", "x", b"A")
+    with pytest.raises(ItemTooLarge):
+        content(first)
+    first, second = open_source("memory://far/t.csv").entries()
+    assert (first.key, content(first)) == ("in/x/a.jpg", b"A")
+    with pytest.raises(UnreadableItem, match="it is not there"):
+        content(second)
+    (only,) = open_source("memory://far/s.tar").entries()
+    assert (only.key, content(only)) == ("1.jpg", b"one")
+
+
+def archive_bytes(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def test_a_password_in_a_url_is_not_told() -> None:
+    with pytest.raises((SourceInvalid, RuntimeMissing)) as caught:
+        open_source("nosuch://me:secret@host/folder")
+    assert "secret" not in str(caught.value)
+
+
+def test_what_is_no_source_is_told(tmp_path: Path) -> None:
+    (tmp_path / "t.xls").write_bytes(b"")
+    with pytest.raises(SourceInvalid, match=r"there is no .*nothing; name a folder"):
+        open_source(tmp_path / "nothing")
+    with pytest.raises(SourceInvalid, match=r"t\.xls is none of \.csv, "):
+        open_source(tmp_path / "t.xls")
+    with pytest.raises(SourceInvalid, match="cannot be read"):
+        (tmp_path / "t.parquet").write_bytes(b"no")
+        open_source(tmp_path / "t.parquet")
+
+
+def test_without_fsspec_the_error_prints_the_pip_line() -> None:
+    code = (
+        "import sys; sys.modules['fsspec'] = sys.modules['fsspec.core'] = None\n"
+        "from extractor.sources import open_source; open_source('s3://bucket/folder')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'headwater[dump]'" in done.stderr
+
+
+def test_a_large_folder_is_a_stream(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text\n" + "a b c\n" * 5000)
+    source = open_source(tmp_path / "t.csv")
+    assert isinstance(source, TableSource)
+    entries = source.entries()
+    assert next(entries).key == "0"
+    assert source.count() == 5000

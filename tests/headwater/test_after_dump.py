@@ -1,0 +1,222 @@
+"""What reads dumps: the commands, run within this process."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from typer.testing import CliRunner
+
+from classifiers import EmbeddingSet
+from classifiers.persist import load_head
+from extractor import Extractor
+from headwater.cli import app
+from headwater.process import ServerProcess
+from tests.dumps import write_dump
+from tests.tiny import flat, png
+
+X, Y = load_digits(return_X_y=True)
+X, Y = (one[np.random.default_rng(0).permutation(len(X))] for one in (X, Y))  # as they come, their writers change
+LABELS = [str(one) for one in Y]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: object) -> str:
+        done = CliRunner().invoke(app, list(map(str, arguments)))
+        return done.output + str(done.exception or "")
+
+    return call
+
+
+@pytest.fixture
+def rows(run: Callable[..., str]) -> Callable[..., list[dict[str, Any]]]:
+    def call(*arguments: object) -> list[dict[str, Any]]:
+        done = CliRunner().invoke(app, [*map(str, arguments), "--json"], catch_exceptions=False)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return call
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    return write_dump(tmp_path / "digits", X[:300], labels=LABELS[:300], errors={2: "no image"}, shard_rows=70)
+
+
+Run, Rows = Callable[..., str], Callable[..., list[dict[str, Any]]]
+
+
+def test_near_says_the_same_with_an_index_and_without(digits: Path, run: Run, rows: Rows) -> None:
+    without = rows("near", digits, "--item", "items/0.jpg", "-k", 5)
+    assert "299 embeddings of 64 in " in run("index", digits)
+    assert faiss.read_index(str(digits / "index.faiss")).ntotal == 299
+    with_index = rows("near", digits, "--item", "items/0.jpg", "-k", 5)
+    assert [one["key"] for one in with_index] == [one["key"] for one in without]
+    assert [one["row"] for one in with_index] == [int(one["key"].split("/")[1].split(".")[0]) for one in with_index]
+    assert len(with_index) == 5
+    assert "items/0.jpg" not in {one["key"] for one in with_index}
+    assert "cosine" in run("near", digits, "--item", "items/0.jpg")
+
+
+def test_an_index_of_a_dump_that_has_grown_is_not_used(digits: Path, run: Run) -> None:
+    assert "rows" in run("index", digits, "--json")
+    write_dump(digits, X[:310], labels=LABELS[:310], errors={2: "no image"}, shard_rows=70)
+    told = run("near", digits, "--item", "items/305.jpg", "-k", 1)
+    assert "the index is not of what" in told
+    assert "headwater index" in told
+    (digits / "index.json").unlink()
+    assert "make the index: headwater index" in run("near", digits, "--item", "items/305.jpg")
+
+
+def test_near_takes_a_text_or_a_file_and_checks_the_fingerprint(
+    tiny_text: Path, server: ServerProcess, tmp_path: Path, run: Run, rows: Rows
+) -> None:
+    words = ["red", "green", "blue", "cat dog", "dog"]
+    with Extractor.load(tiny_text, cache="off") as extractor:
+        of = {"fingerprint": extractor.fingerprint, "backbone": "tiny-text"}
+        dump = write_dump(tmp_path / "words", extractor.extract(words), text=words, **of)
+        foreign = write_dump(tmp_path / "foreign", extractor.extract(words), backbone="tiny-text")
+    (tmp_path / "q.txt").write_text("dog")
+    here = ("--backbone", tiny_text, "--cache", "off")
+    for query in (("--text", "dog"), (tmp_path / "q.txt",)):
+        assert [one["text"] for one in rows("near", dump, *query, "-k", 2, *here)] == ["dog", "cat dog"]
+    assert rows("near", dump, "--text", "dog", "-k", 1, "--server", server.target)[0]["text"] == "dog"
+    told = run("near", foreign, "--text", "dog", *here)
+    assert "the dump is of tiny-text abab" in told
+    assert "name the backbone that it is of" in told
+    np.save(tmp_path / "X.npy", np.eye(4))
+    (tmp_path / "X.npy.txt").write_text("a\nb\nc\nd")
+    assert "does not say which backbone it is of; name it" in run("near", tmp_path / "X.npy", "--text", "dog")
+    assert "there must be one query" in run("near", dump)
+    assert "there must be one query" in run("near", dump, tmp_path / "q.txt", "--text", "dog")
+
+
+def test_near_an_item_that_is_not_there(digits: Path, run: Run) -> None:
+    assert "no item 'x'; its first are 'items/0.jpg'" in run("near", digits, "--item", "x")
+    assert "'items/2.jpg' failed, and has no embedding: no image" in run("near", digits, "--item", "items/2.jpg")
+
+
+def test_dupes_are_groups_and_leaks_between_splits(tmp_path: Path, run: Run, rows: Rows) -> None:
+    some = np.concatenate([X[:60], X[:3] * 2, X[:1]])
+    labels = [*LABELS[:60], *LABELS[:2], "odd", LABELS[0]]
+    splits = ["train"] * 60 + ["test"] * 3 + ["train"]
+    dump = write_dump(tmp_path / "d", some, labels=labels, split=splits)
+    found = rows("dupes", dump, "--threshold", 0.9999)
+    assert [(one["first"]["row"], [copy["row"] for copy in one["copies"]]) for one in found[:3]] == [
+        (0, [60, 63]),
+        (1, [61]),
+        (2, [62]),
+    ]
+    assert sorted((one["item"]["row"], one["train"]["row"], round(one["cosine"], 5)) for one in found[3:]) == [
+        (60, 0, 1.0),
+        (61, 1, 1.0),
+        (62, 2, 1.0),
+    ]
+    told = run("dupes", dump, "--threshold", 0.9999, "--top", 2)
+    assert "4 of 64 items are near-duplicates" in told
+    assert "in 3 groups; in 1 of them labels differ" in told
+    assert "3 of 3 items (100.0%) are nearly one of 61 training items, 1 of them under another label" in told
+    assert "and 1 more leaks" in told
+    assert "leaks are between 'learn' and others" in run("dupes", dump, "--train-split", "learn")
+    assert "there is no column 'part'" in run("dupes", dump, "--split-column", "part")
+
+
+def test_dupes_between_two_dumps(digits: Path, tmp_path: Path, run: Run, rows: Rows) -> None:
+    test = write_dump(tmp_path / "test", np.concatenate([X[10:12], X[1000:1003]]))
+    found = rows("dupes", test, digits, "--threshold", 0.9999)
+    assert [(one["item"]["row"], one["train"]["row"]) for one in found] == [(0, 10), (1, 11)]
+    foreign = write_dump(tmp_path / "foreign", X[:5], fingerprint="cd" * 16)
+    for command in ("dupes", "drift"):
+        assert "dump both by one backbone" in run(command, digits, foreign)
+    assert "0 of 5 items are near-duplicates" in run("dupes", foreign, "--threshold", 1)
+
+
+def test_drift_is_told_with_its_p_value_and_the_items_that_moved(tmp_path: Path, run: Run, rows: Rows) -> None:
+    known = write_dump(tmp_path / "a", X[Y != 7][:600], labels=[one for one in LABELS if one != "7"][:600])
+    sevens = np.flatnonzero(Y == 7)[:60]
+    new = np.concatenate([np.flatnonzero(Y != 7)[600:900], sevens])
+    newer = write_dump(tmp_path / "b", X[new], labels=[LABELS[i] for i in new])
+    (found,) = rows("drift", known, newer, "--permutations", 99, "--rows", 300)
+    assert (found["drift"], found["p_value"], found["compared"], found["rows"]) == (True, 0.01, [300, 300], [600, 360])
+    assert {one["label"] for one in found["moved"]} == {"7"}
+    assert found["moved"][0]["nearest"]["label"] != "7"
+    told = run("drift", known, newer, "--permutations", 99, "--rows", 300)
+    assert "the new items have moved: p = 0.01" in told
+    assert "300 of 600 known items against 300 of 360 newer ones" in told
+    same = write_dump(tmp_path / "c", X[Y != 7][600:1200])
+    told = run("drift", known, same, "--permutations", 99, "--rows", 300)
+    assert "no drift is seen" in told
+    assert "as by chance" in told
+    assert "at least 10 of each tell" in run("drift", known, write_dump(tmp_path / "few", X[:5]))
+
+
+def test_what_strangers_named_is_only_shown(tmp_path: Path, run: Run) -> None:
+    keys = ["[bold]a[/]", "\x1b[31mred\x07", "line\nbreak", ":smile:"]
+    told = run("near", write_dump(tmp_path / "d", np.eye(4), keys=keys, labels=keys), "--item", keys[0])
+    assert "\x1b" not in told
+    assert "\x07" not in told
+    assert ":smile:" in told
+    assert "line break" in told
+    assert "[bold]a[/]" in run("near", tmp_path / "d", "--item", ":smile:")
+
+
+@pytest.mark.parametrize("command", ["index", "near", "dupes", "map"])
+def test_what_is_no_dump_is_told(command: str, tmp_path: Path, run: Run) -> None:
+    query = ("--item", "x") if command == "near" else ()
+    assert "make it: headwater dump SOURCE" in run(command, tmp_path / "gone", *query)
+    (tmp_path / "empty").mkdir()
+    assert "no files" in run(command, tmp_path / "empty", *query)
+    failed = write_dump(tmp_path / "failed", np.eye(2), errors={0: "bad", 1: "bad"})
+    assert "has no embedding; look at its column 'error'" in run(command, failed, *query)
+
+
+def test_a_head_learns_from_a_dump_with_labels_that_came_later(tmp_path: Path, run: Run) -> None:
+    dump = write_dump(tmp_path / "d", X[:200], errors={5: "bad"}, camera=[str(i % 4) for i in range(200)])
+    train = ("train", dump, "--name", "one", "--head", "ncm", "--no-report")
+    assert "no row of" in (told := run(*train))
+    assert "--labels FILE" in told
+    lines = "".join(f"items/{i}.jpg,{LABELS[i]}\n" for i in range(150))
+    (tmp_path / "t.csv").write_text(f"key,label\n{lines}nowhere,1\n")
+    told = run(*train, "--labels", tmp_path / "t.csv", "--group-column", "camera")
+    assert "50 items of" in told
+    assert "items/150.jpg, items/151.jpg" in told
+    assert "2 keys of" in told  # the one that failed, and one that is nowhere
+    assert "50 rows of" in told
+    assert "head one@1: 10 classes, 149 examples, pixels" in told
+    _, manifest = load_head(tmp_path / "home" / "heads" / "one" / "1")
+    assert manifest.items[0] == "items/0.jpg"
+    told = run("train", tmp_path / "t.csv", "--name", "one", "--labels", tmp_path / "t.csv")
+    assert "--labels are for a dump" in told
+
+
+def test_what_headwater_dumps_is_read_as_it_was_dumped(tiny_image: Path, tmp_path: Path, run: Run, rows: Rows) -> None:
+    (tmp_path / "src" / "a").mkdir(parents=True)
+    for i in range(12):
+        (tmp_path / "src" / "a" / f"{i:02}.png").write_bytes(png(flat(10 * i, 7)))
+    (tmp_path / "src" / "a" / "05.png").write_bytes(b"no image")
+    base = ("--backbone", tiny_image, "--cache", "off")
+    run("dump", tmp_path / "src", tmp_path / "out", "--dtype", "float16", *base)
+    found = EmbeddingSet.open(tmp_path / "out")
+    assert found.X[:, 0].tolist() == [10 * i for i in range(12) if i != 5]
+    assert list(found.errors) == ["a/05.png"]
+    assert (set(found.y), found.backbone) == ({"a"}, "tiny-image")
+    (tmp_path / "src" / "a" / "05.png").write_bytes(png(flat(50, 7)))
+    run("dump", "--retry-errors", tmp_path / "out", "--npy", *base)
+    again = EmbeddingSet.open(tmp_path / "out")
+    assert again.X[:, 0].tolist() == [10 * i for i in range(12)]
+    assert (again.errors, again.fingerprint) == ({}, found.fingerprint)
+    array = EmbeddingSet.open(tmp_path / "out" / "embeddings.npy")
+    np.testing.assert_array_equal(array.X, again.X)
+    assert (array.keys.tolist(), array.fingerprint) == (again.keys.tolist(), again.fingerprint)
+    run("index", tmp_path / "out")
+    query = tmp_path / "src" / "a" / "07.png"
+    assert rows("near", tmp_path / "out", query, "-k", 1, *base)[0]["key"] == "a/07.png"
+    assert "12 with a preview" in run("map", tmp_path / "out", "--items", tmp_path / "src")
+    assert "12 rows, 0 of them errors" in run("dump", "--check", tmp_path / "out")

@@ -1,0 +1,349 @@
+"""`headwater dump`, run as a user runs it: here, by servers, by servers that die, and until it is told to stop."""
+
+import glob
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from extractor import Extractor
+from extractor.dump import check, dump
+from extractor.dump.counts import Counts
+from extractor.dump.manifest import read_manifest
+from extractor.errors import BackboneChanged, BackboneNotFound
+from extractor.sources import open_source
+from headwater import Client
+from headwater.cli import main
+from headwater.dumps import facts, is_dump, read
+from headwater.errors import DumpInvalid, ServiceError
+from headwater.process import ServerProcess
+from headwater.server import ServerSettings
+from headwater.spread import Spread
+from tests.inprocess import in_this_process
+from tests.tiny import flat, png, write_tiny_image
+
+N_PHOTOS = 40
+
+
+class Done(NamedTuple):
+    """What a command gave."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Headwater = Callable[..., Done]
+
+
+@pytest.fixture
+def headwater(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Headwater:
+    """The command, in this process: it is the same, and begins at once."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["headwater", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Done(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "headwater", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    root = str(Path(__file__).parents[2])
+    return {"PATH": "/usr/bin:/bin", "COLUMNS": "200", "HEADWATER_CACHE": "off", "PYTHONPATH": root}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for i in range(N_PHOTOS):
+        path = tmp_path / "photos" / f"{i % 2}" / f"{i:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(flat(i, 1, 2)) if i != 7 else b"broken")
+    return tmp_path / "photos"
+
+
+def table(out: Path) -> list[dict]:
+    return pq.read_table(sorted(glob.glob(f"{out}/part-*.parquet"))).to_pylist()
+
+
+def assert_all_there(out: Path) -> None:
+    rows = table(out)
+    assert [row["key"] for row in rows] == sorted(row["key"] for row in rows)
+    assert len(rows) == N_PHOTOS
+    for row in rows:
+        number = int(row["key"][-7:-4])
+        assert row["embedding"] == ([number, 1, 2] if number != 7 else None)
+        assert (row["error"] is None) == (number != 7)
+    assert check(out).problems == ()
+
+
+def test_a_dump_a_check_and_a_retry(headwater: Headwater, photos: Path, tiny_image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = headwater("dump", photos, out, "--backbone", tiny_image, "--npy")
+    assert done.returncode == 0, done.stderr
+    assert "39 embeddings (0 from the cache) and 1 errors" in done.stdout
+    assert "errors: 1 UndecodableItem" in done.stdout
+    assert "inference" in done.stdout and "waited" in done.stdout
+    assert np.load(out / "embeddings.npy").shape == (39, 3)
+    assert_all_there(out)
+    done = headwater("dump", "--check", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "40 rows, 1 of them errors, in 1 shards, tiny-image" in done.stdout
+    (photos / "1/007.png").write_bytes(png(flat(7, 1, 2)))
+    done = headwater("dump", "--retry-errors", out, "--backbone", tiny_image)
+    assert done.returncode == 0, done.stderr
+    assert "1 items asked for again: 1 have an embedding now, 0 failed again" in done.stdout
+    assert not [row for row in table(out) if row["error"]]
+    shard = next(out.glob("part-*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    done = headwater("dump", "--check", out)
+    assert done.returncode == 1
+    assert "another checksum" in done.stderr
+
+
+def test_what_cannot_be_is_told_in_a_line(headwater: Headwater, photos: Path, tiny_image: Path, tmp_path: Path) -> None:
+    done = headwater("dump", photos)
+    assert done.returncode == 2 and "name SOURCE and OUT" in done.stderr
+    done = headwater("dump", tmp_path / "nothing", tmp_path / "out", "--backbone", tiny_image)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "there is no" in done.stderr
+
+
+def test_a_list_on_stdin_in_half_precision(
+    photos: Path, tiny_image: Path, extractor: Extractor, tmp_path: Path
+) -> None:
+    names = "0/000.png\n1/001.png\n0/lost.png\n"
+    whole = command("dump", "-", tmp_path / "out", "--backbone", tiny_image, "--dtype", "float16")
+    done = subprocess.run(whole, capture_output=True, text=True, env=environment(), input=names, cwd=photos)
+    assert done.returncode == 0, done.stderr
+    assert [row["key"] for row in table(tmp_path / "out")] == names.splitlines()
+    assert table(tmp_path / "out")[1]["embedding"] == [1, 1, 2]
+    more = open_source("-", stdin=[*names.splitlines(), str(photos / "1/003.png")])
+    counts = dump(more, tmp_path / "out", extractor)
+    assert (counts.skipped, counts.done, counts.errors) == (3, 1, 0)
+
+
+def test_sigterm_ends_a_dump_that_waits_for_its_source(tiny_text: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("red")
+    with subprocess.Popen(
+        command("dump", "-", tmp_path / "out", "--backbone", tiny_text),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write("t.txt\n" * 640)
+        process.stdin.flush()  # and no end: it would wait for ever
+        wait_for((tmp_path / "out/manifest.json").exists)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        said = process.communicate()[1]
+    assert_stopped(Done(process.returncode, "", said), signal.SIGTERM, tmp_path / "out")
+
+
+def test_sigint_ends_a_dump_in_the_middle_of_its_work(headwater: Headwater, tiny_text: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text\n" + "red cat\nblue dog\n" * 200_000)
+
+    def interrupt() -> None:
+        wait_for((tmp_path / "out/manifest.json").exists)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    done = headwater("dump", tmp_path / "t.csv", tmp_path / "out", "--backbone", tiny_text)
+    thread.join()
+    assert_stopped(done, signal.SIGINT, tmp_path / "out")
+
+
+def assert_stopped(done: Done, by: signal.Signals, out: Path) -> None:
+    assert done.returncode == 128 + by, done.stderr
+    assert f"stopped by {by.name}: what was done is committed; run it again to go on" in done.stderr
+    manifest = read_manifest(out)
+    assert manifest.rows > 0 and not manifest.complete
+    assert check(out).problems == ()
+
+
+def wait_for(happened: object, limit_s: float = 30) -> None:
+    until = time.monotonic() + limit_s
+    while not happened():  # type: ignore[operator]
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+# -- by servers
+
+
+def test_a_dump_by_a_server_is_the_same(
+    headwater: Headwater, server: ServerProcess, photos: Path, tmp_path: Path
+) -> None:
+    done = headwater("dump", photos, tmp_path / "out", "--server", server.target, "--backbone", "tiny-image")
+    assert done.returncode == 0, done.stderr
+    assert_all_there(tmp_path / "out")
+    done = headwater("dump", photos, tmp_path / "two", "--server", server.target, "--backbone", "tiny-image")
+    assert "39 embeddings (39 from the cache) and 1 errors" in done.stdout
+
+
+@pytest.fixture
+def extractor(tiny_image: Path) -> Iterator[Extractor]:
+    with Extractor.load(tiny_image, cache="off") as one:
+        yield one
+
+
+def test_several_servers_share_the_work(extractor: Extractor, tiny_image: Path, photos: Path, tmp_path: Path) -> None:
+    with Extractor.load(tiny_image, cache="off") as second, ExitStack() as stack:
+        batches: list[int] = []
+        second.on_batch(lambda facts: batches.append(facts.n_items))
+        addresses = [stack.enter_context(in_this_process({"tiny-image": one})).address for one in (extractor, second)]
+        clients = [stack.enter_context(Client(address)) for address in addresses]
+        counts = dump(photos, tmp_path / "out", Spread(clients))
+    assert (counts.done, counts.errors) == (N_PHOTOS, 1)
+    assert_all_there(tmp_path / "out")
+
+
+def test_a_server_that_dies_is_waited_for(extractor: Extractor, tiny_image: Path, photos: Path, tmp_path: Path) -> None:
+    started = in_this_process({"tiny-image": Slow(extractor)})
+    first = started.__enter__()
+    stack = ExitStack()
+    stack.callback(lambda: started.__exit__(None, None, None))
+    with stack, Client(first.address) as client:
+        verb = Spread([client], patience_s=30)
+        done: list[Counts] = []
+        worker = threading.Thread(target=lambda: done.append(dump(photos, tmp_path / "out", verb, commit_s=0.05)))
+        worker.start()
+        wait_for(lambda: list((tmp_path / "out").glob("part-*.parquet")))
+        first.stop()
+        first.join()
+        assert worker.is_alive()
+        port = int(first.address.rpartition(":")[2])
+        with (
+            Extractor.load(tiny_image, cache="off") as second,
+            in_this_process({"tiny-image": second}, ServerSettings(port=port)),
+        ):
+            worker.join(30)
+    assert done and done[0].done == N_PHOTOS
+    assert_all_there(tmp_path / "out")
+
+
+class Slow:
+    """An extractor that takes its time, as a large one does."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self._extractor = extractor
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._extractor, name)
+
+    def submit(self, *arguments: object, **options: object) -> object:
+        time.sleep(0.2)
+        return self._extractor.submit(*arguments, **options)  # type: ignore[arg-type]
+
+
+def test_what_one_server_leaves_another_takes_up(
+    extractor: Extractor, tiny_image: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.spread.GIVE_UP_S", 0.5)
+    with (
+        Extractor.load(tiny_image, cache="off") as second,
+        in_this_process({"tiny-image": second}) as stays,
+        in_this_process({"tiny-image": extractor}) as goes,
+        Client(goes.address) as one,
+        Client(stays.address) as other,
+    ):
+        verb = Spread([one, other], patience_s=30)
+        goes.stop()
+        goes.join()
+        counts = dump(photos, tmp_path / "out", verb)
+    assert counts.done == N_PHOTOS
+    assert_all_there(tmp_path / "out")
+
+
+def test_servers_that_stay_away_end_the_dump(
+    extractor: Extractor, tiny_image: Path, photos: Path, tmp_path: Path
+) -> None:
+    with in_this_process({"tiny-image": extractor}) as goes, Client(goes.address) as client:
+        verb = Spread([client], patience_s=0.6)
+        goes.stop()
+        goes.join()
+        with pytest.raises(ServiceError, match="UNAVAILABLE"):
+            dump(photos, tmp_path / "out", verb)
+    assert read_manifest(tmp_path / "out").rows == 0
+    with Extractor.load(tiny_image, cache="off") as another:
+        assert dump(photos, tmp_path / "out", another).done == N_PHOTOS
+
+
+def test_servers_of_two_backbones_are_not_mixed(extractor: Extractor, tmp_path: Path) -> None:
+    write_tiny_image(tmp_path / "tiny-image")
+    other = json.loads((tmp_path / "tiny-image/spec.json").read_text())
+    other["preprocess"]["interpolation"] = "bicubic"
+    (tmp_path / "tiny-image/spec.json").write_text(json.dumps(other))
+    with (
+        Extractor.load(tmp_path / "tiny-image", cache="off") as second,
+        in_this_process({"tiny-image": extractor}) as one,
+        in_this_process({"tiny-image": second}) as two,
+        Client(one.address) as first,
+        Client(two.address) as other_client,
+    ):
+        with pytest.raises(BackboneChanged, match="must not be mixed"):
+            Spread([first, other_client])
+        with pytest.raises(BackboneNotFound), Client(one.address, backbone="no-such") as lost:
+            Spread([lost])
+
+
+# -- what is read of it for training
+
+
+def test_a_dump_is_read_for_training_without_its_errors(extractor: Extractor, photos: Path, tmp_path: Path) -> None:
+    dump(photos, tmp_path / "out", extractor, max_shard_rows=9)
+    assert is_dump(tmp_path / "out") and not is_dump(photos)
+    X, labels, keys = read(tmp_path / "out")
+    assert facts(tmp_path / "out").fingerprint == extractor.fingerprint
+    assert len(X) == len(labels) == len(keys) == N_PHOTOS - 1
+    assert all(x.tolist() == [int(key[-7:-4]), 1, 2] for x, key in zip(X, keys, strict=True))
+    for path in photos.rglob("*.png"):
+        path.write_bytes(b"")
+    dump(photos, tmp_path / "none", extractor)
+    with pytest.raises(DumpInvalid, match="has no embeddings"):
+        read(tmp_path / "none")
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(
+    tiny_text: Path, tmp_path: Path, headwater: Headwater, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.commands.dump.LOG_S", 0.0)
+    (tmp_path / "t.csv").write_text("text\n" + "red cat\nblue dog\n" * 20_000)
+    done = headwater("dump", tmp_path / "t.csv", tmp_path / "out", "--backbone", tiny_text)
+    assert done.returncode == 0, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert re.fullmatch(r"40,000 of 40,000 items, [\d,]+/s, 0:00:00 left, 0 errors, 0 cached, [\d.]+ MiB", last)
+    assert "40,000 embeddings (0 from the cache) and 0 errors" in done.stdout
+
+
+def test_ray_stands_with_or_without_an_address(headwater: Headwater, photos: Path, tmp_path: Path) -> None:
+    for given in (["--ray", photos, tmp_path / "out"], [photos, tmp_path / "out", "--ray", "auto"]):
+        done = headwater("dump", *given, "--server", "localhost:1")
+        assert (done.returncode, "name a server or Ray, not both" in done.stderr) == (2, True)
+    done = headwater("dump", photos, tmp_path / "out", "--ray", "--backbone", "no-such-backbone")
+    assert (done.returncode, "no-such-backbone" in done.stderr) == (1, True)
