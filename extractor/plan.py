@@ -25,8 +25,10 @@ class Plan:
         Items in one forward.
     max_batch_tokens : int
         Tokens in one forward, padding counted in; for texts.
+    max_batch_values : int
+        Samples of sounds, or values of arrays, in one forward, padding counted in, where items vary in length.
     max_padding : float
-        Share of a forward that may be padding, in [0, 1); for texts.
+        Share of a forward that may be padding, in [0, 1), where items vary in length.
     window : int
         Items that are prepared ahead, among which a batch is chosen by length.
     max_queue_delay_ms : float
@@ -40,6 +42,7 @@ class Plan:
     decode_threads: int = 0
     max_batch_size: int = 1
     max_batch_tokens: int = 16_384
+    max_batch_values: int = 1 << 20
     max_padding: float = 0.1
     window: int = 1
     max_queue_delay_ms: float = 0.0
@@ -53,7 +56,7 @@ def default_plan(modality: str, provider: str, runtime: str = "onnxruntime") -> 
     """
     if provider == "cuda":
         workers, decode_threads = 2, max(1, cores() - 2)
-        if modality == "image":
+        if modality in ("image", "audio"):
             return Plan(
                 runtime=runtime,
                 provider=provider,

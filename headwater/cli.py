@@ -55,6 +55,7 @@ _BROUGHT_BY = {
     "onnx": "'headwater[export]'",
     "torch": "'headwater[network]'",
     "pyarrow": "'headwater[dump]'",
+    **dict.fromkeys(("soundfile", "soxr"), "'headwater[audio]'"),
     "redis": "'headwater[redis]'",
 }
 

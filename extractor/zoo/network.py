@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from extractor.spec import Input, Preprocess
+from extractor.recipes import Preprocess
+from extractor.spec import Input
 
 if TYPE_CHECKING:
     import torch
