@@ -11,7 +11,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from extractor.recipes import ImagePreprocess
 from extractor.spec import Input
 from extractor.zoo.golden import photos
-from extractor.zoo.network import Network
+from extractor.zoo.torch_network import TorchNetwork
 
 NAME = "efficientnet-lite0"
 DIM = 1280
@@ -49,9 +49,9 @@ def load_network() -> torch.nn.Module:
     return network.eval()
 
 
-def build() -> Network:
+def build() -> TorchNetwork:
     """Return the network with its pretrained weights."""
-    return Network(
+    return TorchNetwork(
         name=NAME,
         modality="image",
         module=PooledFeatures(load_network()).eval(),
