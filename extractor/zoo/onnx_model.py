@@ -68,6 +68,25 @@ def read_model(path: Path) -> ModelProto:
     return model
 
 
+def reference_session(model: ModelProto) -> Any:
+    """Return a session of onnxruntime on a model as it came, by which a cut one is measured.
+
+    Raises
+    ------
+    ExportError
+        onnxruntime does not run it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no public root
+        raise ExportError(f"onnxruntime {onnxruntime.__version__} cannot run the graph: {error}") from None
+
+
 def layers(model: ModelProto) -> list[Layer]:
     """Return the values that a graph's nodes compute, in its order, with the shapes that can be inferred."""
     inferred = _inferred(model)
