@@ -52,7 +52,8 @@ def default_plan(modality: str, provider: str, runtime: str = "onnxruntime") -> 
     """Return the plan for a backbone that was not tuned on this machine.
 
     On a CPU one worker a core, with decode and inference fused: there a batch makes an image slower, not faster (by
-    29 % at 32), and texts gain from batches of like length, chosen from several batches' worth of queue.
+    29 % at 32), and texts gain from batches of like length, chosen from several batches' worth of queue; sounds and
+    arrays are run as texts are.
     """
     if provider == "cuda":
         workers, decode_threads = 2, max(1, cores() - 2)

@@ -19,7 +19,20 @@ from tests.certificates import Authority
 from tests.tiny import flat, png, write_tiny_image
 
 COMMANDS = (
-    *("demo", "export", "backbones", "tune", "serve", "top", "dashboard", "extract", "train", "predict", "fuse"),
+    *(
+        "demo",
+        "export",
+        "layers",
+        "backbones",
+        "tune",
+        "serve",
+        "top",
+        "dashboard",
+        "extract",
+        "train",
+        "predict",
+        "fuse",
+    ),
     *("heads activate", "heads delete", "heads export"),
     *("admin load", "keys add", "keys list", "keys revoke"),
     *(f"cache {verb}" for verb in ("stats", "check", "purge", "export", "import")),
