@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from extractor.decode.mp3 import with_length
 from extractor.errors import EmptyItem, ItemError, ItemTooLarge, UndecodableItem
 
 MIN_RATE, MAX_RATE = 1_000, 384_000  # samples a second
@@ -60,6 +61,8 @@ def decode_audio(data: bytes, *, max_seconds: float) -> Sound:
             _check_wav(data)
         elif kind == "OGG":
             _check_ogg(data)
+        elif kind == "MP3":
+            data = with_length(data)
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             return _read(file, kind, max_seconds)
     except ItemError:

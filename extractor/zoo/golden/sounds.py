@@ -27,9 +27,11 @@ def _voice(seed: int, seconds: float) -> NDArray[np.float64]:
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
     formants = np.array(_VOWELS[seed % len(_VOWELS)])
     voice = np.zeros(n)
+    points = np.linspace(begin, end, 100)  # of the pitch, between which loudness is interpolated
     for harmonic in range(1, 25):
-        nearness = np.exp(-(((harmonic * pitch[:, None] - formants) / 120) ** 2)).sum(axis=1)
-        voice += (0.02 + nearness) / harmonic * np.sin(harmonic * phase)
+        nearness = np.exp(-(((harmonic * points[:, None] - formants) / 120) ** 2)).sum(axis=1)
+        loudness = np.interp(np.arange(n) / n * 99, np.arange(100), 0.02 + nearness) / harmonic
+        voice += loudness * np.sin(harmonic * phase)
     swell = np.sin(np.pi * np.arange(n) / n) ** 0.5
     voice = voice / np.abs(voice).max() * swell + 0.01 * draw.standard_normal(n)
     scaled: NDArray[np.float64] = 0.6 * voice / np.abs(voice).max()
