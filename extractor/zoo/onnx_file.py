@@ -53,10 +53,10 @@ class Original:
 
     def run(self, values: NDArray[Any]) -> list[NDArray[Any]]:
         """Return the layers' values of one item (1, …)."""
-        length = np.array([values.shape[1]]) if self.side else np.array([0])
-        given = {LENGTHS: length, MASK: np.ones((1, length[0]), np.int64)}
         feed = {self.front.graph_input: apply_all(self.front.steps, values)}
-        feed |= {name: given[what].astype(self._dtype(name)) for name, what in self.side.items()}
+        for name, what in self.side.items():
+            given = np.array([values.shape[1]]) if what == LENGTHS else np.ones(values.shape[:2])
+            feed[name] = given.astype(self._dtype(name))
         try:
             found: list[NDArray[Any]] = self.session.run(list(self.layers), feed)
         except Exception as error:  # onnxruntime's exceptions share no public root
@@ -93,7 +93,14 @@ class OnnxNetwork(Network):
         """Return what the original graph makes of one item."""
         (name,) = inputs.keys() - {LENGTHS, MASK}
         found = self.original.run(inputs[name])
-        return np.concatenate([apply_all(steps, one) for steps, one in zip(self.back, found, strict=True)], axis=1)
+        rows = [apply_all(steps, one) for steps, one in zip(self.back, found, strict=True)]
+        embedding = np.concatenate(rows, axis=1)
+        if self.dim and embedding.shape[1] != self.dim:
+            raise ExportError(
+                f"{self.name!r} has {self.dim} values for one item and {embedding.shape[1]} for a longer or shorter "
+                f"one; take a --pooling over what varies, not {self.pooling}"
+            )
+        return embedding
 
     def to_onnx(self) -> bytes:
         """Return the cut graph with its front end and its pooling."""
@@ -120,16 +127,17 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
     """
     path = Path(reference)
     model = read_model(path)
-    layers = [find_layer(model, name) for name in choice.layers or (PENULTIMATE,)]
+    layers = list(dict.fromkeys(find_layer(model, name) for name in choice.layers or (PENULTIMATE,)))
     side = _side_inputs(choice)
     front = front_of(_values_input(model, layers, side), choice)
     original = Original(_open(model, layers), layers, front, _kept(model, layers, side))
-    back = [_behind(*pair, choice.pooling) for pair in zip(layers, original.run(front.example()), strict=True)]
+    values = original.run(front.example())
+    back = [_behind(*pair, choice.pooling) for pair in zip(layers, values, strict=True)]
     network = OnnxNetwork(
         name=_name(choice.name or path.stem),
         modality=modality_of(front.preprocess),
         dim=0,
-        pooling=choice.pooling or _by_default(original.run(front.example())[0].ndim) or "none",
+        pooling=choice.pooling or _by_default(values[0].ndim) or "none",
         input=front.input | (_padding_inputs(original.side) if choice.pads else {}),
         preprocess=front.preprocess,
         source=f"{choice.source or path.name}; SHA-256 {sha256(path)}; {', '.join(layers)}",
@@ -182,7 +190,13 @@ def _values_input(model: ModelProto, layers: Sequence[str], side: Mapping[str, s
 
 
 def _open(model: ModelProto, layers: Sequence[str]) -> Any:
-    """Open a session on the file as it came, with the layers among its outputs."""
+    """Open a session on the file as it came, with the layers among its outputs.
+
+    Where the file has more inputs than lead to them, it is one on the part that does.
+    """
+    part = cut(model, layers)
+    if len(real_inputs(part)) < len(real_inputs(model)):
+        return reference_session(part)
     shown = ModelProto()
     shown.CopyFrom(model)
     there = {one.name for one in shown.graph.output}
@@ -200,14 +214,14 @@ def _behind(name: str, values: NDArray[Any], pooling: str | None) -> list[Step]:
     chosen = pooling or _by_default(values.ndim)
     if chosen is not None and chosen not in POOLINGS:
         raise ExportError(f"pooling is {chosen!r}, not one of {', '.join(POOLINGS)}")
-    if len(values) != 1 or values.dtype.kind not in "fiub":
+    if values.ndim < 2 or len(values) != 1 or values.dtype.kind not in "fiub":
         raise ExportError(
-            f"{name!r} is {values.dtype} {values.shape} for one item, and its first axis must be the batch"
+            f"{name!r} is {values.dtype} {values.shape} for one item; a layer has numbers, and the batch comes first"
         )
     if values.ndim == 2:
         return [Cast("float32")]
     pool, n_axes = POOLINGS[chosen or "flatten"]
-    if values.ndim < 2 or n_axes not in (0, values.ndim):
+    if n_axes not in (0, values.ndim):
         fitting = [one for one, (_, takes) in POOLINGS.items() if takes in (0, values.ndim)]
         raise ExportError(f"{name!r} is {values.shape} for one item; take --pooling {' or '.join(fitting)}")
     return [Cast("float32"), pool]
@@ -216,7 +230,7 @@ def _behind(name: str, values: NDArray[Any], pooling: str | None) -> list[Step]:
 def _wrapped(model: ModelProto, network: OnnxNetwork, dim: int) -> ModelProto:
     """Return the cut graph between its front end and its pooling, its batch axis free."""
     original = network.original
-    body = compose.add_prefix(cut(model, list(dict.fromkeys(original.layers))), PREFIX)
+    body = compose.add_prefix(cut(model, original.layers), PREFIX)
     before, behind = Nodes(f"{_OWN}before/"), Nodes(f"{_OWN}behind/")
     _alias(before, write_all(original.front.steps, before, original.front.name), original.front.graph_input)
     for name, what in original.side.items():

@@ -441,6 +441,36 @@ def test_layers_are_listed_with_their_shapes(tmp_path: Path) -> None:
     assert find_layer(model, "penultimate") == "flat"
 
 
+def test_inputs_that_come_in_later_are_not_needed(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["hidden"]),
+        helper.make_node("Add", ["hidden", "state"], ["y"]),
+    ]
+    inputs = {"x": (FLOAT, "n", 4), "state": (FLOAT, "n", 3)}
+    path = write(tmp_path / "two.onnx", nodes, inputs, {"w": drawn(4, 3)}, ("y",))
+    folder = export(f"onnx:{path}", tmp_path / "out", choice=Choice(layers=["hidden", "hidden"]))
+    with Extractor.load(folder) as extractor:
+        np.testing.assert_allclose(extractor.extract([np.ones(4)]), [drawn(4, 3).sum(axis=0)], atol=1e-6)
+
+
+def test_a_pooling_that_leaves_what_varies_is_refused(tmp_path: Path) -> None:
+    path = wave_net(tmp_path / "wave.onnx")
+    facts = {"sample_rate": 16_000, "min_samples": 99}
+    for pooling in (None, "flatten"):
+        choice = Choice(modality="audio", layers=["states"], preprocess=facts, pooling=pooling)
+        with pytest.raises(ExportError, match=r"for a longer or shorter one; take a --pooling over what varies, not"):
+            export(f"onnx:{path}", tmp_path / "out", choice=choice)
+    assert [one.name for one in tmp_path.iterdir()] == ["wave.onnx"]
+
+
+def test_a_layer_without_a_batch_is_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("ReduceMean", ["x"], ["one"], keepdims=0), helper.make_node("Shape", ["x"], ["shape"])]
+    path = write(tmp_path / "no.onnx", nodes, {"x": (FLOAT, "n", 4)}, {}, ("one",))
+    for name in ("one", "shape"):
+        with pytest.raises(ExportError, match="a layer has numbers, and the batch comes first"):
+            export(f"onnx:{path}", tmp_path / "out", choice=Choice(layers=[name]))
+
+
 def test_ones_own_items_are_the_golden_ones(tmp_path: Path) -> None:
     items = [npy(drawn(4, seed=i)) for i in range(3)]
     folder = export(f"onnx:{policy(tmp_path / 'policy.onnx')}", tmp_path / "out", choice=Choice(items=items))
