@@ -172,7 +172,8 @@ def test_the_walk_sees_imports() -> None:
     [
         (
             "import headwater.client",
-            {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3", "matplotlib", "lmdb", "redis"},
+            {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3", "matplotlib", "lmdb", "redis"}
+            | {"soundfile", "soxr"},
         ),
         ("import headwater.admin_client", {"onnxruntime", "PIL", "sklearn", "torch", "tokenizers", "blake3"}),
         ("import headwater; headwater.Client", {"onnxruntime", "PIL", "sklearn", "torch", "faiss"}),
@@ -185,7 +186,7 @@ def test_the_walk_sees_imports() -> None:
         ("import headwater.report", {"onnxruntime", "PIL", "sklearn", "faiss", "jinja2"}),
         ("import headwater.server", {"opentelemetry", "sklearn", "scipy", "skops", "pyarrow", "torch", "faiss"}),
         ("import extractor", {"onnxruntime", "openvino", "PIL", "torch", "tokenizers"}),
-        ("import extractor; extractor.Extractor", {"torch", "sklearn", "faiss", "grpc"}),
+        ("import extractor; extractor.Extractor", {"torch", "sklearn", "faiss", "grpc", "PIL", "soundfile", "soxr"}),
         ("import extractor.zoo", {"torch", "transformers", "onnx"}),
     ],
 )

@@ -7,7 +7,7 @@ from extractor.plan import Plan, changed, cores, default_plan
 
 WINDOW = 4  # batches that are prepared ahead; among their items texts are sorted by length
 # Of workers with one thread each, of one worker with all threads, and of a GPU.
-CPU_BATCHES = {"image": (1, 8), "text": (16, 32), "array": (1, 16), "audio": (1, 16)}
+CPU_BATCHES = {"image": (1, 8), "text": (16, 32), "array": (1, 16), "audio": (1, 8)}
 CPU_WIDE_BATCHES = {"image": (8, 32), "text": (32, 64), "array": (32, 128), "audio": (8, 32)}
 GPU_BATCHES = {"image": (16, 32, 64), "text": (32, 64, 128), "array": (64, 256), "audio": (8, 16, 32)}
 DECODED = {"image", "audio"}  # what takes a while to prepare; texts and arrays cost next to nothing
@@ -65,5 +65,5 @@ def _gpu(modality: str, runtime: str, provider: str) -> Iterator[Plan]:
 def _plan(modality: str, runtime: str, provider: str, **changes: int) -> Plan:
     """Return the default plan with some fields set anew, and a window that fits the batch."""
     plan = changed(default_plan(modality, provider, runtime), **changes)
-    fused = modality == "image" and plan.decode_threads == 0
+    fused = modality in DECODED and plan.decode_threads == 0
     return changed(plan, window=plan.max_batch_size * (1 if fused else WINDOW))

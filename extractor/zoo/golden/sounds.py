@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000
-SECONDS = (0.25, 0.4, 0.8, 1.1, 1.7, 2.6, 4.0)
+SECONDS = (0.2, 0.35, 0.5, 0.8, 1.1, 1.5, 2.2)
 _VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480))  # Hz; Peterson and Barney, 1952
 
 
