@@ -25,6 +25,7 @@ from extractor.zoo.onnx_model import shape_of
 from extractor.zoo.steps import Cast, Reshape, Scale, Step, Transpose
 
 N_MADE_UP = 7
+MAX_SECONDS = 30  # of a sound, where nobody says
 _LONGEST_MADE_UP = 64  # of an array whose first axis varies
 _RECIPES = {"array": "npy/1", "audio": "waveform/1", "image": "center-crop/1"}
 
@@ -112,7 +113,8 @@ def front_of(graph_input: Any, choice: Choice) -> Front:
 
 def _array(name: str, dtype: str, shape: tuple[int | str, ...], choice: Choice) -> Front:
     given = dict(choice.preprocess or {})
-    item = tuple(given.get("shape", shape[1:]))
+    said = given.get("shape", shape[1:])
+    item = tuple(said) if isinstance(said, list | tuple) else (said,)
     if not shape and not given.get("shape"):
         raise ExportError(
             f"the file does not tell the shape of {name!r}; say it: --preprocess '{{\"shape\": [4, 84]}}'"
@@ -136,16 +138,27 @@ def _audio(name: str, dtype: str, shape: tuple[int | str, ...], choice: Choice) 
             "say how many samples a second the network takes: --preprocess '{\"sample_rate\": 16000}', and more of "
             "its front end where it takes a spectrogram"
         )
-    given.setdefault("max_samples", 30 * int(given["sample_rate"]))
-    if given.get("recipe") == LogMelPreprocess.recipe:
-        given.setdefault("min_samples", int(given.get("n_fft", LogMelPreprocess.n_fft)))
-    facts = cast(AudioPreprocess, _recipe(choice, given))
+    facts = cast(AudioPreprocess, _recipe(choice, _lengths(shape, given) | given))
     scale: list[Step] = [Scale((0.0,), (1 / choice.scale,))] if choice.scale != 1.0 else []
     if isinstance(facts, LogMelPreprocess):
         return _spectrogram(name, dtype, shape, facts, scale)
     samples: int | str = "samples" if facts.min_samples < facts.max_samples else facts.max_samples
     channel: list[Step] = [Reshape((0, 1, -1))] if len(shape) == 3 else []
     return Front("waveform", Input("float32", ("batch", samples)), facts, name, [*scale, Cast(dtype), *channel])
+
+
+def _lengths(shape: tuple[int | str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the bounds of a sound where none are said: one frame to 30 s, or what the graph's shape fixes."""
+    if given.get("recipe") == LogMelPreprocess.recipe:
+        return {"min_samples": given.get("n_fft", LogMelPreprocess.n_fft), "max_samples": _longest(given)}
+    if shape and isinstance(shape[-1], int):
+        return {"min_samples": shape[-1], "max_samples": shape[-1]}
+    return {"max_samples": _longest(given)}
+
+
+def _longest(given: Mapping[str, Any]) -> int:
+    rate = given["sample_rate"]
+    return MAX_SECONDS * rate if isinstance(rate, int) else 1  # else the recipe's own check tells
 
 
 def _spectrogram(

@@ -53,11 +53,11 @@ class Original:
 
     def run(self, values: NDArray[Any]) -> list[NDArray[Any]]:
         """Return the layers' values of one item (1, …)."""
-        feed = {self.front.graph_input: apply_all(self.front.steps, values)}
-        for name, what in self.side.items():
-            given = np.array([values.shape[1]]) if what == LENGTHS else np.ones(values.shape[:2])
-            feed[name] = given.astype(self._dtype(name))
         try:
+            feed = {self.front.graph_input: apply_all(self.front.steps, values)}
+            for name, what in self.side.items():
+                given = np.array([values.shape[1]]) if what == LENGTHS else np.ones(values.shape[:2])
+                feed[name] = given.astype(self._dtype(name))
             found: list[NDArray[Any]] = self.session.run(list(self.layers), feed)
         except Exception as error:  # onnxruntime's exceptions share no public root
             raise ExportError(f"the graph cannot run one item of its own shape: {error}") from None

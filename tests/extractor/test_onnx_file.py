@@ -371,6 +371,12 @@ def test_a_file_that_was_cut_short_is_refused_wherever_it_ends(tmp_path: Path) -
         (Choice(modality="image"), r"'observation' is \('batch', 4\); an image's is"),
         (Choice(preprocess={"shape": [5]}), "cannot run one item of its own shape"),
         (Choice(preprocess={"surprise": 1}), "is no recipe for array: .*surprise"),
+        (Choice(preprocess={"shape": 5}), "cannot run one item of its own shape"),
+        (Choice(preprocess={"shape": ["t", "u"]}), "only an item's first axis may vary, not 'u'"),
+        (Choice(preprocess={"shape": [0]}), "is no recipe for array: preprocess.shape is 0"),
+        (Choice(modality="audio", preprocess={"sample_rate": "x"}), "sample_rate is 'x', not a positive integer"),
+        (Choice(modality="audio", preprocess={**MEL, "n_fft": 0}), "n_fft is 0"),
+        (Choice(modality="audio", preprocess=MEL), r"neither of its last two axes is n_mels, 8"),
         (Choice(lengths="n"), "has no input 'n', only 'observation'"),
         (Choice(pads=True), "only by --lengths or --mask"),
         (Choice(items=[npy(np.ones(5))]), r"is \(5,\), the backbone takes \(4,\)"),
@@ -439,6 +445,26 @@ def test_layers_are_listed_with_their_shapes(tmp_path: Path) -> None:
     assert found["classes"].shape == ("n", 10)
     assert find_layer(model, "clip") == find_layer(model, "relu6") == "relu6"
     assert find_layer(model, "penultimate") == "flat"
+
+
+def test_a_network_of_so_many_samples_has_sounds_padded_and_cut_to_them(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["audio", "w"], ["y"])]
+    path = write(tmp_path / "w.onnx", nodes, {"audio": (FLOAT, "n", 4000)}, {"w": drawn(4000, 3)}, ("y",))
+    choice = Choice(modality="audio", layers=["y"], preprocess={"sample_rate": 8000})
+    folder = export(f"onnx:{path}", tmp_path / "out", choice=choice)
+    assert not read_spec(folder).varies
+    sounds = [noise(100), noise(9000, seed=1)]
+    whole = np.stack([np.pad(sounds[0], (0, 3900)), sounds[1][:4000]])
+    with Extractor.load(folder) as extractor:
+        first, second = extractor.extract_each([wav(one) for one in sounds])
+    assert (first.truncated, second.truncated) == (False, True)
+    np.testing.assert_allclose([first.embedding, second.embedding], whole @ drawn(4000, 3), atol=1e-5)
+
+
+def test_pixels_of_another_number_of_channels_are_told_of(tmp_path: Path) -> None:
+    choice = Choice(modality="image", preprocess={"mean": [1.0, 2.0], "std": [1.0]})
+    with pytest.raises(ExportError, match="cannot run one item of its own shape"):
+        export(f"onnx:{planes(tmp_path / 'planes.onnx')}", choice=choice)
 
 
 def test_inputs_that_come_in_later_are_not_needed(tmp_path: Path) -> None:
