@@ -142,7 +142,8 @@ class LogMelPreprocess(AudioPreprocess):
     """How a sound becomes a log-mel spectrogram: float32 (n_frames, n_mels), of the waveform that its base describes.
 
     The defaults are those of OpenAI's Whisper but for its lengths and `dynamic_range`; NeMo's Jasper and QuartzNet take
-    `window="hann-symmetric"`, `preemphasis=0.97`, `log="ln"`, `floor=2**-24`, `floor_by="add"`, `per_feature=True`.
+    `window="hann-symmetric"`, `preemphasis=0.97`, `log="ln"`, `floor=2**-24`, `floor_by="add"`, `normalise="band"`;
+    Deep Speech 2 takes `mel_scale="none"`, `power=1`, `log="ln"`, `floor=1`, `floor_by="add"`, `normalise="item"`.
 
     Parameters
     ----------
@@ -163,7 +164,7 @@ class LogMelPreprocess(AudioPreprocess):
     f_min, f_max : float
         Where the first band begins and the last one ends, in Hz.
     mel_scale, mel_norm : str
-        `slaney` or `htk`; `slaney` (bands of equal area) or `none`.
+        `slaney`, `htk`, or `none` for the n_fft // 2 + 1 bins themselves; `slaney` (bands of equal area) or `none`.
     log : str
         `ln`, `log10` or `db` (10 log10).
     floor, floor_by : float, str
@@ -172,8 +173,8 @@ class LogMelPreprocess(AudioPreprocess):
         How far below the item's largest value others are raised to, after the logarithm; 0 for no such bound.
     offset, scale : float
         What is added then, and what is multiplied with after that.
-    per_feature : bool
-        Each band is brought to mean 0 and variance 1 over the item's frames.
+    normalise : str
+        To mean 0 and variance 1: `band`, each over the item's frames; `item`, all of its values; or `none`.
     recipe : str
         `log-mel/1`.
     """
@@ -197,7 +198,7 @@ class LogMelPreprocess(AudioPreprocess):
     dynamic_range: float = 0.0
     offset: float = 0.0
     scale: float = 1.0
-    per_feature: bool = False
+    normalise: str = "none"
     recipe: str = "log-mel/1"
 
     def check(self) -> None:
@@ -205,10 +206,11 @@ class LogMelPreprocess(AudioPreprocess):
         super().check()
         for name in ("n_fft", "win_length", "hop_length", "n_mels"):
             _check_positive(name, getattr(self, name))
-        for name in ("center", "drop_last", "per_feature"):
+        for name in ("center", "drop_last"):
             _check_bool(name, getattr(self, name))
         _check_one_of("window", self.window, ("hann", "hann-symmetric", "hamming"))
-        _check_one_of("mel_scale", self.mel_scale, ("slaney", "htk"))
+        _check_one_of("mel_scale", self.mel_scale, ("slaney", "htk", "none"))
+        _check_one_of("normalise", self.normalise, ("band", "item", "none"))
         _check_one_of("mel_norm", self.mel_norm, ("slaney", "none"))
         _check_one_of("log", self.log, ("ln", "log10", "db"))
         _check_one_of("floor_by", self.floor_by, ("max", "add"))
@@ -217,6 +219,10 @@ class LogMelPreprocess(AudioPreprocess):
     def _check_ranges(self) -> None:
         if self.win_length > self.n_fft:
             raise ValueError(f"preprocess.win_length is {self.win_length}, more than n_fft, {self.n_fft}")
+        if self.mel_scale == "none" and self.n_mels != self.n_fft // 2 + 1:
+            raise ValueError(
+                f"preprocess.n_mels is {self.n_mels}, n_fft of {self.n_fft} has {self.n_fft // 2 + 1} bins"
+            )
         if not 0 <= self.preemphasis < 1:
             raise ValueError(f"preprocess.preemphasis is {self.preemphasis!r}, not in [0, 1)")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:

@@ -24,14 +24,13 @@ def log_mel(waveform: NDArray[np.float32], facts: LogMelPreprocess) -> NDArray[n
     ndarray of shape (n_frames, n_mels), float32
     """
     power = np.abs(np.fft.rfft(_frames(waveform.astype(np.float64), facts) * _window(facts), axis=1)) ** facts.power
-    mel = power @ _filters(facts)
+    mel = power if facts.mel_scale == "none" else power @ _filters(facts)
     found = _logarithm(mel + facts.floor if facts.floor_by == "add" else np.maximum(mel, facts.floor), facts.log)
     if facts.dynamic_range:
         found = np.maximum(found, found.max() - facts.dynamic_range)
     found = (found + facts.offset) * facts.scale
-    if facts.per_feature:
-        deviation = found.std(axis=0, ddof=1 if len(found) > 1 else 0)
-        found = (found - found.mean(axis=0)) / (deviation + _TINY_DEVIATION)
+    if facts.normalise != "none":
+        found = _normalised(found, axis=0 if facts.normalise == "band" else None)
     return found.astype(np.float32)
 
 
@@ -39,6 +38,14 @@ def n_frames(n_samples: int, facts: LogMelPreprocess) -> int:
     """Return how many frames a waveform gives."""
     inner = n_samples if facts.center else n_samples - facts.n_fft
     return 1 + inner // facts.hop_length - (1 if facts.drop_last else 0)
+
+
+def _normalised(values: Array, *, axis: int | None) -> Array:
+    """Bring values to mean 0 and the variance of a sample of 1."""
+    n = values.size if axis is None else values.shape[axis]
+    deviation = values.std(axis=axis, ddof=1 if n > 1 else 0)
+    normal: Array = (values - values.mean(axis=axis)) / (deviation + _TINY_DEVIATION)
+    return normal
 
 
 def _frames(waveform: Array, facts: LogMelPreprocess) -> Array:

@@ -84,9 +84,33 @@ def test_nemos_features_have_mean_0_and_variance_1_in_each_band() -> None:
         log="ln",
         floor=2.0**-24,
         floor_by="add",
-        per_feature=True,
+        normalise="band",
     )
     found = log_mel(sound(0.5), facts)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(found.std(axis=0, ddof=1), 1, atol=1e-4)
     assert np.isfinite(log_mel(np.zeros(512, np.float32), facts)).all()
+
+
+def test_deep_speech_2_takes_the_bins_themselves() -> None:
+    facts = LogMelPreprocess(
+        sample_rate=RATE,
+        min_samples=320,
+        max_samples=RATE,
+        n_fft=320,
+        win_length=320,
+        window="hamming",
+        n_mels=161,
+        mel_scale="none",
+        power=1.0,
+        log="ln",
+        floor=1.0,
+        floor_by="add",
+        normalise="item",
+    )
+    waveform = sound(0.5)
+    window = audio_utils.window_function(320, "hamming", periodic=True)
+    magnitudes = audio_utils.spectrogram(waveform, window, 320, 160, 320, power=1.0)
+    expected = np.log1p(magnitudes).T
+    expected = (expected - expected.mean()) / expected.std(ddof=1)
+    np.testing.assert_allclose(log_mel(waveform, facts), expected, atol=1e-3)

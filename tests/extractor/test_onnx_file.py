@@ -1,5 +1,6 @@
 """`onnx:FILE`: graphs of every kind of input, cut at any layer, against the files as they came; and what is refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from extractor import Extractor, zoo
 from extractor.errors import BackboneNotFound, ExportError
 from extractor.export import export
 from extractor.golden import read_golden
+from extractor.preprocess.log_mel import log_mel
 from extractor.spec import read_spec
 from extractor.zoo import onnx_model
 from extractor.zoo.choice import Choice
@@ -299,6 +301,34 @@ def test_a_spectrogram_stands_before_a_network_that_takes_one(tmp_path: Path, pa
         alone = np.concatenate([extractor.extract([item]) for item in items])
     np.testing.assert_allclose(X, alone, atol=1e-5)
     assert len({tuple(row) for row in X.round(4).tolist()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "see"),
+    [
+        (("n", "t", 33), lambda mel: mel[None]),
+        (("n", 33, "t"), lambda mel: mel.T[None]),
+        (("n", 1, 33, "t"), lambda mel: mel.T[None, None]),
+        (("n", 1, "t", 33), lambda mel: mel[None, None]),
+    ],
+)
+def test_a_spectrogram_is_turned_as_the_graph_takes_it(tmp_path: Path, shape: tuple, see: Callable) -> None:
+    axes = [axis for axis in range(1, len(shape)) if shape[axis] == "t"]
+    nodes = [
+        helper.make_node("ReduceMean", ["spectrogram"], ["mean"], axes=axes, keepdims=0),
+        helper.make_node("Flatten", ["mean"], ["y"]),
+    ]
+    path = write(tmp_path / "deep-speech.onnx", nodes, {"spectrogram": (FLOAT, *shape)}, {}, ("y",))
+    facts = {**MEL, "n_fft": 64, "win_length": 64, "n_mels": 33, "mel_scale": "none", "log": "ln", "normalise": "item"}
+    choice = Choice(modality="audio", layers=["y"], preprocess=facts)
+    folder = export(f"onnx:{path}", tmp_path / "out", choice=choice)
+    sounds = [noise(n, seed=n) for n in (700, 4000)]
+    recipe = read_spec(folder).preprocess
+    with Extractor.load(folder) as extractor:
+        X = extractor.extract([wav(one) for one in sounds])
+    for row, one in zip(X, sounds, strict=True):
+        (expected,) = original(path, ["y"], spectrogram=see(log_mel(one.astype(np.float32), recipe)))
+        np.testing.assert_allclose(row, expected[0], atol=1e-5)
 
 
 def test_weights_in_files_beside_it_are_taken_in(tmp_path: Path) -> None:

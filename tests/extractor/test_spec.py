@@ -119,6 +119,8 @@ LOG_MEL = {"recipe": "log-mel/1", "sample_rate": 16_000, "min_samples": 400, "ma
         ("audio", {**LOG_MEL, "floor": 0}, "floor is 0"),
         ("audio", {**LOG_MEL, "preemphasis": 1}, "preemphasis is 1"),
         ("audio", {**LOG_MEL, "log": "log2"}, "log is 'log2'"),
+        ("audio", {**LOG_MEL, "normalise": "yes"}, "normalise is 'yes'"),
+        ("audio", {**LOG_MEL, "mel_scale": "none"}, "n_mels is 80, n_fft of 400 has 201 bins"),
     ],
 )
 def test_recipes_are_checked(modality: str, facts: dict, message: str) -> None:
