@@ -19,11 +19,12 @@ _OPENWAKEWORD = "pip install --no-deps openwakeword==0.5.1, whose weights are no
 
 
 class Source(NamedTuple):
-    """The module that makes a network, what it imports, and what brings that."""
+    """The module that makes a network, what it imports, what brings that, and what names one where it makes many."""
 
     module: str
     needs: tuple[str, ...]
     brought_by: str = _EXPORT
+    reference: str = ""
 
 
 # torchvision is not needed, only tolerated.
@@ -39,11 +40,10 @@ BUILT_IN = {
     "speech-embedding": Source("extractor.zoo.speech_embedding", ("onnx", "openwakeword"), _OPENWAKEWORD),
 }
 
-# What stands before the colon of a name, and behind it.
+# What stands before the colon of a name.
 SOURCES = {
-    "onnx": Source("extractor.zoo.onnx_file", ("onnx",)),
+    "onnx": Source("extractor.zoo.onnx_file", ("onnx",), reference="FILE"),
 }
-_REFERENCES = {"onnx": "FILE"}
 
 
 def names() -> list[str]:
@@ -83,7 +83,7 @@ def build(name: str, choice: Choice | None = None) -> "Network":
 
 
 def _brought() -> str:
-    return ", ".join(f"{kind}:{reference}" for kind, reference in _REFERENCES.items())
+    return ", ".join(f"{kind}:{source.reference}" for kind, source in SOURCES.items())
 
 
 def _module(source: Source) -> Any:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import soundfile
 
 from extractor import Extractor
 from extractor.decode.audio import MAX_CHANNELS, decode_audio
-from extractor.errors import EmptyItem, ItemTooLarge, UndecodableItem
+from extractor.errors import EmptyItem, ItemTooLarge, RuntimeMissing, UndecodableItem
 from extractor.prepare import load_prepare
 from extractor.preprocess.audio import to_waveform
 from extractor.recipes import AudioPreprocess
@@ -192,6 +193,16 @@ def test_sounds_go_through_the_whole_pipeline(tiny_audio: Path, tmp_path: Path) 
         assert (again.cached, again.truncated, long.truncated) == (True, False, True)
         np.testing.assert_allclose(long.embedding, sound_embedding(noise(2 * RATE)[:RATE]), atol=1e-6)
         assert isinstance(bad.error, UndecodableItem)
+
+
+def test_without_their_library_sounds_are_refused_with_what_brings_it(
+    tiny_audio: Path, tiny_array: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    monkeypatch.delitem(sys.modules, "extractor.decode.audio")
+    with pytest.raises(RuntimeMissing, match=r"soundfile.*pip install 'headwater\[audio\]'"):
+        Extractor.load(tiny_audio)
+    Extractor.load(tiny_array).close()
 
 
 def test_batch_mates_change_nothing(tiny_audio: Path) -> None:

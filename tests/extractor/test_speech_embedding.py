@@ -1,6 +1,7 @@
 """Real weights of an audio backbone: the fused graph against the two files of openwakeword, on real sounds."""
 
 import hashlib
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import onnxruntime
 import pytest
 import soundfile
 import soxr
+from sklearn.linear_model import LogisticRegression
 
 from extractor import Extractor, zoo
 from extractor.errors import RuntimeMissing
@@ -82,6 +84,22 @@ def test_batch_mates_change_nothing_however_loud(folder: Path, items: list[bytes
         cosine, difference = differences(found, alone[order])
         assert cosine >= 0.9999999
         assert difference <= 1e-5
+
+
+@needs_weights
+@pytest.mark.skipif(
+    not RECORDINGS.is_dir(), reason="the recorded digits are not here; benchmarks/bench_audio.py has all"
+)
+def test_eight_recordings_of_each_digit_teach_the_others(folder: Path) -> None:
+    taught = [path for path in sorted(RECORDINGS.glob("*.wav")) if path.stem.endswith(("_5", "_6"))]
+    taught = [path for place, path in enumerate(taught) if place % 12 < 8]  # of four speakers out of six
+    asked = sorted(RECORDINGS.glob("*_0.wav"))
+    with Extractor.load(folder) as extractor:
+        X, X_asked = extractor.extract(taught), extractor.extract(asked)
+    y, y_asked = ([path.name[0] for path in paths] for paths in (taught, asked))
+    assert set(Counter(y).values()) == {8}
+    head = LogisticRegression(random_state=42, max_iter=1000).fit(X, y)
+    assert head.score(X_asked, y_asked) >= 0.80
 
 
 @needs_weights
