@@ -147,7 +147,7 @@ def _forward(backbone: Backbone, arrays: Sequence[NDArray[Any]]) -> Embedding:
     except Exception as error:  # runtimes' exceptions share no public root
         raise ExportError(
             f"{backbone.spec.name!r} cannot run a batch of {len(arrays)}: {error}; nothing was written; export the "
-            "network with a free batch axis"
+            "network with a free batch axis, or choose a layer before what fixes it"
         ) from error
 
 

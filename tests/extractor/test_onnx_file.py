@@ -555,5 +555,17 @@ def test_branches_read_what_is_around_them(tmp_path: Path) -> None:
         np.testing.assert_allclose(extractor.extract([np.ones(4)]), 2 * np.tanh(np.ones((1, 4))), atol=1e-6)
 
 
+def test_functions_of_the_graph_itself_go_with_it(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+        graph (float[n,4] x) => (float[n,4] y) { h = local.twice(x)  y = Tanh(h) }
+        <domain: "local", opset_import: ["" : 17]> twice (a) => (b) { b = Add(a, a) }
+    """)
+    onnx.save(model, tmp_path / "net.onnx")
+    folder = export(f"onnx:{tmp_path / 'net.onnx'}", tmp_path / "out", choice=Choice(layers=["y"]))
+    with Extractor.load(folder) as extractor:
+        np.testing.assert_allclose(extractor.extract([np.ones(4)]), np.tanh(2 * np.ones((1, 4))), atol=1e-6)
+
+
 def test_the_size_of_a_file_is_checked_by_what_protobuf_holds() -> None:
     assert onnx_model.MAX_BYTES < 2**31
