@@ -12,6 +12,7 @@ from extractor.errors import BackboneNotFound, ExportError, RuntimeMissing
 from extractor.zoo.choice import Choice
 
 if TYPE_CHECKING:
+    from extractor.zoo.layer import Layer
     from extractor.zoo.network import Network
 
 _EXPORT = "pip install 'headwater[export]'"
@@ -27,7 +28,7 @@ class Source(NamedTuple):
     reference: str = ""
 
 
-# torchvision is not needed, only tolerated.
+# torchvision is not needed by the built-in ones, only tolerated.
 _TORCH = ("torch", "onnx", "onnxscript")
 
 # What requests call a network.
@@ -42,6 +43,13 @@ BUILT_IN = {
 
 # What stands before the colon of a name.
 SOURCES = {
+    "torchvision": Source("extractor.zoo.torchvision_network", (*_TORCH, "torchvision"), reference="NAME[@WEIGHTS]"),
+    "timm": Source(
+        "extractor.zoo.timm_network", (*_TORCH, "timm"), "pip install 'headwater[export,timm]'", reference="NAME"
+    ),
+    "hf": Source("extractor.zoo.hub", (*_TORCH, "transformers"), reference="REPOSITORY_OR_FOLDER"),
+    "words": Source("extractor.zoo.word_vectors", ("onnx", "tokenizers"), reference="FILE"),
+    "torch": Source("extractor.zoo.torch_module", _TORCH, reference="MODULE:FACTORY"),
     "onnx": Source("extractor.zoo.onnx_file", ("onnx",), reference="FILE"),
 }
 
@@ -72,22 +80,48 @@ def build(name: str, choice: Choice | None = None) -> "Network":
     """
     kind, colon, reference = name.partition(":")
     if colon and kind in SOURCES:
-        brought: Network = _module(SOURCES[kind]).build(reference, choice or Choice())
+        brought: Network = module_of(SOURCES[kind]).build(reference, choice or Choice())
         return brought
     if name not in BUILT_IN:
         raise BackboneNotFound(f"no built-in backbone {name!r}; there are: {', '.join([*names(), _brought()])}")
     if choice is not None:
         raise ExportError(f"{name!r} is taken as it was published; layers are chosen of {_brought()}")
-    network: Network = _module(BUILT_IN[name]).build()
+    network: Network = module_of(BUILT_IN[name]).build()
     return network
+
+
+def layers(name: str, choice: Choice | None = None) -> "list[Layer]":
+    """Return the layers that a network has to choose from; its weights are not needed.
+
+    Parameters
+    ----------
+    name : str
+        `SOURCE:REFERENCE`.
+    choice : Choice, optional
+
+    Raises
+    ------
+    BackboneNotFound, RuntimeMissing, ExportError
+        As `build` does.
+    """
+    kind, colon, reference = name.partition(":")
+    if not colon or kind not in SOURCES:
+        raise BackboneNotFound(f"{name!r} has no layers to choose from; those have: {_brought()}")
+    found: list[Layer] = module_of(SOURCES[kind]).layers(reference, choice or Choice())
+    return found
+
+
+def missing(source: Source) -> list[str]:
+    """Return the packages that a source needs and that are not installed."""
+    return [module for module in source.needs if find_spec(module) is None]
 
 
 def _brought() -> str:
     return ", ".join(f"{kind}:{source.reference}" for kind, source in SOURCES.items())
 
 
-def _module(source: Source) -> Any:
-    missing = [module for module in source.needs if find_spec(module) is None]
-    if missing:
-        raise RuntimeMissing(f"export needs {', '.join(missing)}: {source.brought_by}")
+def module_of(source: Source) -> Any:
+    """Import the module of a source; raises RuntimeMissing."""
+    if absent := missing(source):
+        raise RuntimeMissing(f"export needs {', '.join(absent)}: {source.brought_by}")
     return import_module(source.module)

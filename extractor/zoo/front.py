@@ -27,7 +27,7 @@ from extractor.zoo.steps import Cast, Reshape, Scale, Step, Transpose
 N_MADE_UP = 7
 MAX_SECONDS = 30  # of a sound, where nobody says
 _LONGEST_MADE_UP = 64  # of an array whose first axis varies
-_RECIPES = {"array": "npy/1", "audio": "waveform/1", "image": "center-crop/1"}
+_RECIPES = {"array": "npy/1", "audio": "waveform/1", "image": "center-crop/1", "text": "tokenizer/1"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +106,19 @@ def front_of(graph_input: Any, choice: Choice) -> Front:
         The input has another form than the modality's, or what was said does not suffice.
     """
     makers = {"array": _array, "audio": _audio, "image": _image}
-    if choice.modality not in makers:
-        raise ExportError(f"modality is {choice.modality!r}; onnx:FILE takes {', '.join(makers)}")
-    return makers[choice.modality](graph_input.name, _dtype(graph_input), shape_of(graph_input), choice)
+    modality = choice.modality or "array"
+    if modality not in makers:
+        raise ExportError(f"modality is {modality!r}; onnx:FILE takes {', '.join(makers)}")
+    return makers[modality](graph_input.name, _dtype(graph_input), shape_of(graph_input), choice)
+
+
+def recipe_of(modality: str, facts: Mapping[str, Any]) -> Preprocess:
+    """Return the recipe that facts name, by default the modality's plainest; raises ExportError."""
+    recipe = {"recipe": _RECIPES[modality]} | dict(facts)
+    try:
+        return parse_preprocess(modality, recipe)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ExportError(f"what --preprocess says is no recipe for {modality}: {error}") from None
 
 
 def _array(name: str, dtype: str, shape: tuple[int | str, ...], choice: Choice) -> Front:
@@ -199,11 +209,7 @@ def _image(name: str, dtype: str, shape: tuple[int | str, ...], choice: Choice) 
 
 
 def _recipe(choice: Choice, facts: Mapping[str, Any]) -> Preprocess:
-    recipe = {"recipe": _RECIPES[choice.modality]} | dict(facts)
-    try:
-        return parse_preprocess(choice.modality, recipe)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"what --preprocess says is no recipe for {choice.modality}: {error}") from None
+    return recipe_of(choice.modality or "array", facts)
 
 
 def _dtype(graph_input: Any) -> str:

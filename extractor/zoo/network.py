@@ -1,5 +1,6 @@
 """What the export takes: a network from prepared batches to embeddings (n, dim), and the facts about it."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,13 @@ from numpy.typing import NDArray
 from extractor.outcome import Embedding
 from extractor.recipes import Preprocess
 from extractor.spec import Input
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def backbone_name(name: str) -> str:
+    """Return a name that a folder, a request and a shell take."""
+    return _UNSAFE.sub("-", name).strip("-.") or "network"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -4,7 +4,6 @@ The reference is the file as it came, run by onnxruntime one item at a time, wit
 computed in NumPy.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,17 +18,18 @@ from extractor.errors import ExportError
 from extractor.outcome import Embedding
 from extractor.recipes import modality_of
 from extractor.spec import LENGTHS, MASK, Input, sha256
-from extractor.zoo.choice import Choice
+from extractor.zoo.choice import PENULTIMATE, Choice
 from extractor.zoo.front import Front, front_of
-from extractor.zoo.network import Network
+from extractor.zoo.network import Network, backbone_name
 from extractor.zoo.onnx_bytes import onnx_bytes
-from extractor.zoo.onnx_model import PENULTIMATE, cut, find_layer, read_model, real_inputs, reference_session
+from extractor.zoo.layer import Layer
+from extractor.zoo.onnx_model import cut, find_layer, read_model, real_inputs, reference_session
+from extractor.zoo.onnx_model import layers as layers_of
 from extractor.zoo.steps import POOLINGS, Cast, Nodes, Step, apply_all, write_all
 
 OUTPUT = "embeddings"
 PREFIX = "network/"  # of all values of the graph that was brought, so that none has the name of one of ours
 _OWN = "headwater/"  # of ours
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
     values = original.run(front.example())
     back = [_behind(*pair, choice.pooling) for pair in zip(layers, values, strict=True)]
     network = OnnxNetwork(
-        name=_name(choice.name or path.stem),
+        name=backbone_name(choice.name or path.stem),
         modality=modality_of(front.preprocess),
         dim=0,
         pooling=choice.pooling or _by_default(values[0].ndim) or "none",
@@ -151,8 +151,9 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
     return replace(network, dim=dim, model=_wrapped(model, network, dim))
 
 
-def _name(name: str) -> str:
-    return _UNSAFE.sub("-", name).strip("-.") or "onnx"
+def layers(reference: str, _choice: Choice) -> list[Layer]:
+    """Return the values that a file's nodes compute; raises ExportError."""
+    return layers_of(read_model(Path(reference)))
 
 
 def _side_inputs(choice: Choice) -> dict[str, str]:

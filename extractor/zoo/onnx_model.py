@@ -4,7 +4,6 @@ Nothing of the file is executed here, and nothing but the file and the data that
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,31 +13,12 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from extractor.errors import ExportError
+from extractor.zoo.choice import PENULTIMATE
+from extractor.zoo.layer import Layer
 
 MAX_BYTES = (1 << 31) - (1 << 20)  # one protobuf message holds 2 GiB
-PENULTIMATE = "penultimate"
 _MATMULS = {"Gemm", "MatMul"}
 _SHOWN = 5  # names that an error lists
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A value inside a graph.
-
-    Parameters
-    ----------
-    name : str
-        Of the value, which `--layer` takes.
-    node, operator : str
-        Of what computes it.
-    shape : tuple of int or str, optional
-        Of a batch, with a name where an axis is free; None where it is not known before the graph runs.
-    """
-
-    name: str
-    node: str
-    operator: str
-    shape: tuple[int | str, ...] | None
 
 
 def read_model(path: Path) -> ModelProto:

@@ -1,16 +1,23 @@
 """A torch module and the facts about it -> a network for the export."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
+from extractor.errors import ExportError
 from extractor.outcome import Embedding
-from extractor.zoo.network import Network
+from extractor.recipes import Preprocess, modality_of
+from extractor.spec import Input
+from extractor.zoo.choice import NOT_STATED, Choice
+from extractor.zoo.network import Network, backbone_name
 
 if TYPE_CHECKING:
     import torch
+
+SEED = 0  # of random weights
+RANDOM_SOURCE = f"random weights, seed {SEED}: only to try the architecture"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,3 +49,67 @@ class TorchNetwork(Network):
         from extractor.zoo.graph import trace
 
         return trace(self)
+
+
+def seeded() -> None:
+    """Make the weights that are drawn next the same at every export."""
+    import torch
+
+    torch.manual_seed(SEED)
+
+
+def brought(
+    name: str,
+    module: "torch.nn.Module",
+    choice: Choice,
+    *,
+    input: Mapping[str, Input],
+    preprocess: Preprocess,
+    example: Mapping[str, NDArray[Any]],
+    items: Sequence[bytes],
+    pooling: str,
+    source: str,
+    licence: str,
+    files: Mapping[str, bytes] | None = None,
+) -> TorchNetwork:
+    """Return a network that somebody brings, its width learnt by running it once.
+
+    Parameters
+    ----------
+    name : str
+        Where `choice` has none.
+    module : torch.nn.Module
+    choice : Choice
+        Its name, source, licence and items come before those given here.
+    example : mapping of str to ndarray
+        The inputs for one item.
+    input, preprocess, items, pooling, source, licence, files
+        As in `Network`.
+
+    Raises
+    ------
+    ExportError
+        It cannot run one item.
+    """
+    network = TorchNetwork(
+        name=backbone_name(choice.name or name),
+        modality=modality_of(preprocess),
+        module=module.eval(),
+        dim=0,
+        pooling=choice.pooling or pooling,
+        input=dict(input),
+        preprocess=preprocess,
+        source=source,
+        licence=licence if choice.licence == NOT_STATED else choice.licence,
+        golden_items=choice.items or items,
+        files=files or {},
+    )
+    try:
+        row = network.reference(example)
+    except ExportError:
+        raise
+    except Exception as error:  # a network of anybody's may raise anything
+        raise ExportError(f"{name} cannot run one item of its own shape: {error}") from error
+    if len(row) != 1:
+        raise ExportError(f"{name} gives {row.shape} for one item; choose layers whose first axis is the batch")
+    return replace(network, dim=row.shape[1])
