@@ -13,7 +13,7 @@ from extractor.zoo.torch_network import TorchNetwork
 
 OPSET = 20
 OUTPUT = "embeddings"  # not `embedding`: BERT has a node of that name, and the exporter would define it twice
-_EXAMPLE = 2  # a batch or a token axis of 1 would be taken for a constant
+_EXAMPLE = 2  # a batch of 1 would be taken for a constant
 
 
 def trace(network: TorchNetwork) -> bytes:
@@ -28,8 +28,16 @@ def trace(network: TorchNetwork) -> bytes:
         return onnx_bytes(_trace(network))
     except Exception as error:  # torch's and onnx's exceptions share no root
         raise ExportError(
-            f"{network.name} cannot be exported by torch {torch.__version__} and onnx {onnx.__version__}: {error}"
+            f"{network.name} cannot be exported by torch {torch.__version__} and onnx {onnx.__version__}: "
+            f"{_root(error)}; choose a layer before what cannot be traced, or bring an ONNX file: onnx:FILE"
         ) from error
+
+
+def _root(error: BaseException) -> str:
+    """Return what the exporter stumbled over: its own message is a page of advice on its own code."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _trace(network: TorchNetwork) -> Any:
@@ -38,7 +46,7 @@ def _trace(network: TorchNetwork) -> Any:
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network.module,
-            kwargs={name: _example(value) for name, value in inputs.items()},
+            kwargs={name: _example(value, network.traced_length) for name, value in inputs.items()},
             input_names=list(inputs),
             output_names=[OUTPUT],
             opset_version=OPSET,
@@ -51,9 +59,10 @@ def _trace(network: TorchNetwork) -> Any:
     return program.model_proto
 
 
-def _example(value: Input) -> torch.Tensor:
-    shape = [_EXAMPLE if isinstance(axis, str) else axis for axis in value.shape]
-    return torch.ones(shape, dtype=getattr(torch, value.dtype))
+def _example(value: Input, length: int) -> torch.Tensor:
+    shape = [_EXAMPLE, *(length if isinstance(axis, str) else axis for axis in value.shape[1:])]
+    fill = length if len(shape) == 1 else 1  # lengths themselves have no axis but the batch's
+    return torch.full(shape, fill, dtype=getattr(torch, value.dtype))
 
 
 def _free_axes(value: Input) -> dict[int, str]:

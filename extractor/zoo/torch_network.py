@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from extractor.errors import ExportError
 from extractor.outcome import Embedding
 from extractor.recipes import Preprocess, modality_of
-from extractor.spec import Input
+from extractor.spec import PADDING_INPUTS, Input
 from extractor.zoo.choice import NOT_STATED, Choice
 from extractor.zoo.network import Network, backbone_name
 
@@ -29,11 +29,14 @@ class TorchNetwork(Network):
     module : torch.nn.Module
         Maps the graph's inputs, named as in `input`, to float32 (n, dim). Pixel normalisation, layout change
         and pooling are inside: images come in as uint8 (n, height, width, 3). It is in evaluation mode.
+    traced_length : int
+        Of the items with which it is traced, where they vary: not 1, and enough for all that it does.
     """
 
     framework: ClassVar[str] = "torch"
 
     module: "torch.nn.Module"
+    traced_length: int = 2
 
     def reference(self, inputs: Mapping[str, NDArray[Any]]) -> Embedding:
         """Return what the module makes of one item."""
@@ -104,6 +107,7 @@ def brought(
         golden_items=choice.items or items,
         files=files or {},
     )
+    (values,) = (value for name, value in example.items() if name not in PADDING_INPUTS)
     try:
         row = network.reference(example)
     except ExportError:
@@ -112,4 +116,4 @@ def brought(
         raise ExportError(f"{name} cannot run one item of its own shape: {error}") from error
     if len(row) != 1:
         raise ExportError(f"{name} gives {row.shape} for one item; choose layers whose first axis is the batch")
-    return replace(network, dim=row.shape[1])
+    return replace(network, dim=row.shape[1], traced_length=max(2, *values.shape[1:2]))
