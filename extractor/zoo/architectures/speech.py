@@ -1,6 +1,6 @@
 """Speech recognisers: spectrograms (n, bands, frames) -> scores of letters for each frame, and before them states.
 
-Small ones, of the kinds of layers of Deep Speech 2 (Amodei et al., 2016) and Jasper (Li et al., 2019). The recipes of
+Small ones, of the kinds of layers of Deep Speech (Hannun et al., 2014) and Jasper (Li et al., 2019). The recipes of
 their spectrograms are told at `extractor.recipes.LogMelPreprocess`.
 """
 
@@ -11,37 +11,36 @@ N_LETTERS = 29
 
 
 class DeepSpeech(nn.Module):
-    """Convolutions over bands and time, then recurrent layers in both directions; choose `recurrent`.
+    """Dense layers over a frame and its neighbours, then a recurrent one (LSTM) in both directions; choose `recurrent`.
 
     Parameters
     ----------
     n_bands : int
-        Published were 161, the bins of 20 ms at 16 kHz.
+        Such as 161, the bins of 20 ms at 16 kHz.
     width : int
-        Of the recurrent layers in each direction; published were 800 and more.
-    n_layers : int
+        Published were 2048.
+    context : int
+        Frames on each side that a dense layer sees.
     """
 
-    def __init__(self, n_bands: int = 161, width: int = 32, n_layers: int = 2) -> None:
+    def __init__(self, n_bands: int = 161, width: int = 32, context: int = 9) -> None:
         super().__init__()
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(1, 8, (41, 11), stride=(2, 2), padding=(20, 5)),
-            nn.BatchNorm2d(8),
-            nn.Hardtanh(0, 20),
-            nn.Conv2d(8, 8, (21, 11), stride=(2, 1), padding=(10, 5)),
-            nn.BatchNorm2d(8),
-            nn.Hardtanh(0, 20),
-        )
-        n_left = ((n_bands + 1) // 2 + 1) // 2
-        self.recurrent = nn.GRU(8 * n_left, width, n_layers, batch_first=True, bidirectional=True)
+        self.first = nn.Conv1d(n_bands, width, 2 * context + 1, padding=context)
+        self.second = nn.Linear(width, width)
+        self.third = nn.Linear(width, width)
+        self.recurrent = nn.LSTM(width, width, batch_first=True, bidirectional=True)
         self.letters = nn.Linear(2 * width, N_LETTERS)
 
     def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
-        """Return scores (n, frames / 2, 29)."""
-        maps = self.convolutions(spectrogram.unsqueeze(1))
-        states, _ = self.recurrent(maps.flatten(1, 2).transpose(1, 2))
+        """Return scores (n, frames, 29)."""
+        frames = _clipped(self.first(spectrogram)).transpose(1, 2)
+        states, _ = self.recurrent(_clipped(self.third(_clipped(self.second(frames)))))
         found: torch.Tensor = self.letters(states)
         return found
+
+
+def _clipped(values: torch.Tensor) -> torch.Tensor:
+    return torch.clamp(values, 0, 20)
 
 
 class Jasper(nn.Module):
