@@ -26,6 +26,7 @@ from headwater.commands.serve import serve
 from headwater.commands.top import top
 from headwater.commands.train import train
 from headwater.commands.tune import tune
+from headwater.commands.zoo import zoo
 from headwater.console import err
 from headwater.errors import HeadwaterError
 
@@ -37,7 +38,22 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, layers, backbones, tune, serve, top, dashboard, extract, train, predict, evaluate, fuse):
+for command in (
+    demo,
+    zoo,
+    export,
+    layers,
+    backbones,
+    tune,
+    serve,
+    top,
+    dashboard,
+    extract,
+    train,
+    predict,
+    evaluate,
+    fuse,
+):
     app.command()(command)
 app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")

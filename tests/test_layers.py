@@ -69,7 +69,7 @@ FOREIGN = {
     "headwater": set(),
 }
 # torch and its kind are for exports alone; onnx also for what makes one file of a head.
-EXPORT_ONLY = {"torch", "torchvision", "transformers", "onnx", "onnxscript"}
+EXPORT_ONLY = {"torch", "torchvision", "transformers", "timm", "onnx", "onnxscript"}
 ONNX_FILES = {ROOT / "headwater" / "fuse.py", *(ROOT / "headwater" / "onnx_head").rglob("*.py")}
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from extractor.errors import ExportError
 from extractor.zoo.pooling import pool
 
-Values = Callable[..., list[torch.Tensor]]
+Lengths = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Embedder(torch.nn.Module):
@@ -48,6 +49,9 @@ class ImageEmbedder(Embedder):
     network, pooling, argument
         As in `Embedder`.
     """
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, network: torch.nn.Module, mean: Sequence[float], std: Sequence[float], **options: Any) -> None:
         super().__init__(network, **options)
@@ -102,7 +106,7 @@ class MaskedWaveformEmbedder(Embedder):
         As in `Embedder`.
     """
 
-    def __init__(self, network: torch.nn.Module, n_states: Callable[[torch.Tensor], torch.Tensor], **options: Any):
+    def __init__(self, network: torch.nn.Module, n_states: Lengths, **options: Any) -> None:
         super().__init__(network, **options)
         self.n_states = n_states
 
@@ -112,6 +116,8 @@ class MaskedWaveformEmbedder(Embedder):
         values = self.network(**{self.argument or "input_values": waveform}, attention_mask=samples.to(torch.int64))
         own = self.n_states(lengths).unsqueeze(1)
         masks = [(torch.arange(one.shape[1]) < own).to(torch.float32) for one in values]
+        if not torch.compiler.is_compiling() and any(one.shape[1] != own.max() for one in values):
+            raise ExportError("a layer gives no states in time; choose one that does: list them with headwater layers")
         pooled = [pool(one, self.pooling, mask) for one, mask in zip(values, masks, strict=True)]
         return torch.cat(pooled, dim=1)
 

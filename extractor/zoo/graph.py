@@ -1,6 +1,9 @@
 """A torch network -> the bytes of one ONNX file, the same at every export."""
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import onnx
@@ -40,10 +43,25 @@ def _root(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from telling of its own insides, which no caller can mend."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    before = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for one, level in zip(loggers, before, strict=True):
+            one.setLevel(level)
+
+
 def _trace(network: TorchNetwork) -> Any:
     inputs = network.input
-    with warnings.catch_warnings():  # the exporter warns of its own insides, which no caller can mend
-        warnings.simplefilter("ignore")
+    with _quiet():
         program = torch.onnx.export(
             network.module,
             kwargs={name: _example(value, network.traced_length) for name, value in inputs.items()},

@@ -4,9 +4,10 @@ Read are the configuration, the weights (safetensors, or what torch reads with `
 facts of the front end. No code of a repository is ever run.
 """
 
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from extractor.zoo.layer import Layer
 from extractor.zoo.taps import Run, Tap, Tapped, find_tap, layers_of
 from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
 from extractor.zoo.torchvision_import import mend_torchvision
-from extractor.zoo.weights import load_weights, read_weights
+from extractor.zoo.weights import bring_weights
 
 mend_torchvision()
 
@@ -26,7 +27,7 @@ import transformers  # noqa: E402  # it imports torchvision wherever that is ins
 
 from extractor.zoo.hub_audio import audio_part  # noqa: E402
 from extractor.zoo.hub_image import image_part  # noqa: E402
-from extractor.zoo.hub_part import Part  # noqa: E402
+from extractor.zoo.hub_part import Part, file_of  # noqa: E402
 from extractor.zoo.hub_text import text_part  # noqa: E402
 
 POOLER = "pooler"
@@ -49,12 +50,13 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         The files cannot be had or read, are not whole, or want code of theirs to be run; or there is no such layer.
     """
     part = _part(reference, choice)
-    network = part.encoder(_load(reference, part, choice))
+    whole, source = _load(reference, part, choice)
+    network = part.encoder(whole)
     layers = tuple(choice.layers or (PENULTIMATE,))
     taps = _taps(network, part, layers, choice)
     pooling = None if choice.pooling == POOLER else choice.pooling or part.pooling
     return brought(
-        Path(reference).name if Path(reference).is_dir() else reference.rpartition("/")[2],
+        f"{_called(reference).rpartition('/')[2]}{part.suffix}",
         part.embedder(Tapped(network, taps), network, pooling),
         choice,
         input=part.input,
@@ -62,7 +64,7 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         example=part.example,
         items=part.items,
         pooling=part.pooling or "none",
-        source=f"{choice.source or _called(reference)}, {_weights_of(choice)}; {', '.join(layers)}",
+        source=f"{choice.source or _called(reference)}, {source}; {', '.join(layers)}",
         licence=_licence(reference),
         files=part.files,
     )
@@ -72,7 +74,7 @@ def layers(reference: str, choice: Choice) -> list[Layer]:
     """Return the layers of a network, which is made without its weights."""
     part = _part(reference, choice)
     network = part.encoder(_made(part, choice))
-    return layers_of(network, [lambda run=run: run(network) for run in part.runs])
+    return layers_of(network, [partial(run, network) for run in part.runs])
 
 
 def _part(reference: str, choice: Choice) -> Part:
@@ -93,28 +95,43 @@ def _modality(config: Any) -> str:
     return "image" if hasattr(config, "vision_config") or hasattr(config, "image_size") else "text"
 
 
-def _load(reference: str, part: Part, choice: Choice) -> torch.nn.Module:
+def _load(reference: str, part: Part, choice: Choice) -> tuple[torch.nn.Module, str]:
+    """Return the network with its weights, and where these come from."""
     if choice.weights == RANDOM:
-        return _made(part, choice)
+        return _made(part, choice), RANDOM_SOURCE
     if choice.weights:
-        network, path = _made(part, choice), Path(choice.weights)
-        load_weights(network, read_weights(path, choice.sha256), path)
-        return network
+        network = _made(part, choice)
+        return network, bring_weights(network, choice)
     try:
-        network, told = part.kind.from_pretrained(
-            reference,
-            config=part.config,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            output_loading_info=True,
-            weights_only=True,
-            trust_remote_code=False,
-        )
+        with _quiet():
+            network, told = part.kind.from_pretrained(
+                reference,
+                config=part.config,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                output_loading_info=True,
+                weights_only=True,
+                trust_remote_code=False,
+            )
     except Exception as error:  # as above, and of safetensors and pickle
         raise _refused(reference, error) from None
     _check_whole(reference, told, choice)
-    whole: torch.nn.Module = network.eval()
-    return whole
+    return network.eval(), "its own weights"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from warnings and bars: what they tell is checked, or raised."""
+    log = transformers.utils.logging
+    before, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(before)
+        if bars:
+            log.enable_progress_bar()
 
 
 def _made(part: Part, choice: Choice) -> torch.nn.Module:
@@ -159,16 +176,8 @@ def _called(reference: str) -> str:
     return Path(reference).name if Path(reference).is_dir() else reference
 
 
-def _weights_of(choice: Choice) -> str:
-    if choice.weights is None:
-        return "its own weights"
-    return RANDOM_SOURCE if choice.weights == RANDOM else Path(choice.weights).name
-
-
 def _licence(reference: str) -> str:
     """Return what the card beside the weights says."""
-    from extractor.zoo.hub_part import file_of
-
     card = file_of(reference, "README.md")
     found = _LICENCE.search(card.read_text(encoding="utf-8", errors="replace")) if card else None
     return found.group(1) if found else "see its page on the Hub"

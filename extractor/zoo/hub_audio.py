@@ -17,7 +17,7 @@ from extractor.zoo.choice import Choice
 from extractor.zoo.embedder import Embedder, MaskedWaveformEmbedder, WaveformEmbedder, WhisperEmbedder
 from extractor.zoo.front import MAX_SECONDS, recipe_of
 from extractor.zoo.golden.sounds import sounds
-from extractor.zoo.hub_part import Part, facts_of
+from extractor.zoo.hub_part import Part, Run, facts_of
 
 _RATE = 16_000
 _HOP = 160
@@ -53,11 +53,12 @@ def _waveforms(config: Any, told: dict[str, Any], choice: Choice) -> Part:
     return Part(
         kind=transformers.AutoModel,
         config=config,
-        input={"waveform": Input("float32", ("batch", "samples"))} | ({LENGTHS: Input("int64", ("batch",))} if pads else {}),
+        input={"waveform": Input("float32", ("batch", "samples"))}
+        | ({LENGTHS: Input("int64", ("batch",))} if pads else {}),
         preprocess=preprocess,
         items=sounds(),
         example=example | ({LENGTHS: np.array([n_samples])} if pads else {}),
-        runs=[lambda network, n=n: network(torch.from_numpy(_drawn(n))) for n in (n_samples, 2 * n_samples)],
+        runs=[_run(n_samples), _run(2 * n_samples)],
         embedder=embedder,
         pooling="mean",
     )
@@ -102,6 +103,10 @@ def _field(config: Any) -> int:
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
         field = (field - 1) * stride + kernel
     return int(field)
+
+
+def _run(n_samples: int) -> Run:
+    return lambda network: network(torch.from_numpy(_drawn(n_samples)))
 
 
 def _drawn(n_samples: int) -> Any:

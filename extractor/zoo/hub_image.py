@@ -35,6 +35,7 @@ def image_part(reference: str, config: Any, choice: Choice) -> Part:
         runs=[lambda network: network(**{_PIXELS: front.example()})],
         embedder=embedder,
         pooling="none" if clip else "cls" if hasattr(own, "patch_size") else "gap",
+        suffix="-image" if clip else "",
         pooler=Tap("visual_projection", takes=True) if clip else Tap("pooler"),
     )
 

@@ -15,6 +15,7 @@ from extractor.zoo.embedder import Embedder
 from extractor.zoo.taps import Tap
 
 Encoder = Callable[[torch.nn.Module], torch.nn.Module]
+Run = Callable[[torch.nn.Module], Any]
 
 
 def _itself(network: torch.nn.Module) -> torch.nn.Module:
@@ -43,6 +44,8 @@ class Part:
         Where nobody says.
     pooler : Tap, optional
         What `--pooling pooler` takes.
+    suffix : str
+        Of the backbone's name, where a repository has several parts.
     encoder : callable
         The network that was loaded -> the part that is used.
     """
@@ -53,10 +56,11 @@ class Part:
     preprocess: Preprocess
     items: Sequence[bytes]
     example: Mapping[str, NDArray[Any]]
-    runs: Sequence[Callable[[torch.nn.Module], Any]]
+    runs: Sequence[Run]
     embedder: Callable[[torch.nn.Module, torch.nn.Module, str | None], Embedder]
     pooling: str | None
     pooler: Tap | None = None
+    suffix: str = ""
     encoder: Encoder = _itself
     files: Mapping[str, bytes] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from extractor.zoo.choice import Choice
 from extractor.zoo.embedder import Embedder, TextEmbedder
 from extractor.zoo.front import recipe_of
 from extractor.zoo.golden import TEXTS
-from extractor.zoo.hub_part import Part, facts_of
+from extractor.zoo.hub_part import Part, Run, facts_of
 from extractor.zoo.taps import Tap
 
 MAX_TOKENS = 512  # where nothing else bounds a text
@@ -56,6 +56,7 @@ def text_part(reference: str, config: Any, choice: Choice) -> Part:
         embedder=embedder,
         pooling="none" if clip else _pooling(reference),
         pooler=Tap("text_projection", takes=True) if clip else Tap("pooler"),
+        suffix="-text" if clip else "",
         files={TOKENIZER_FILE: _json(reference, tokenizer)},
     )
 
@@ -91,12 +92,11 @@ def _json(reference: str, tokenizer: Any) -> bytes:
 
 def _max_tokens(reference: str, tokenizer: Any, config: Any) -> int:
     """Return the least of what the publisher, the tokenizer and the positions allow."""
-    bounds = [MAX_TOKENS, tokenizer.model_max_length]
-    bounds += [value for key in _POSITIONS if (value := getattr(config, key, None)) and value > 0]
-    if any(config.model_type.endswith(one) or one in config.model_type for one in _OFFSET):
-        bounds = [bound - (config.pad_token_id or 0) - 1 if bound == bounds[-1] else bound for bound in bounds]
+    behind = (config.pad_token_id or 0) + 1 if any(one in config.model_type for one in _OFFSET) else 0
+    positions = next((value for key in _POSITIONS if (value := getattr(config, key, None))), None)
     published = facts_of(reference, "sentence_bert_config.json").get("max_seq_length")
-    return int(min([*bounds, published] if published else bounds))
+    bounds = [MAX_TOKENS, tokenizer.model_max_length, published, positions and positions - behind]
+    return int(min(bound for bound in bounds if bound and bound > 0))
 
 
 def _pooling(reference: str) -> str:
@@ -106,7 +106,7 @@ def _pooling(reference: str) -> str:
     return next((pooling for key, pooling in named.items() if facts.get(key)), "mean")
 
 
-def _run(n_tokens: int) -> Any:
+def _run(n_tokens: int) -> Run:
     def run(network: torch.nn.Module) -> Any:
         ids = torch.ones(1, n_tokens, dtype=torch.int64)
         return network(input_ids=ids, attention_mask=ids.to(torch.float32).clone())

@@ -20,9 +20,9 @@ from extractor.recipes import modality_of
 from extractor.spec import LENGTHS, MASK, Input, sha256
 from extractor.zoo.choice import PENULTIMATE, Choice
 from extractor.zoo.front import Front, front_of
+from extractor.zoo.layer import Layer
 from extractor.zoo.network import Network, backbone_name
 from extractor.zoo.onnx_bytes import onnx_bytes
-from extractor.zoo.layer import Layer
 from extractor.zoo.onnx_model import cut, find_layer, read_model, real_inputs, reference_session
 from extractor.zoo.onnx_model import layers as layers_of
 from extractor.zoo.steps import POOLINGS, Cast, Nodes, Step, apply_all, write_all

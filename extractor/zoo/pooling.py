@@ -14,6 +14,7 @@ POOLINGS = {
     "flatten": "anything of one shape",
 }
 _TOKENS = ("cls", "last")
+_WHOLE = ("gap", "flatten")
 
 
 def pool(values: torch.Tensor, pooling: str | None, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -37,7 +38,7 @@ def pool(values: torch.Tensor, pooling: str | None, mask: torch.Tensor | None = 
     ExportError
         The values cannot be pooled so.
     """
-    _check(values, pooling)
+    _check(values, pooling, mask)
     values = values.to(torch.float32)
     if values.ndim == 2:
         return values
@@ -55,7 +56,7 @@ def pool(values: torch.Tensor, pooling: str | None, mask: torch.Tensor | None = 
     return values[:, 0 if chosen == "cls" else -1]
 
 
-def _check(values: torch.Tensor, pooling: str | None) -> None:
+def _check(values: torch.Tensor, pooling: str | None, mask: torch.Tensor | None) -> None:
     shape = tuple(values.shape)
     if pooling is not None and pooling not in POOLINGS:
         raise ExportError(f"pooling is {pooling!r}, not one of {', '.join(POOLINGS)}")
@@ -63,6 +64,14 @@ def _check(values: torch.Tensor, pooling: str | None) -> None:
         raise ExportError(f"a layer gives {shape} for one item; its first axis is to be the batch; choose another")
     if pooling in _TOKENS and len(shape) > 3:
         raise ExportError(f"a layer gives {shape} for one item; {pooling} takes {POOLINGS[pooling]}; take gap or max")
+    if mask is None or len(shape) == 2:
+        return
+    if len(shape) != 3 or shape[1] != mask.shape[1]:
+        raise ExportError(
+            f"a layer gives {shape} for one item, no states of its {mask.shape[1]} places; choose another"
+        )
+    if pooling in _WHOLE:
+        raise ExportError(f"pooling {pooling} would take padding in; states take mean, cls, max or last")
 
 
 def _of_tokens(states: torch.Tensor, pooling: str, mask: torch.Tensor) -> torch.Tensor:

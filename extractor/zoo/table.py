@@ -63,6 +63,14 @@ class Row:
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def made(self) -> str:
+        """The name of the backbone that it becomes."""
+        kind, _, reference = self.name.rpartition(":")
+        last = reference.rpartition("/")[2]
+        both_towers = f"-{self.modality}" if "/clip-" in reference else ""
+        return f"{last.rpartition('.')[0] if kind == 'words' else last}{both_towers}"
+
+    @property
     def source(self) -> Source:
         """What makes it."""
         return BUILT_IN.get(self.name) or SOURCES[self.name.partition(":")[0]]

@@ -1,7 +1,7 @@
 """A torch network and names of layers -> the same network, giving what these layers compute; and a list of them all.
 
-A layer is a module of the network by its dotted name. What it gives is taken by a hook as it passes, so that the network
-itself stays as it came, whatever its forward does.
+A layer is a module of the network by its dotted name. What it gives is taken by a hook as it passes, so that the
+network itself stays as it came, whatever its forward does.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,6 +1,5 @@
 """`timm:NAME`: images -> any layer of a network of timm (Wightman, "PyTorch Image Models", 2019)."""
 
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -13,7 +12,7 @@ from extractor.zoo.layer import Layer
 from extractor.zoo.taps import Tap, Tapped, find_tap, layers_of
 from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
 from extractor.zoo.torchvision_import import mend_torchvision
-from extractor.zoo.weights import load_weights, read_weights
+from extractor.zoo.weights import bring_weights
 
 _NEAR = 5  # names that an error lists
 
@@ -44,7 +43,7 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         choice,
         **front.facts(),
         pooling="gap",
-        source=f"timm {reference}, {source}; {', '.join(layers)}",
+        source=f"{choice.source or f'timm {reference}'}, {source}; {', '.join(layers)}",
         licence=_config(network).get("license") or "see its page on the Hub",
     )
 
@@ -60,9 +59,9 @@ def _load(reference: str, choice: Choice) -> tuple[torch.nn.Module, str]:
     if choice.weights == RANDOM:
         return _bare(_made(reference, choice)), RANDOM_SOURCE
     if choice.weights:
-        path, network = Path(choice.weights), _made(reference, choice)
-        load_weights(network, read_weights(path, choice.sha256), path)
-        return _bare(network), choice.source or path.name
+        network = _made(reference, choice)
+        origin = bring_weights(network, choice)
+        return _bare(network), origin
     network = _made(reference, choice, pretrained=True)
     config = _config(network)
     return _bare(network), str(config.get("hf_hub_id") or config.get("url") or config.get("file"))
@@ -91,12 +90,11 @@ def _bare(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def _config(network: torch.nn.Module) -> dict[str, Any]:
-    return dict(network.pretrained_cfg)  # type: ignore[call-overload, arg-type]  # as above
+    config: Any = network.pretrained_cfg
+    return dict(config)
 
 
 def _facts(network: torch.nn.Module) -> dict[str, Any]:
     config = timm.data.resolve_data_config(model=network)
     interpolation = config["interpolation"] if config["interpolation"] in ("bicubic", "bilinear") else "bicubic"
-    return image_facts(
-        config["input_size"][-1], config["crop_pct"], interpolation, config["mean"], config["std"]
-    )
+    return image_facts(config["input_size"][-1], config["crop_pct"], interpolation, config["mean"], config["std"])

@@ -25,7 +25,7 @@ from extractor.zoo.images import image_front
 from extractor.zoo.layer import Layer
 from extractor.zoo.taps import Tapped, find_tap, layers_of
 from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
-from extractor.zoo.weights import load_weights, read_weights
+from extractor.zoo.weights import bring_weights
 
 _ADVICE = "give torch:package.module:function, or torch:FILE.py:function"
 
@@ -118,9 +118,7 @@ def _weigh(network: torch.nn.Module, choice: Choice) -> str:
         return RANDOM_SOURCE
     if choice.weights is None:
         raise ExportError("a network of one's own needs --weights FILE, safetensors or a state dict saved by torch")
-    path = Path(choice.weights)
-    load_weights(network, read_weights(path, choice.sha256), path)
-    return path.name
+    return bring_weights(network, choice)
 
 
 def _input(choice: Choice) -> _Input:
@@ -136,7 +134,7 @@ def _input(choice: Choice) -> _Input:
 def _arrays(choice: Choice) -> _Input:
     given: dict[str, Any] = {"dtype": "float32"} | dict(choice.preprocess or {})
     if not given.get("shape"):
-        raise ExportError("say the shape of one array: --preprocess '{\"shape\": [4, 84, 84], \"dtype\": \"uint8\"}'")
+        raise ExportError('say the shape of one array: --preprocess \'{"shape": [4, 84, 84], "dtype": "uint8"}\'')
     facts = cast(ArrayPreprocess, recipe_of("array", given))
     front = Front("array", Input(facts.dtype, ("batch", *facts.shape)), facts, "", ())
     item = torch.from_numpy(front.example())

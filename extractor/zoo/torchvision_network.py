@@ -17,7 +17,7 @@ from extractor.zoo.layer import Layer
 from extractor.zoo.taps import Run, Tapped, find_tap, free_axes, layers_of
 from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
 from extractor.zoo.torchvision_import import mend_torchvision
-from extractor.zoo.weights import load_weights, read_weights
+from extractor.zoo.weights import HASH_IN_NAME, bring_weights, load_weights, read_weights
 
 mend_torchvision()
 
@@ -59,7 +59,7 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         choice,
         **front.facts(),
         pooling="gap",
-        source=f"torchvision {name}, {source}; {', '.join(layers)}",
+        source=f"{choice.source or f'torchvision {name}'}, {source}; {', '.join(layers)}",
         licence=published.meta.get("license", _LICENCE) if published and not choice.weights else _LICENCE,
     )
 
@@ -103,10 +103,8 @@ def _load(name: str, published: Any, choice: Choice) -> tuple[torch.nn.Module, s
     if choice.weights == RANDOM:
         return _made(name, choice), RANDOM_SOURCE
     if choice.weights:
-        path = Path(choice.weights)
         network = _made(name, choice)
-        load_weights(network, read_weights(path, choice.sha256), path)
-        return network, choice.source or path.name
+        return network, bring_weights(network, choice)
     if published is None:
         raise ExportError(f"torchvision published no weights for {name}; give yours: --weights FILE")
     path = _fetched(published.url)
@@ -134,7 +132,8 @@ def _fetched(url: str) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, str(path), progress=False)
+            wanted = HASH_IN_NAME.search(path.name)
+            torch.hub.download_url_to_file(url, str(path), wanted and wanted.group(1), progress=False)
         except (OSError, RuntimeError) as error:
             raise ExportError(
                 f"{url} cannot be fetched ({error}); put the file into {path.parent}, or name it: --weights FILE"

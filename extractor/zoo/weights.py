@@ -16,13 +16,14 @@ import torch
 
 from extractor.errors import ExportError
 from extractor.spec import sha256 as sha256_of
+from extractor.zoo.choice import Choice
 
 Weights = dict[str, torch.Tensor]
 
 _WRAPPED = ("state_dict", "model_state_dict", "model")  # under which training scripts keep it
 _PARALLEL = "module."  # what DataParallel puts before every name
 _POLICY = "policy.pth"
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth?|safetensors)$")  # PyTorch's convention for published files
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth?|safetensors)$")  # PyTorch's convention for published files
 _SHOWN = 3  # names that an error lists
 
 
@@ -57,6 +58,13 @@ def read_weights(path: Path, sha256: str | None = None) -> Weights:
     return _tensors(path, loaded)
 
 
+def bring_weights(network: torch.nn.Module, choice: Choice) -> str:
+    """Give a network the weights of the file that was chosen, and return what tells the file; raises ExportError."""
+    path = Path(choice.weights or "")
+    load_weights(network, read_weights(path, choice.sha256), path)
+    return f"{path.name}, SHA-256 {sha256_of(path)}"
+
+
 def load_weights(network: torch.nn.Module, weights: Weights, path: Path | str) -> None:
     """Give a network all its weights; raises ExportError where names or shapes differ."""
     try:
@@ -64,7 +72,7 @@ def load_weights(network: torch.nn.Module, weights: Weights, path: Path | str) -
     except RuntimeError as error:
         raise ExportError(
             f"{path} has weights of other shapes than the network's: {_first_line(error, skip=1)}; say with "
-            '--arguments what it was made with: \'{"num_classes": 14}\''
+            "--arguments what it was made with: '{\"num_classes\": 14}'"
         ) from None
     if missing or unexpected:
         raise ExportError(
@@ -76,7 +84,7 @@ def load_weights(network: torch.nn.Module, weights: Weights, path: Path | str) -
 def _check_hash(path: Path, wanted: str | None) -> None:
     if not path.is_file():
         raise ExportError(f"there is no file of weights {path}; name one")
-    in_name = _HASH_IN_NAME.search(path.name)
+    in_name = HASH_IN_NAME.search(path.name)
     wanted = wanted or (in_name.group(1) if in_name else None)
     if wanted and not (found := sha256_of(path)).startswith(wanted.lower()):
         raise ExportError(

@@ -156,14 +156,16 @@ def _text(
     _check_size(path, n_words if max_words is None else max_words, dim)
     found: dict[str, NDArray[np.float32]] = {}
     n_lines = 0
-    for n_lines, line in enumerate(file, start=1):  # noqa: B007  # it is read after the loop
+    for n_lines, line in enumerate(file, start=1):
         word, *numbers = line.rstrip().rsplit(b" ", dim)
         try:
             vector = np.array(numbers, np.float32)
         except ValueError:
             vector = np.empty(0, np.float32)
         if dim < 1 or len(vector) != dim:
-            raise ExportError(f"{path}, line {n_lines}: no word with {dim} numbers; the file is cut short, or no vectors")
+            raise ExportError(
+                f"{path}, line {n_lines}: no word with {dim} numbers; the file is cut short, or no vectors"
+            )
         found.setdefault(word.decode("utf-8", "replace"), vector)
         if len(found) == max_words:
             break

@@ -1,4 +1,4 @@
-"""`headwater export`: a name, or an ONNX file -> a backbone folder."""
+"""`headwater export`: the name of a network, or one that is brought -> a backbone folder."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,9 @@ def export(
     name: Annotated[
         str,
         typer.Argument(
-            help="A built-in backbone, such as `efficientnet-lite0` or `minilm-l6`; or `onnx:FILE`; with "
-            "`--precision`, an installed one."
+            help="A built-in backbone, such as `efficientnet-lite0` or `minilm-l6`; or `torchvision:NAME[@WEIGHTS]`, "
+            "`timm:NAME`, `hf:REPOSITORY_OR_FOLDER`, `words:FILE`, `torch:MODULE:FACTORY`, `onnx:FILE`; with "
+            "`--precision`, an installed one. `headwater zoo` lists them."
         ),
     ],
     folder: Annotated[
@@ -44,10 +45,33 @@ def export(
     pooling: Annotated[
         str | None,
         typer.Option(
-            help="`gap` or `max` over maps of features, `mean` or `cls` of tokens, `flatten`.", rich_help_panel=_OWN
+            help="`gap` or `max` over maps of features; `mean`, `max`, `cls`, `last` or `pooler` of tokens; `flatten`.",
+            rich_help_panel=_OWN,
         ),
     ] = None,
-    modality: Annotated[str, typer.Option(help="`array`, `audio` or `image`.", rich_help_panel=_OWN)] = "array",
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            help="`array`, `audio`, `image` or `text`; by default what the network tells, else `array`.",
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="A file of weights, safetensors or a state dict that torch saved; or `random`, to try an "
+            "architecture. By default those that were published.",
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="Of that file; another is refused.", rich_help_panel=_OWN)] = None,
+    arguments: Annotated[
+        str | None,
+        typer.Option(
+            help='What the network is made with, as JSON or a file of it: `{"num_classes": 14}`.',
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
     preprocess: Annotated[
         str | None,
         typer.Option(
@@ -92,6 +116,8 @@ def export(
 
     Example: `headwater export efficientnet-lite0`
 
+    Example: `headwater export torchvision:resnet50 --layer layer3 --layer penultimate`
+
     Example: `headwater export onnx:policy.onnx --output /net/relu_2 --pooling flatten`
     """
     if precision:
@@ -104,7 +130,10 @@ def export(
                 layers=tuple(layers or ()),
                 pooling=pooling,
                 modality=modality,
-                preprocess=_facts(preprocess),
+                preprocess=read_facts("--preprocess", preprocess),
+                weights=weights,
+                sha256=sha256,
+                arguments=read_facts("--arguments", arguments),
                 scale=scale,
                 lengths=lengths,
                 mask=mask,
@@ -148,20 +177,24 @@ def _choice(**given: Any) -> "Choice | None":
     return None if choice == Choice() else choice
 
 
-def _facts(given: str | None) -> dict[str, Any] | None:
-    """Read `--preprocess`: JSON, or the path of a file of it."""
+def read_facts(option: str, given: str | None) -> dict[str, Any] | None:
+    """Read what an option says: JSON, or the path of a file of it.
+
+    Raises
+    ------
+    DataInvalid
+        It is neither, or no object.
+    """
     if given is None:
         return None
     try:
         facts = json.loads(given if given.lstrip().startswith("{") else Path(given).read_bytes())
     except OSError as error:
-        raise DataInvalid(
-            f"--preprocess {given} cannot be read: {error.strerror}; give JSON, or a file of it"
-        ) from None
+        raise DataInvalid(f"{option} {given} cannot be read: {error.strerror}; give JSON, or a file of it") from None
     except ValueError as error:
-        raise DataInvalid(f"--preprocess {given} is not JSON ({error})") from None
+        raise DataInvalid(f"{option} {given} is not JSON ({error})") from None
     if not isinstance(facts, dict):
-        raise DataInvalid(f"--preprocess {given} is a {type(facts).__name__}; give an object of facts")
+        raise DataInvalid(f"{option} {given} is a {type(facts).__name__}; give an object of facts")
     return facts
 
 

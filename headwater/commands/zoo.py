@@ -49,7 +49,8 @@ def zoo(
     out.print(table)
     out.print(
         "A recipe is a small network of that kind, since no package has the architecture: it shows how to bring one's "
-        f"own.\n{VENDOR_ONLY}\nAnything else: onnx:FILE, torch:MODULE:FACTORY, timm:NAME, hf:REPOSITORY, torchvision:NAME.",
+        f"own.\n{VENDOR_ONLY}\n"
+        "Anything else: onnx:FILE, torch:MODULE:FACTORY, timm:NAME, hf:REPOSITORY, torchvision:NAME.",
         soft_wrap=True,
         markup=False,
     )
@@ -62,7 +63,7 @@ def _needs(row: "Row") -> str:
     from extractor.zoo import missing
 
     try:
-        find_backbone(row.key)
+        find_backbone(row.made)
         return "installed"
     except BackboneError:
         absent = missing(row.source)

@@ -32,7 +32,7 @@ class CheXNet(torch.nn.Module):
         self.densenet121.classifier = torch.nn.Sequential(
             torch.nn.Linear(self.densenet121.classifier.in_features, n_findings), torch.nn.Sigmoid()
         )
-        self.register_load_state_dict_pre_hook(_renamed)
+        self.register_load_state_dict_pre_hook(_renamed)  # type: ignore[no-untyped-call]  # torch has no types for it
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Map images (n, 3, 224, 224) to probabilities (n, 14)."""

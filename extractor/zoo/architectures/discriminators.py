@@ -3,6 +3,8 @@
 Small ones, of the kinds of layers of StyleGAN (Karras et al., 2019 and 2020) and BigGAN (Brock et al., 2019).
 """
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, leaky_relu, relu
@@ -27,7 +29,7 @@ class StyleGANDiscriminator(nn.Module):
         n_blocks = side.bit_length() - 3  # down to 4 × 4
         widths = [min(width * 2**place, 128) for place in range(n_blocks + 1)]
         self.from_rgb = nn.Conv2d(3, widths[0], 1)
-        self.blocks = nn.Sequential(*(_Down(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(*(_Down(a, b) for a, b in pairwise(widths)))
         self.last = nn.Conv2d(widths[-1] + 1, widths[-1], 3, padding=1)
         self.score = nn.Linear(widths[-1] * 16, 1)
 
@@ -52,7 +54,7 @@ class BigGANDiscriminator(nn.Module):
     def __init__(self, width: int = 16, n_blocks: int = 3) -> None:
         super().__init__()
         widths = [3, *(width * 2**place for place in range(n_blocks))]
-        self.blocks = nn.Sequential(*(_Stretch(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(*(_Stretch(a, b) for a, b in pairwise(widths)))
         self.score = spectral_norm(nn.Linear(widths[-1], 1))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -71,8 +73,9 @@ class _Down(nn.Module):
         self.skip = nn.Conv2d(n_in, n_out, 1, bias=False)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        made = leaky_relu(self.second(leaky_relu(self.first(maps), 0.2)), 0.2)
-        return (avg_pool2d(made, 2) + self.skip(avg_pool2d(maps, 2))) / 2**0.5
+        made: torch.Tensor = leaky_relu(self.second(leaky_relu(self.first(maps), 0.2)), 0.2)
+        found: torch.Tensor = (avg_pool2d(made, 2) + self.skip(avg_pool2d(maps, 2))) / 2**0.5
+        return found
 
 
 class _Stretch(nn.Module):
@@ -85,4 +88,6 @@ class _Stretch(nn.Module):
         self.skip = spectral_norm(nn.Conv2d(n_in, n_out, 1))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return avg_pool2d(self.second(relu(self.first(relu(maps)))), 2) + avg_pool2d(self.skip(maps), 2)
+        made = self.second(relu(self.first(relu(maps))))
+        found: torch.Tensor = avg_pool2d(made, 2) + avg_pool2d(self.skip(maps), 2)
+        return found

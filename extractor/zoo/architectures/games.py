@@ -1,7 +1,7 @@
 """Policies and values of games: observations and boards -> moves, and before them what they are told by.
 
-DQN (Mnih et al., 2015) and PPO (Schulman et al., 2017) have the names of Stable-Baselines3's policies, so that they take
-its `policy.pth`, or the zip file around it. AlphaGo's is of the published kind, and by default smaller.
+DQN (Mnih et al., 2015) and PPO (Schulman et al., 2017) name their weights as Stable-Baselines3's policies do, so that
+they take its `policy.pth`, or the zip file around it. AlphaGo's is of the published kind, and by default smaller.
 """
 
 from collections.abc import Sequence
