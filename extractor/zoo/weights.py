@@ -6,6 +6,7 @@ one. torch reads its files with `weights_only`, which knows tensors and plain co
 
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,9 @@ def _load(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if _POLICY in archive.namelist():
                 source = io.BytesIO(archive.read(_POLICY))
-    return torch.load(source, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():  # of old protocols; what cannot be read is an error
+        warnings.simplefilter("ignore")
+        return torch.load(source, map_location="cpu", weights_only=True)
 
 
 def _tensors(path: Path, loaded: Any) -> Weights:

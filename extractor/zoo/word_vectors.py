@@ -186,10 +186,10 @@ def _binary(
         word = bytearray()
         while (one := file.read(1)) not in (b" ", b""):
             word += one
-        vector = np.frombuffer(file.read(4 * dim), "<f4") if one else np.empty(0, np.float32)
-        if len(vector) != dim:
+        row = file.read(4 * dim)
+        if len(row) != 4 * dim:
             raise ExportError(f"{path} ends after {place:,} of {n_words:,} words: it was cut short")
-        found.setdefault(word.lstrip(b"\n").decode("utf-8", "replace"), vector.astype(np.float32))
+        found.setdefault(word.lstrip(b"\n").decode("utf-8", "replace"), np.frombuffer(row, "<f4").astype(np.float32))
     return list(found), np.stack(list(found.values()))
 
 
