@@ -14,12 +14,13 @@ from extractor.zoo.choice import Choice
 from extractor.zoo.embedder import Embedder, TextEmbedder
 from extractor.zoo.front import recipe_of
 from extractor.zoo.golden import TEXTS
-from extractor.zoo.hub_part import Part, Run, facts_of
+from extractor.zoo.hub_part import Part, Run, facts_of, file_of
 from extractor.zoo.taps import Tap
 
 MAX_TOKENS = 512  # where nothing else bounds a text
 POOLINGS = ("mean", "cls", "max", "last", "pooler")
 _FLOAT_MASK = ("xlnet",)  # which subtracts its mask from 1.0
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 _POSITIONS = ("max_position_embeddings", "n_positions")
 _OFFSET = ("roberta", "camembert", "mpnet", "longformer", "esm")  # whose positions begin behind the padding's
 
@@ -73,6 +74,9 @@ def _kind(config: Any, clip: bool) -> Any:
 
 
 def _tokenizer(reference: str) -> Any:
+    """Return the tokenizer; without files transformers would make one of no words, and say nothing."""
+    if not any(file_of(reference, name) for name in _TOKENIZERS):
+        raise ExportError(f"{reference} has no tokenizer: none of {', '.join(_TOKENIZERS)}; put one beside its weights")
     try:
         return transformers.AutoTokenizer.from_pretrained(reference, trust_remote_code=False)
     except Exception as error:  # of files, of the Hub, of the library: they share no root
