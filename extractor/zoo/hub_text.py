@@ -20,7 +20,10 @@ from extractor.zoo.taps import Tap
 MAX_TOKENS = 512  # where nothing else bounds a text
 POOLINGS = ("mean", "cls", "max", "last", "pooler")
 _FLOAT_MASK = ("xlnet",)  # which subtracts its mask from 1.0
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+_TOKENIZERS = (
+    *("tokenizer.json", "vocab.txt", "vocab.json"),
+    *("spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
+)
 _POSITIONS = ("max_position_embeddings", "n_positions")
 _OFFSET = ("roberta", "camembert", "mpnet", "longformer", "esm")  # whose positions begin behind the padding's
 

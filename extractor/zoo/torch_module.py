@@ -27,6 +27,7 @@ from extractor.zoo.taps import Tapped, find_tap, layers_of
 from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
 from extractor.zoo.weights import bring_weights
 
+_PREFIX = "headwater_brought_"  # of the modules that are made of files, so that they hide no others
 _ADVICE = "give torch:package.module:function, or torch:FILE.py:function"
 
 
@@ -103,11 +104,11 @@ def _imported(name: str) -> Any:
         except ModuleNotFoundError as error:
             raise ExportError(f"{name} cannot be imported ({error}); {_ADVICE}") from None
     path = Path(name)
-    found = spec_from_file_location(path.stem, path)
+    found = spec_from_file_location(f"{_PREFIX}{path.stem}", path)
     if found is None or found.loader is None or not path.is_file():
         raise ExportError(f"there is no file {name}; {_ADVICE}")
     module = module_from_spec(found)
-    sys.modules.setdefault(path.stem, module)  # where its own classes look for themselves
+    sys.modules[module.__name__] = module  # where its own classes look for themselves
     found.loader.exec_module(module)
     return module
 

@@ -17,7 +17,7 @@ from extractor.zoo.layer import Layer
 from extractor.zoo.taps import Run, Tapped, find_tap, free_axes, layers_of
 from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
 from extractor.zoo.torchvision_import import mend_torchvision
-from extractor.zoo.weights import HASH_IN_NAME, bring_weights, load_weights, read_weights
+from extractor.zoo.weights import HASH_IN_NAME, bring_weights, read_weights
 
 mend_torchvision()
 
@@ -25,9 +25,8 @@ from torchvision import models  # noqa: E402  # only after the mending does it i
 from torchvision.models import detection  # noqa: E402
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names  # noqa: E402
 
-_DETECTOR_SIZE = 800  # pixels; what the networks were trained with is a short side of 800
 _LICENCE = "BSD-3-Clause"
-_TRANSFORMED = ("inception_v3", "googlenet")  # whose published weights take pixels scaled otherwise
+_SLOW = ("inception_v3", "googlenet")  # which take a minute to draw weights that are then replaced
 _PYRAMID = re.compile(r"fpn\.layer_blocks\.\d+")
 
 
@@ -107,20 +106,20 @@ def _load(name: str, published: Any, choice: Choice) -> tuple[torch.nn.Module, s
         return network, bring_weights(network, choice)
     if published is None:
         raise ExportError(f"torchvision published no weights for {name}; give yours: --weights FILE")
-    path = _fetched(published.url)
-    network = _made(name, choice, **({"transform_input": True} if name in _TRANSFORMED else {}))
-    load_weights(network, read_weights(path, choice.sha256), path)
-    return network, f"{published.name}, {published.url}"
+    read_weights(_fetched(published.url), choice.sha256)  # of that hash, and nothing but tensors: now it may be loaded
+    return _made(name, choice, published), f"{published.name}, {published.url}"
 
 
-def _made(name: str, choice: Choice, **options: Any) -> torch.nn.Module:
-    if name in _TRANSFORMED:
-        options["init_weights"] = False  # which takes minutes
-    if name in models.list_models(module=detection):
+def _made(name: str, choice: Choice, published: Any = None) -> torch.nn.Module:
+    """Return the network, as torchvision makes it for published weights, or with weights that are drawn."""
+    options: dict[str, Any] = {"weights": published}
+    if published is None and name in _SLOW:
+        options["init_weights"] = False
+    if published is None and name in models.list_models(module=detection):
         options["weights_backbone"] = None
     seeded()
     try:
-        network: torch.nn.Module = models.get_model(name, weights=None, **options | dict(choice.arguments or {}))
+        network: torch.nn.Module = models.get_model(name, **options | dict(choice.arguments or {}))
     except (TypeError, ValueError) as error:
         raise ExportError(f"{name} cannot be made with --arguments {choice.arguments}: {error}") from None
     return network.eval()
@@ -145,7 +144,7 @@ def _facts(network: torch.nn.Module, published: Any) -> dict[str, Any]:
     """Return how the network's images are made, as it was trained."""
     if hasattr(network, "transform"):  # a detector
         own: Any = network.transform
-        return image_facts(_DETECTOR_SIZE, 1.0, "bilinear", own.image_mean, own.image_std)
+        return image_facts(own.min_size[-1], 1.0, "bilinear", own.image_mean, own.image_std)
     how = published.transforms() if published else None
     if how is None:
         return {}
@@ -169,7 +168,7 @@ def _tapped(network: torch.nn.Module, layers: Sequence[str], run: Run) -> torch.
     if all(name in modules or name == PENULTIMATE for name in layers):
         return Tapped(network, [find_tap(network, name, run) for name in layers])
     try:
-        return _Nodes(create_feature_extractor(network, {name: name for name in layers}))
+        return _Nodes(create_feature_extractor(network, {name: name for name in layers}), layers)
     except Exception:  # torch.fx cannot trace every network; its exceptions share no root
         unknown = next(name for name in layers if name not in modules)
         find_tap(network, unknown, run)
@@ -179,9 +178,11 @@ def _tapped(network: torch.nn.Module, layers: Sequence[str], run: Run) -> torch.
 class _Nodes(torch.nn.Module):
     """A traced network, whose values by name become a list."""
 
-    def __init__(self, traced: torch.nn.Module) -> None:
+    def __init__(self, traced: torch.nn.Module, layers: Sequence[str]) -> None:
         super().__init__()
         self.traced = traced
+        self.layers = tuple(layers)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        return list(self.traced(image).values())
+        found = self.traced(image)
+        return [found[name] for name in self.layers]

@@ -21,6 +21,7 @@ from tests.tiny import flat, png, write_tiny_image
 COMMANDS = (
     *(
         "demo",
+        "zoo",
         "export",
         "layers",
         "backbones",
