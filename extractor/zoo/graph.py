@@ -11,7 +11,7 @@ import torch
 
 from extractor.errors import ExportError
 from extractor.spec import Input
-from extractor.zoo.onnx_bytes import onnx_bytes
+from extractor.zoo.onnx_bytes import MAX_BYTES, onnx_bytes
 from extractor.zoo.torch_network import TorchNetwork
 
 OPSET = 20
@@ -25,8 +25,14 @@ def trace(network: TorchNetwork) -> bytes:
     Raises
     ------
     ExportError
-        The exporter cannot trace the network, or gives a graph that ONNX's checker refuses.
+        The weights are larger than one file can be, the exporter cannot trace the network, or it gives a graph that ONNX's checker refuses.
     """
+    n_bytes = sum(one.numel() * one.element_size() for one in network.module.state_dict().values())
+    if n_bytes > MAX_BYTES:
+        raise ExportError(
+            f"{network.name} has {n_bytes / 2**30:.2f} GiB of weights, one ONNX file holds at most 2; take a smaller "
+            "one of its family"
+        )
     try:
         return onnx_bytes(_trace(network))
     except Exception as error:  # torch's and onnx's exceptions share no root

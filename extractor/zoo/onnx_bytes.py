@@ -5,6 +5,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import Message
 
+MAX_BYTES = (1 << 31) - (1 << 20)  # one protobuf message holds 2 GiB
 _LOOSE_FIELDS = {"doc_string", "metadata_props", "value_info"}
 
 

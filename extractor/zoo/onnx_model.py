@@ -15,8 +15,8 @@ from onnx.external_data_helper import load_external_data_for_model, uses_externa
 from extractor.errors import ExportError
 from extractor.zoo.choice import PENULTIMATE
 from extractor.zoo.layer import Layer
+from extractor.zoo.onnx_bytes import MAX_BYTES
 
-MAX_BYTES = (1 << 31) - (1 << 20)  # one protobuf message holds 2 GiB
 _MATMULS = {"Gemm", "MatMul"}
 _SHOWN = 5  # names that an error lists
 

@@ -39,11 +39,21 @@ class TorchNetwork(Network):
     traced_length: int = 2
 
     def reference(self, inputs: Mapping[str, NDArray[Any]]) -> Embedding:
-        """Return what the module makes of one item."""
+        """Return what the module makes of one item; raises ExportError."""
         import torch
 
-        with torch.inference_mode():
-            row: torch.Tensor = self.module(**{name: torch.tensor(value) for name, value in inputs.items()})
+        try:
+            with torch.inference_mode():
+                row: torch.Tensor = self.module(**{name: torch.tensor(value) for name, value in inputs.items()})
+        except ExportError:
+            raise
+        except Exception as error:  # a network of anybody's may raise anything
+            raise ExportError(f"{self.name} cannot run one item of its own shape: {error}") from error
+        if self.dim and row.shape != (1, self.dim):
+            raise ExportError(
+                f"{self.name} gives {tuple(row.shape)} for an item, and {self.dim} values for another; take a "
+                f"--pooling over what varies, not {self.pooling}"
+            )
         found: Embedding = row.numpy()
         return found
 
@@ -108,12 +118,7 @@ def brought(
         files=files or {},
     )
     (values,) = (value for name, value in example.items() if name not in PADDING_INPUTS)
-    try:
-        row = network.reference(example)
-    except ExportError:
-        raise
-    except Exception as error:  # a network of anybody's may raise anything
-        raise ExportError(f"{name} cannot run one item of its own shape: {error}") from error
+    row = network.reference(example)
     if len(row) != 1:
         raise ExportError(f"{name} gives {row.shape} for one item; choose layers whose first axis is the batch")
     return replace(network, dim=row.shape[1], traced_length=max(2, *values.shape[1:2]))

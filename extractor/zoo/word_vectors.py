@@ -26,8 +26,7 @@ from extractor.zoo.front import recipe_of
 from extractor.zoo.golden import TEXTS
 from extractor.zoo.layer import Layer
 from extractor.zoo.network import Network, backbone_name
-from extractor.zoo.onnx_bytes import onnx_bytes
-from extractor.zoo.onnx_model import MAX_BYTES
+from extractor.zoo.onnx_bytes import MAX_BYTES, onnx_bytes
 
 MAX_TOKENS = 512
 OPSET = 17

@@ -120,7 +120,7 @@ def test_chexnet_takes_the_names_of_an_older_torchvision(tmp_path: Path) -> None
     torch.manual_seed(1)
     network = CheXNet()
     inner = re.compile(r"(denselayer\d+\.(?:norm|conv))([12])")
-    old = {f"module.{inner.sub(r'\1.\2', name)}": one for name, one in network.state_dict().items()}
+    old = {"module." + inner.sub(r"\1.\2", name): one for name, one in network.state_dict().items()}
     assert any(".norm.1." in name for name in old)
     torch.save({"epoch": 1, "state_dict": old}, tmp_path / "model.pth.tar")
     facts = {"size": 64, "mean": [123.0] * 3, "std": [58.0] * 3}
