@@ -25,7 +25,8 @@ def trace(network: TorchNetwork) -> bytes:
     Raises
     ------
     ExportError
-        The weights are larger than one file can be, the exporter cannot trace the network, or it gives a graph that ONNX's checker refuses.
+        The weights are larger than one file can be; the exporter cannot trace the network, or gives a graph that
+        ONNX's checker refuses.
     """
     n_bytes = sum(one.numel() * one.element_size() for one in network.module.state_dict().values())
     if n_bytes > MAX_BYTES:
