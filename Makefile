@@ -11,11 +11,13 @@ help:  ## list the targets
 
 setup: $(VENV)/.setup  ## install Headwater with every extra for CPU, and the developers' tools, into .venv
 
-# The constraints pin torch: a looser range would pull gigabytes of CUDA libraries.
+# The constraints pin torch: a looser range would pull gigabytes of CUDA libraries. Of openwakeword only two files of
+# weights are read, by the tests of an audio backbone; what it asks for cannot be installed beside Python 3.12.
 $(VENV)/.setup: pyproject.toml constraints.txt
 	rm -f $@
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps openwakeword==0.5.1
 	touch $@
 
 demo: setup  ## serve a real backbone, and watch two classifiers learn from it

@@ -1,4 +1,4 @@
-"""Folders of real labelled data -> items and labels by split: Banking77, CLINC150, clothing."""
+"""Folders of real labelled data -> items and labels by split: Banking77, CLINC150, clothing, spoken digits."""
 
 import csv
 import json
@@ -10,6 +10,7 @@ import numpy as np
 
 DEFAULT = Path(__file__).parents[2] / "shared" / "data"
 OUT_OF_SCOPE = "oos"
+FSDD_TEST_TAKES = 5
 
 
 class Split(NamedTuple):
@@ -52,3 +53,15 @@ def clothing(data: Path) -> dict[str, Split]:
         paths = sorted((found(data / "clothing") / name).glob("*/*"))
         splits[name] = Split(list(paths), np.array([path.parent.name for path in paths]))
     return splits
+
+
+def fsdd(data: Path) -> dict[str, Split]:
+    """Return train and test of spoken digits by six speakers, 8 kHz: the first five takes of each are the test."""
+    splits: dict[str, list[Path]] = {"train": [], "test": []}
+    for path in sorted((found(data / "fsdd") / "recordings").glob("*.wav")):
+        take = int(path.stem.rpartition("_")[2])
+        splits["test" if take < FSDD_TEST_TAKES else "train"].append(path)
+    return {
+        name: Split(list(paths), np.array([path.name.partition("_")[0] for path in paths]))
+        for name, paths in splits.items()
+    }

@@ -14,7 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "grpcio", "pillow", "numpy", "scikit-learn", "faiss-cpu")
+PACKAGES = (
+    *("onnxruntime", "onnxruntime-gpu", "openvino", "grpcio", "pillow", "numpy", "scikit-learn", "faiss-cpu"),
+    *("soundfile", "soxr", "openwakeword"),
+)
 
 
 def write_result(script: Path, rows: list[dict[str, Any]], *, note: str, suffix: str = "") -> None:

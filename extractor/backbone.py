@@ -11,7 +11,7 @@ from extractor.errors import BackboneInvalid
 from extractor.outcome import Embedding
 from extractor.plan import Plan
 from extractor.runtime import Session, open_session
-from extractor.spec import MODEL_FILE, Spec
+from extractor.spec import LENGTHS, MASK, MODEL_FILE, Spec
 
 
 class Backbone:
@@ -69,30 +69,40 @@ class Backbone:
         return self.plan.provider
 
     def forward(self, arrays: Sequence[NDArray[Any]]) -> Embedding:
-        """Compute the embeddings of one batch.
+        """Compute the embeddings of one batch; one forward for each length where the graph cannot tell padding.
 
         Parameters
         ----------
         arrays : sequence of ndarray
-            Prepared items: images uint8 (size, size, 3), or texts int64 (n_tokens,) of any lengths.
+            Prepared items, as `extractor.prepare.Prepared` describes them; where items vary, of any lengths.
 
         Returns
         -------
         ndarray of shape (n, dim), float32
         """
+        if not self.spec.varies or self.spec.pads:
+            return self._run(arrays)
+        embeddings = np.empty((len(arrays), self.spec.dim), np.float32)
+        for length in sorted({len(array) for array in arrays}):
+            rows = [row for row, array in enumerate(arrays) if len(array) == length]
+            embeddings[rows] = self._run([arrays[row] for row in rows])
+        return embeddings
+
+    def _run(self, arrays: Sequence[NDArray[Any]]) -> Embedding:
         return np.asarray(self._session.run(collate(self.spec, arrays)), np.float32)
 
 
 def collate(spec: Spec, arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Join prepared items into the graph's named inputs.
 
-    Images are stacked; texts are padded with zeros to the longest, and `attention_mask` says what is text.
+    Items of one shape are stacked. Others are padded with zeros to the longest, and `attention_mask`, or `lengths`,
+    says what is padding.
     """
-    if spec.modality == "image":
-        (name,) = spec.input
-        return {name: np.stack(arrays)}
-    lengths = np.array([len(array) for array in arrays])
+    if not spec.pads:
+        return {spec.values: np.stack(arrays)}
+    lengths = np.array([len(array) for array in arrays], np.int64)
     mask = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.zeros(mask.shape, np.int64)
-    ids[mask] = np.concatenate(arrays)
-    return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+    padded = np.zeros((*mask.shape, *arrays[0].shape[1:]), arrays[0].dtype)
+    padded[mask] = np.concatenate(arrays)
+    inputs = {spec.values: padded, MASK: mask.astype(np.int64), LENGTHS: lengths}
+    return {name: inputs[name] for name in spec.input}

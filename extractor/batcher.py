@@ -73,7 +73,7 @@ class QueueFacts:
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """An item prepared, and what it costs in a forward: 1, or its tokens."""
+    """An item prepared, and what it costs in a forward: 1, or its length."""
 
     job: Job
     array: NDArray[Any]
@@ -101,7 +101,7 @@ class Batcher:
     forward : callable
         A list of n arrays -> (n, dim) float32.
     cost_of : callable
-        An array -> what it costs in a forward: 1 for an image, its tokens for a text.
+        An array -> what it costs in a forward: its tokens, samples or values where items vary in length, else 1.
     workers : int
         Threads, each with one batch in hand.
     decode_threads : int

@@ -12,7 +12,7 @@ class Budget(NamedTuple):
     max_size : int
         Items.
     max_cost : int
-        Items times the cost of the costliest: tokens with their padding.
+        Items times the cost of the costliest: tokens or samples, with their padding.
     max_padding : float
         Share of that which may be padding, in [0, 1).
     """

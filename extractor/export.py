@@ -1,4 +1,4 @@
-"""The name of a pretrained torch network -> a backbone folder, proved equal to the torch module."""
+"""The name of a pretrained network -> a backbone folder, proved equal to the network as it came."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,25 +17,31 @@ from extractor.home import backbones_folder
 from extractor.outcome import Embedding
 from extractor.prepare import load_prepare
 from extractor.spec import GOLDEN_FILE, MODEL_FILE, Spec, sha256, write_spec
+from extractor.zoo.choice import Choice
 from extractor.zoo.network import Network
 from extractor.zoo.new_folder import new_folder
 
 PROOF_BATCHES = (1, 7, 32)  # sizes; what was traced with 2 must hold for one, for an odd number, for many
+LOUD = 1000  # times an item: what looks at the largest value of a whole batch shows beside it
 
 Progress = Callable[[str], None]
 
 
-def export(name: str, folder: Path | None = None, *, progress: Progress | None = None) -> Path:
-    """Make a backbone folder from a built-in network.
+def export(
+    name: str, folder: Path | None = None, *, choice: Choice | None = None, progress: Progress | None = None
+) -> Path:
+    """Make a backbone folder from a built-in network, or from one that is brought.
 
     The folder appears when it is complete, and replaces an older one; a failed export leaves nothing behind.
 
     Parameters
     ----------
     name : str
-        One of `extractor.zoo.names()`.
+        One of `extractor.zoo.names()`, or `onnx:FILE`.
     folder : Path, optional
         By default `HEADWATER_HOME/backbones/NAME`.
+    choice : Choice, optional
+        What is taken of a network that is brought, and how it is fed.
     progress : callable, optional
         Called with a few words as each step begins.
 
@@ -55,7 +61,8 @@ def export(name: str, folder: Path | None = None, *, progress: Progress | None =
     """
     tell = progress or _silent
     tell("loading the weights")
-    return export_network(zoo.build(name), folder or backbones_folder() / name, progress=tell)
+    network = zoo.build(name, choice)
+    return export_network(network, folder or backbones_folder() / network.name, progress=tell)
 
 
 def export_network(network: Network, target: Path, *, progress: Progress | None = None) -> Path:
@@ -83,58 +90,65 @@ def _silent(_step: str) -> None:
 
 
 def _fill(folder: Path, network: Network, tell: Progress) -> None:
-    from extractor.zoo.graph import to_onnx
-
     for name, content in network.files.items():
         (folder / name).write_bytes(content)
     spec = _spec(network)
     prepare = load_prepare(spec, folder)
     arrays = [prepare(item).array for item in network.golden_items]
-    tell("computing the golden embeddings in torch")
-    embeddings = _reference(network, spec, arrays)
-    tell("exporting the graph to ONNX")
-    (folder / MODEL_FILE).write_bytes(to_onnx(network))
-    tell(f"comparing onnxruntime with torch at batches of {', '.join(map(str, PROOF_BATCHES))}")
-    _prove(Backbone.load(folder, spec), arrays, embeddings)
+    tell(f"computing the golden embeddings in {network.framework}")
+    embeddings = np.concatenate([network.reference(collate(spec, [array])) for array in arrays])
+    tell("writing the graph as ONNX")
+    (folder / MODEL_FILE).write_bytes(network.to_onnx())
+    tell(f"comparing the new graph with {network.framework} at batches of {', '.join(map(str, PROOF_BATCHES))}")
+    _prove(Backbone.load(folder, spec), arrays, embeddings, network.framework)
     tell("writing the folder")
     write_golden(folder / GOLDEN_FILE, Golden(network.golden_items, embeddings))
     write_spec(folder, _with_files(spec, folder))
 
 
-def _reference(network: Network, spec: Spec, arrays: Sequence[NDArray[Any]]) -> Embedding:
-    """Compute embeddings with the torch module, one prepared item at a time.
-
-    Returns
-    -------
-    ndarray of shape (n, dim), float32
-    """
-    import torch
-
-    with torch.inference_mode():
-        rows = [
-            network.module(**{name: torch.tensor(value) for name, value in collate(spec, [array]).items()})
-            for array in arrays
-        ]
-    return np.concatenate([row.numpy() for row in rows])
-
-
-def _prove(backbone: Backbone, arrays: Sequence[NDArray[Any]], expected: Embedding) -> None:
+def _prove(backbone: Backbone, arrays: Sequence[NDArray[Any]], expected: Embedding, framework: str) -> None:
     """Compare batches of each size, the golden items repeated to fill them; raise ExportError beyond the tolerance."""
-    name, tolerance = backbone.spec.name, TOLERANCES[backbone.spec.precision]
     for size in PROOF_BATCHES:
         for rows in _batches(len(arrays), size):
-            found = backbone.forward([arrays[row] for row in rows])
+            found = _forward(backbone, [arrays[row] for row in rows])
             if found.shape != (size, backbone.spec.dim):
                 raise ExportError(
-                    f"{name}: the graph gives {found.shape} for {size} items, not {expected.shape[1:]} each"
+                    f"{backbone.spec.name!r}: the graph gives {found.shape} for {size} items, not {expected.shape[1:]} "
+                    "each; nothing was written; export the network with a free batch axis"
                 )
-            if not within(found, expected[rows], tolerance):
-                cosine, difference = differences(found, expected[rows])
-                raise ExportError(
-                    f"{name!r} differs from torch at a batch of {size}: least cosine {cosine:.7f} (at least "
-                    f"{tolerance.min_cosine}), largest difference {difference:.1e} (at most "
-                    f"{tolerance.max_difference:.0e}); nothing was written; try the versions that constraints.txt names"
-                )
+            advice = "try the versions that constraints.txt names"
+            _compare(backbone, found, expected[rows], f"{framework} at a batch of {size}", advice)
+    for row, array in enumerate(arrays):
+        found = _forward(backbone, [array, *_mates(array)])
+        advice = "it looks at a whole batch somewhere: choose a layer before that"
+        _compare(backbone, found[:1], expected[row : row + 1], "itself alone when others share its batch", advice)
+
+
+def _compare(backbone: Backbone, found: Embedding, expected: Embedding, reference: str, advice: str) -> None:
+    tolerance = TOLERANCES[backbone.spec.precision]
+    if not within(found, expected, tolerance):
+        cosine, difference = differences(found, expected)
+        raise ExportError(
+            f"{backbone.spec.name!r} differs from {reference}: least cosine {cosine:.7f} (at least "
+            f"{tolerance.min_cosine}), largest difference {difference:.1e} (at most {tolerance.max_difference:.0e}); "
+            f"nothing was written; {advice}"
+        )
+
+
+def _mates(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return other items of an item's shape, some of them larger: a batch of one length has no others to show."""
+    turned = np.ascontiguousarray(array[::-1]) if array.ndim else array
+    return [turned, LOUD * turned] if array.dtype.kind == "f" else [turned]
+
+
+def _forward(backbone: Backbone, arrays: Sequence[NDArray[Any]]) -> Embedding:
+    try:
+        return backbone.forward(arrays)
+    except Exception as error:  # runtimes' exceptions share no public root
+        raise ExportError(
+            f"{backbone.spec.name!r} cannot run a batch of {len(arrays)}: {error}; nothing was written; export the "
+            "network with a free batch axis, or choose a layer before what fixes it"
+        ) from error
 
 
 def _batches(n: int, size: int) -> list[list[int]]:

@@ -19,7 +19,11 @@ from extractor.outcome import Embedding
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a precision may stand from the reference: the least cosine, and the largest absolute difference."""
+    """How far a precision may stand from the reference: the least cosine, and the largest difference.
+
+    A difference is relative to the largest value of its embedding where that is above 1, else absolute: a network whose
+    values are in the thousands has rounding errors in the thousandths.
+    """
 
     min_cosine: float
     max_difference: float
@@ -72,11 +76,12 @@ def write_golden(path: Path, golden: Golden) -> None:
 
 
 def differences(found: Embedding, expected: Embedding) -> tuple[float, float]:
-    """Return the least cosine between paired rows of two (n, dim) arrays, and the largest absolute difference."""
+    """Return the least cosine between paired rows of two (n, dim) arrays, and the largest difference; see Tolerance."""
     a, b = found.astype(np.float64), expected.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     cosines: NDArray[np.float64] = (a * b).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
-    return float(cosines.min()), float(np.abs(a - b).max())
+    scale = np.maximum(1, np.abs(b).max(axis=1, keepdims=True))
+    return float(cosines.min()), float((np.abs(a - b) / scale).max())
 
 
 def within(found: Embedding, expected: Embedding, tolerance: Tolerance) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from extractor.backbone import Backbone
@@ -30,9 +31,10 @@ from extractor.outcome import Embedded, Embedding, Outcome, stack
 from extractor.plan import Plan, changed
 from extractor.prepare import load_prepare
 from extractor.proof import Proof
+from extractor.recipes import ArrayPreprocess, AudioPreprocess, TextPreprocess
 from extractor.request import Request
 from extractor.shelf import find_backbone
-from extractor.spec import Spec, TextPreprocess, read_spec, verify_files
+from extractor.spec import Spec, read_spec, verify_files
 from extractor.stages import BatchFacts
 from extractor.stored import choose_plan
 
@@ -40,6 +42,8 @@ SLICE = 64  # items that `extract` submits at once
 SLICES_IN_FLIGHT = 2  # so that workers never wait for the caller
 ORDINARY_TOKENS = 16
 BYTES_A_TOKEN = 4  # about; of English
+BYTES_A_SAMPLE = 2  # of a WAV; a compressed sound is guessed too low, at most by ten times
+ORDINARY_BYTES = 64 << 10  # of a sound: two seconds
 
 
 class Extractor:
@@ -124,10 +128,10 @@ class Extractor:
         batcher = Batcher(
             load_prepare(spec, folder, limits),
             backbone.forward,
-            cost_of=len if spec.modality == "text" else _one,
+            cost_of=np.size if spec.varies else _one,
             workers=plan.workers,
             decode_threads=plan.decode_threads,
-            budget=Budget(plan.max_batch_size, plan.max_batch_tokens, plan.max_padding),
+            budget=_budget(spec, plan),
             window=plan.window,
             max_queue_delay_ms=plan.max_queue_delay_ms,
             bounds=Bounds(limits.max_queue_size, limits.max_queue_bytes, limits.max_forward_s),
@@ -357,11 +361,15 @@ class Extractor:
             request.follow(flight, places[flight.key])
 
     def _guess_cost(self, item: bytes) -> float:
-        """Guess what an item costs before it is decoded, in ordinary items: a text by its length."""
-        facts = self.spec.preprocess
-        if not isinstance(facts, TextPreprocess):
-            return 1.0
-        return max(1.0, min(len(item), BYTES_A_TOKEN * facts.max_tokens) / (BYTES_A_TOKEN * ORDINARY_TOKENS))
+        """Guess what an item costs before it is decoded, in ordinary items: one that varies in length by its bytes."""
+        match self.spec.preprocess:
+            case TextPreprocess(max_tokens=max_tokens):
+                return max(1.0, min(len(item), BYTES_A_TOKEN * max_tokens) / (BYTES_A_TOKEN * ORDINARY_TOKENS))
+            case AudioPreprocess(max_samples=max_samples) if self.spec.varies:
+                return max(1.0, min(len(item), BYTES_A_SAMPLE * max_samples) / ORDINARY_BYTES)
+            case ArrayPreprocess() if self.spec.varies:
+                return max(1.0, len(item) / ORDINARY_BYTES)
+        return 1.0
 
     def _look_up(self, keys: Sequence[bytes]) -> Sequence[Embedded | None]:
         return self.cache.get_many(keys) if self.cache is not None and keys else [None] * len(keys)
@@ -369,6 +377,12 @@ class Extractor:
     def _store(self, key: bytes, embedded: Embedded) -> None:
         if self.cache is not None:
             self.cache.put_many([(key, embedded)])
+
+
+def _budget(spec: Spec, plan: Plan) -> Budget:
+    """Return what one forward may take: no padding where the graph could not tell it from the item."""
+    most = plan.max_batch_tokens if spec.modality == "text" else plan.max_batch_values
+    return Budget(plan.max_batch_size, most, plan.max_padding if spec.pads else 0.0)
 
 
 def _one(array: NDArray[Any]) -> int:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from extractor.errors import BackboneInvalid, BackboneNotFound
+from extractor.recipes import Preprocess, parse_preprocess
 
 PRECISIONS = ("fp32", "bf16")
-INTERPOLATIONS = ("bicubic", "bilinear")
 FORMAT = 1  # of spec.json; a newer one is refused
 SPEC_FILE = "spec.json"
 MODEL_FILE = "model.onnx"
@@ -24,58 +24,10 @@ GOLDEN_FILE = "golden.npz"
 TOKENIZER_FILE = "tokenizer.json"
 PLAN_FILE = "plan.json"  # how to run it on each machine; not part of the spec
 
+MASK, LENGTHS = "attention_mask", "lengths"
+PADDING_INPUTS = {MASK, LENGTHS}  # by which a graph knows what is padding
+
 _UNCHANGING = {GOLDEN_FILE}  # files that check an embedding and take no part in making it
-
-
-@dataclass(frozen=True)
-class ImagePreprocess:
-    """How an image becomes the graph's uint8 input.
-
-    Parameters
-    ----------
-    recipe : str
-        The algorithm, with its revision: `center-crop/1` takes the central square of
-        `crop_fraction` of the short side and resizes it to `size` in one step.
-    size : int
-        Height and width of the graph's input, in pixels.
-    crop_fraction : float
-        Share of the short side that the central square keeps, in (0, 1].
-    interpolation : str
-        `bicubic` or `bilinear`, as Pillow computes them.
-    mean, std : tuple of float
-        What the graph subtracts and divides by, on the 0–255 scale; stated here as facts, applied in the graph.
-    """
-
-    size: int
-    crop_fraction: float
-    interpolation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    recipe: str = "center-crop/1"
-
-
-@dataclass(frozen=True)
-class TextPreprocess:
-    """How a text becomes token ids.
-
-    Parameters
-    ----------
-    recipe : str
-        The algorithm, with its revision: `tokenizer/1` runs `tokenizer.json` on the UTF-8 text.
-    max_tokens : int
-        Longer texts are cut to this many tokens, special ones counted in, and the outcome says so.
-    """
-
-    max_tokens: int
-    recipe: str = "tokenizer/1"
-
-
-Preprocess = ImagePreprocess | TextPreprocess
-
-_PREPROCESS: dict[str, dict[str, type[ImagePreprocess] | type[TextPreprocess]]] = {
-    "image": {"center-crop/1": ImagePreprocess},
-    "text": {"tokenizer/1": TextPreprocess},
-}
 
 
 @dataclass(frozen=True)
@@ -95,7 +47,7 @@ class Spec:
     name : str
         What requests call it.
     modality : str
-        `image` or `text`.
+        `image`, `text`, `array` or `audio`.
     dim : int
         Length of an embedding.
     pooling : str
@@ -104,9 +56,11 @@ class Spec:
         What the network is computed in: `fp32` or `bf16`. The weights in the file are the same; an embedding computed
         in another precision belongs to another fingerprint.
     input : dict of str to Input
-        The graph's inputs by name.
-    preprocess : ImagePreprocess or TextPreprocess
-        What happens between decoding and the graph.
+        The graph's inputs by name, the batch axis first. Where items vary in length so does the second axis, and one of
+        `attention_mask` int64 (batch, length) and `lengths` int64 (batch,) may say what is padding; a graph that takes
+        neither is given items of one length.
+    preprocess : Preprocess
+        What happens between decoding and the graph; see `extractor.recipes`.
     source, licence : str
         Where the weights come from, and on what terms.
     files : dict of str to str
@@ -123,6 +77,22 @@ class Spec:
     source: str
     licence: str
     files: dict[str, str]
+
+    @property
+    def values(self) -> str:
+        """The input that holds the items themselves."""
+        (name,) = self.input.keys() - PADDING_INPUTS
+        return name
+
+    @property
+    def varies(self) -> bool:
+        """Whether items differ in length."""
+        return isinstance(next(iter(self.input[self.values].shape[1:]), None), str)
+
+    @property
+    def pads(self) -> bool:
+        """Whether items of different lengths may share a batch."""
+        return not self.input.keys().isdisjoint(PADDING_INPUTS)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -219,32 +189,15 @@ def _spec(facts: dict[str, Any]) -> Spec:
     if facts["precision"] not in PRECISIONS:
         raise ValueError(f"precision is {facts['precision']!r}, not one of {sorted(PRECISIONS)}")
     inputs = {name: Input(value["dtype"], tuple(value["shape"])) for name, value in facts["input"].items()}
-    preprocess = _preprocess(facts["modality"], facts["preprocess"])
+    _check_inputs(inputs)
+    preprocess = parse_preprocess(facts["modality"], facts["preprocess"])
     return Spec(**{**facts, "files": files, "input": inputs, "preprocess": preprocess})
 
 
-def _preprocess(modality: str, facts: dict[str, Any]) -> Preprocess:
-    recipes = _PREPROCESS.get(modality)
-    if recipes is None:
-        raise ValueError(f"modality is {modality!r}, not one of {sorted(_PREPROCESS)}")
-    kind = recipes.get(facts["recipe"])
-    if kind is None:
-        raise ValueError(f"preprocess.recipe is {facts['recipe']!r}, not one of {sorted(recipes)} for {modality}")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
-    preprocess = kind(**values)
-    if isinstance(preprocess, TextPreprocess):
-        _check_positive("preprocess.max_tokens", preprocess.max_tokens)
-    else:
-        _check_image(preprocess)
-    return preprocess
-
-
-def _check_image(facts: ImagePreprocess) -> None:
-    _check_positive("preprocess.size", facts.size)
-    if facts.interpolation not in INTERPOLATIONS:
-        raise ValueError(f"preprocess.interpolation is {facts.interpolation!r}, not one of {INTERPOLATIONS}")
-    if not 0 < facts.crop_fraction <= 1:
-        raise ValueError(f"preprocess.crop_fraction is {facts.crop_fraction!r}, not above 0 and at most 1")
+def _check_inputs(inputs: dict[str, Input]) -> None:
+    values = inputs.keys() - PADDING_INPUTS
+    if len(values) != 1:
+        raise ValueError(f"input has {sorted(values)} beside {sorted(PADDING_INPUTS)}; one holds the items")
 
 
 def _check_positive(name: str, value: Any) -> None:

@@ -40,7 +40,7 @@ class BatchFacts:
     ----------
     n_items : int
     cost : int
-        Images, or tokens.
+        Items, or where they vary in length tokens, samples or values.
     padded_cost : int
         The same with what was padded.
     inference_s : float

@@ -25,6 +25,7 @@ from headwater.commands.fuse import fuse
 from headwater.commands.heads import heads
 from headwater.commands.index import index
 from headwater.commands.keys import keys
+from headwater.commands.layers import layers
 from headwater.commands.map import map_
 from headwater.commands.near import near
 from headwater.commands.predict import predict
@@ -32,6 +33,7 @@ from headwater.commands.serve import serve
 from headwater.commands.top import top
 from headwater.commands.train import train
 from headwater.commands.tune import tune
+from headwater.commands.zoo import zoo
 from headwater.console import err
 from headwater.errors import HeadwaterError
 
@@ -43,7 +45,23 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, export, backbones, tune, serve, top, dashboard, extract, dump, train, predict, evaluate, fuse):
+for command in (
+    demo,
+    zoo,
+    export,
+    layers,
+    backbones,
+    tune,
+    serve,
+    top,
+    dashboard,
+    extract,
+    dump,
+    train,
+    predict,
+    evaluate,
+    fuse,
+):
     app.command(cls=DumpCommand if command is dump else None)(command)
 app.command("map")(map_)
 app.command()(near)
@@ -68,6 +86,7 @@ _BROUGHT_BY = {
     "onnx": "'headwater[export]'",
     "torch": "'headwater[network]'",
     **dict.fromkeys(("fsspec", "pyarrow"), "'headwater[dump]'"),
+    **dict.fromkeys(("soundfile", "soxr"), "'headwater[audio]'"),
     "redis": "'headwater[redis]'",
 }
 

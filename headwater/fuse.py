@@ -1,4 +1,4 @@
-"""A backbone's folder and a head's -> one ONNX file: uint8 images, or token ids and mask, in; probabilities out."""
+"""A backbone's folder and a head's -> one ONNX file: what the backbone's graph takes in; probabilities out."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ def fuse(backbone: Path, head: Path, out: Path) -> float:
     """Write a backbone and a head as one ONNX file, for plain onnxruntime.
 
     Its inputs are those of the backbone's `model.onnx`, its outputs those of `head_graph`; its metadata say what the
-    outputs mean, and how an image or a text becomes the inputs. The file is compared with the two steps, the
+    outputs mean, and how an item becomes the inputs. The file is compared with the two steps, the
     backbone's own session and then the head, on the backbone's golden items, before it appears.
 
     Parameters
@@ -118,7 +118,9 @@ def _prove(path: Path, backbone: Backbone, folder: Path, head: Head) -> float:
     """Compare a file with the two steps on the golden items, one by one, and repeated to fill larger batches."""
     session = open_session(path)
     arrays = Proof.load(backbone.spec, folder).arrays
-    batches = [[array] for array in arrays] + [list(islice(cycle(arrays), size)) for size in BATCHES if size > 1]
+    mixed = backbone.spec.pads or not backbone.spec.varies
+    mates = arrays if mixed else arrays[:1]  # of one length
+    batches = [[array] for array in arrays] + [list(islice(cycle(mates), size)) for size in BATCHES if size > 1]
     return check(np.concatenate([_apart(session, backbone, head, batch) for batch in batches]))
 
 

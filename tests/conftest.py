@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import write_tiny_image, write_tiny_text
+from tests.tiny import write_tiny_array, write_tiny_audio, write_tiny_image, write_tiny_series, write_tiny_text
 
 # No test reaches for a model hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -44,3 +44,21 @@ def tiny_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backbone folder whose embedding of a text is the mean of its tokens' rows in a table (4,)."""
     return write_tiny_text(tmp_path_factory.mktemp("tiny") / "tiny-text")
+
+
+@pytest.fixture(scope="session")
+def tiny_array(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone folder whose embedding of an array (2, 3) is the mean of its rows (3,)."""
+    return write_tiny_array(tmp_path_factory.mktemp("tiny") / "tiny-array")
+
+
+@pytest.fixture(scope="session")
+def tiny_series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone folder whose embedding of an array (1 to 9, 2) is its largest row and its length (4,)."""
+    return write_tiny_series(tmp_path_factory.mktemp("tiny") / "tiny-series")
+
+
+@pytest.fixture(scope="session")
+def tiny_audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone folder whose embedding of a sound is the mean of its samples and that of their magnitudes (2,)."""
+    return write_tiny_audio(tmp_path_factory.mktemp("tiny") / "tiny-audio")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from extractor.golden import Golden, write_golden
 from extractor.prepare import load_prepare
-from extractor.spec import (
-    GOLDEN_FILE,
-    MODEL_FILE,
-    TOKENIZER_FILE,
-    ImagePreprocess,
-    Input,
-    Spec,
-    TextPreprocess,
-    sha256,
-    write_spec,
-)
+from extractor.recipes import ArrayPreprocess, AudioPreprocess, ImagePreprocess, Preprocess, TextPreprocess, modality_of
+from extractor.spec import GOLDEN_FILE, MODEL_FILE, TOKENIZER_FILE, Input, Spec, sha256, write_spec
 
 SIZE = 8  # pixels a side of the tiny image backbone
 MAX_TOKENS = 6
+RATE = 8000  # samples a second of the tiny audio backbone
 WORDS = ["[UNK]", "red", "green", "blue", "cat", "dog"]
 WEIGHTS = np.random.default_rng(1).normal(size=(3, 16)).astype(np.float32)
 TABLE = np.random.default_rng(0).normal(size=(len(WORDS), 4)).astype(np.float32)
@@ -147,6 +140,116 @@ def write_tiny_text(folder: Path) -> Path:
             files={},
         ),
         Golden([b"red", b"red dog"], np.stack([TABLE[1], (TABLE[1] + TABLE[5]) / 2])),
+    )
+
+
+def npy(array: np.ndarray) -> bytes:
+    """Encode an array as `.npy`."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def wav(samples: np.ndarray, sample_rate: int = RATE) -> bytes:
+    """Encode float samples (n,) or (n, channels) as a WAV of 16 bits."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(np.round(samples * 32768).clip(-32768, 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def noise(n: int, seed: int = 0) -> np.ndarray:
+    """Return n samples of noise, exact in 16 bits."""
+    return np.random.default_rng(seed).integers(-8000, 8000, n) / 32768
+
+
+def write_tiny_array(folder: Path) -> Path:
+    """Write a backbone whose embedding of an array (2, 3) is the mean of its rows (3,)."""
+    shape = ("batch", 2, 3)
+    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), -np.ones((2, 3), np.float32)]
+    return _write(
+        folder,
+        [helper.make_node("ReduceMean", ["array", "axes"], ["embeddings"], keepdims=0)],
+        [helper.make_tensor_value_info("array", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.array([1], np.int64), "axes")],
+        _spec(folder, 3, {"array": Input("float32", shape)}, ArrayPreprocess(dtype="float32", shape=(2, 3))),
+        Golden([npy(array) for array in arrays], np.stack([array.mean(axis=0) for array in arrays])),
+    )
+
+
+def write_tiny_series(folder: Path) -> Path:
+    """Write a backbone whose embedding of an array (1 to 9, 2) is its largest row and its length (4,)."""
+    shape = ("batch", "time", 2)
+    arrays = [np.full((n, 2), -float(n), np.float32) for n in (1, 3, 3, 9)]
+    nodes = [
+        helper.make_node("ReduceMax", ["array", "axes"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["array", "zero"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "one"], ["ones"]),
+        helper.make_node("ReduceSum", ["ones", "axes"], ["lengths"], keepdims=0),
+        helper.make_node("Concat", ["largest", "lengths"], ["embeddings"], axis=1),
+    ]
+    constants = {"axes": np.array([1]), "zero": np.array(0, np.float32), "one": np.array(1, np.float32)}
+    return _write(
+        folder,
+        nodes,
+        [helper.make_tensor_value_info("array", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(*pair[::-1]) for pair in constants.items()],
+        _spec(
+            folder,
+            4,
+            {"array": Input("float32", shape)},
+            ArrayPreprocess(dtype="float32", shape=("time", 2), max_length=9),
+        ),
+        Golden([npy(array) for array in arrays], np.stack([[-n, -n, n, n] for n in (1, 3, 3, 9)]).astype(np.float32)),
+    )
+
+
+def write_tiny_audio(folder: Path) -> Path:
+    """Write a backbone whose embedding of a sound is the mean of its samples and that of their magnitudes (2,)."""
+    inputs = {"waveform": Input("float32", ("batch", "samples")), "lengths": Input("int64", ("batch",))}
+    nodes = [
+        helper.make_node("Abs", ["waveform"], ["magnitudes"]),
+        helper.make_node("ReduceSum", ["waveform", "axes"], ["total"], keepdims=1),
+        helper.make_node("ReduceSum", ["magnitudes", "axes"], ["total_magnitude"], keepdims=1),
+        helper.make_node("Concat", ["total", "total_magnitude"], ["totals"], axis=1),
+        helper.make_node("Cast", ["lengths"], ["counts"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["counts", "axes"], ["counts_column"]),
+        helper.make_node("Div", ["totals", "counts_column"], ["embeddings"]),
+    ]
+    sounds = [noise(n, seed=n) for n in (RATE // 10, RATE // 4, RATE)]
+    return _write(
+        folder,
+        nodes,
+        [
+            helper.make_tensor_value_info("waveform", TensorProto.FLOAT, ["batch", "samples"]),
+            helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]),
+        ],
+        [numpy_helper.from_array(np.array([1], np.int64), "axes")],
+        _spec(folder, 2, inputs, AudioPreprocess(sample_rate=RATE, min_samples=RATE // 10, max_samples=RATE)),
+        Golden([wav(one) for one in sounds], np.stack([sound_embedding(one) for one in sounds]).astype(np.float32)),
+    )
+
+
+def sound_embedding(samples: np.ndarray) -> np.ndarray:
+    """Return the tiny embedding (2,) of a sound."""
+    return np.array([samples.mean(), np.abs(samples).mean()])
+
+
+def _spec(folder: Path, dim: int, inputs: dict[str, Input], preprocess: Preprocess) -> Spec:
+    return Spec(
+        name=folder.name,
+        modality=modality_of(preprocess),
+        dim=dim,
+        pooling="mean",
+        precision="fp32",
+        input=inputs,
+        preprocess=preprocess,
+        source="tests",
+        licence="Apache-2.0",
+        files={},
     )
 
 

@@ -1,1 +1,1 @@
-"""Encoded bytes -> an image or a text, within bounds."""
+"""Encoded bytes -> an image, a text, an array or a waveform, within bounds."""

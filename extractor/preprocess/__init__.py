@@ -1,1 +1,1 @@
-"""A decoded image or text -> the array that the graph takes."""
+"""A decoded item -> the array that the graph takes."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from extractor.errors import BackboneInvalid
-from extractor.spec import TextPreprocess
+from extractor.recipes import TextPreprocess
 
 
 class Tokens(NamedTuple):

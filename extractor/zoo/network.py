@@ -1,35 +1,43 @@
-"""What the export takes: a torch module from prepared batches to embeddings (n, dim), and the facts about it."""
+"""What the export takes: a network from prepared batches to embeddings (n, dim), and the facts about it."""
 
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
-from extractor.spec import Input, Preprocess
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import torch
+from extractor.outcome import Embedding
+from extractor.recipes import Preprocess
+from extractor.spec import Input
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def backbone_name(name: str) -> str:
+    """Return a name that a folder, a request and a shell take."""
+    return _UNSAFE.sub("-", name).strip("-.") or "network"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Network:
-    """A pretrained network, ready for the export.
+class Network(ABC):
+    """A pretrained network, ready for the export; `TorchNetwork` and `OnnxNetwork` are what it comes as.
 
     Parameters
     ----------
     name, modality, dim, pooling, input, preprocess, source, licence
         As in `extractor.spec.Spec`.
-    module : torch.nn.Module
-        Maps the graph's inputs, named as in `input`, to float32 (n, dim). Pixel normalisation, layout change
-        and pooling are inside: images come in as uint8 (n, height, width, 3). It is in evaluation mode.
     golden_items : sequence of bytes
         Fixed items by which every session proves itself; of several lengths where these vary.
     files : mapping of str to bytes
         What else the folder holds: the tokenizer of a text network.
     """
 
+    framework: ClassVar[str]  # what the reference runs in
+
     name: str
     modality: str
-    module: "torch.nn.Module"
     dim: int
     pooling: str
     input: dict[str, Input]
@@ -38,3 +46,11 @@ class Network:
     licence: str
     golden_items: Sequence[bytes]
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @abstractmethod
+    def reference(self, inputs: Mapping[str, NDArray[Any]]) -> Embedding:
+        """Return what the untouched network makes of one item: inputs (1, …) as `input` names them -> (1, dim)."""
+
+    @abstractmethod
+    def to_onnx(self) -> bytes:
+        """Return one ONNX file with the weights inside, the same bytes at every export; raises ExportError."""

@@ -1,18 +1,28 @@
-"""`headwater export`: a name -> a backbone folder."""
+"""`headwater export`: the name of a network, or one that is brought -> a backbone folder."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headwater.console import err, out
+from headwater.errors import DataInvalid
+
+if TYPE_CHECKING:
+    from extractor.zoo.choice import Choice
+
+MAX_PROOF_ITEMS = 64  # each is run again whenever the backbone is loaded
+_OWN = "A network of one's own"
 
 
 def export(
     name: Annotated[
         str,
         typer.Argument(
-            help="A built-in backbone: `efficientnet-lite0` or `minilm-l6`; with `--precision`, an installed one."
+            help="A built-in backbone, such as `efficientnet-lite0` or `minilm-l6`; or `torchvision:NAME[@WEIGHTS]`, "
+            "`timm:NAME`, `hf:REPOSITORY_OR_FOLDER`, `words:FILE`, `torch:MODULE:FACTORY`, `onnx:FILE`; with "
+            "`--precision`, an installed one. `headwater zoo` lists them."
         ),
     ],
     folder: Annotated[
@@ -22,17 +32,123 @@ def export(
         str | None,
         typer.Option(help="`bf16`: make `NAME@bf16` from the installed NAME, which stays as it is."),
     ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output",
+            "--layer",
+            help="The node, or value, whose output is the embedding; several are concatenated. `headwater layers` "
+            "lists them; by default `penultimate`, what the last linear layer takes.",
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="`gap` or `max` over maps of features; `mean`, `max`, `cls`, `last` or `pooler` of tokens; `flatten`.",
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            help="`array`, `audio`, `image` or `text`; by default what the network tells, else `array`.",
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="A file of weights, safetensors or a state dict that torch saved; or `random`, to try an "
+            "architecture. By default those that were published.",
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="Of that file; another is refused.", rich_help_panel=_OWN)] = None,
+    arguments: Annotated[
+        str | None,
+        typer.Option(
+            help='What the network is made with, as JSON or a file of it: `{"num_classes": 14}`.',
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            help='How items become its input, as JSON or a file of it: `{"sample_rate": 16000}`, `{"recipe": '
+            '"log-mel/1", "sample_rate": 16000, "n_mels": 64}`, `{"mean": [123.7, 116.3, 103.5], "std": [58.4, 57.1, '
+            '57.4]}`, `{"shape": [4, 84, 84]}`.',
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    scale: Annotated[
+        float,
+        typer.Option(
+            help="What a waveform is multiplied by: 32768 for a network that takes 16 bits.", rich_help_panel=_OWN
+        ),
+    ] = 1.0,
+    lengths: Annotated[
+        str | None, typer.Option(help="Its input that takes the length of each item.", rich_help_panel=_OWN)
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="Its input that takes a mask, 1 for what is no padding.", rich_help_panel=_OWN)
+    ] = None,
+    pads: Annotated[
+        bool,
+        typer.Option(
+            "--pads",
+            help="With `--lengths` or `--mask`: padding changes nothing, so items of different lengths share a batch. "
+            "The proof tells if it is not so.",
+            rich_help_panel=_OWN,
+        ),
+    ] = False,
+    called: Annotated[
+        str | None, typer.Option("--name", help="Of the backbone; by default the file's.", rich_help_panel=_OWN)
+    ] = None,
+    source: Annotated[str, typer.Option(help="Where the weights come from.", rich_help_panel=_OWN)] = "",
+    licence: Annotated[str, typer.Option(help="On what terms.", rich_help_panel=_OWN)] = "",
+    items: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real items for the proof; by default they are made up.", rich_help_panel=_OWN),
+    ] = None,
 ) -> None:
     """Make a backbone folder from pretrained weights, proved equal to the reference framework.
 
     Example: `headwater export efficientnet-lite0`
+
+    Example: `headwater export torchvision:resnet50 --layer layer3 --layer penultimate`
+
+    Example: `headwater export onnx:policy.onnx --output /net/relu_2 --pooling flatten`
     """
-    made = _derive_with_progress(name, precision, folder) if precision else export_with_progress(name, folder)
-    called = made.resolve() if folder else made.name
-    out.print(f"{made.name} is in {made}\nserve it: [bold]headwater serve {called}[/]", soft_wrap=True)
+    if precision:
+        made = _derive_with_progress(name, precision, folder)
+    else:
+        made = export_with_progress(
+            name,
+            folder,
+            _choice(
+                layers=tuple(layers or ()),
+                pooling=pooling,
+                modality=modality,
+                preprocess=read_facts("--preprocess", preprocess),
+                weights=weights,
+                sha256=sha256,
+                arguments=read_facts("--arguments", arguments),
+                scale=scale,
+                lengths=lengths,
+                mask=mask,
+                pads=pads,
+                name=called,
+                source=source,
+                licence=licence or "not stated",
+                items=_read_items(items),
+            ),
+        )
+    shown = made.resolve() if folder else made.name
+    out.print(f"{made.name} is in {made}\nserve it: [bold]headwater serve {shown}[/]", soft_wrap=True)
 
 
-def export_with_progress(name: str, folder: Path | None = None) -> Path:
+def export_with_progress(name: str, folder: Path | None = None, choice: "Choice | None" = None) -> Path:
     """Export a backbone and show the step in hand."""
     from extractor.export import export as make
 
@@ -42,7 +158,7 @@ def export_with_progress(name: str, folder: Path | None = None) -> Path:
             err.print(f"{name}: {step}")
             status.update(f"{name}: {step} …")
 
-        return make(name, folder, progress=progress)
+        return make(name, folder, choice=choice, progress=progress)
 
 
 def _derive_with_progress(name: str, precision: str, folder: Path | None) -> Path:
@@ -51,3 +167,47 @@ def _derive_with_progress(name: str, precision: str, folder: Path | None) -> Pat
 
     with err.status(f"{name}: starting"):
         return derive(find_backbone(name), precision, folder, progress=lambda step: err.print(f"{name}: {step}"))
+
+
+def _choice(**given: Any) -> "Choice | None":
+    """Return what was chosen; None where nothing was."""
+    from extractor.zoo.choice import Choice
+
+    choice = Choice(**given)
+    return None if choice == Choice() else choice
+
+
+def read_facts(option: str, given: str | None) -> dict[str, Any] | None:
+    """Read what an option says: JSON, or the path of a file of it.
+
+    Raises
+    ------
+    DataInvalid
+        It is neither, or no object.
+    """
+    if given is None:
+        return None
+    try:
+        facts = json.loads(given if given.lstrip().startswith("{") else Path(given).read_bytes())
+    except OSError as error:
+        raise DataInvalid(f"{option} {given} cannot be read: {error.strerror}; give JSON, or a file of it") from None
+    except ValueError as error:
+        raise DataInvalid(f"{option} {given} is not JSON ({error})") from None
+    if not isinstance(facts, dict):
+        raise DataInvalid(f"{option} {given} is a {type(facts).__name__}; give an object of facts")
+    return facts
+
+
+def _read_items(folder: Path | None) -> tuple[bytes, ...]:
+    """Return the content of the first files of a folder."""
+    if folder is None:
+        return ()
+    from extractor.items import as_bytes
+    from extractor.limits import Limits
+
+    if not folder.is_dir():
+        raise DataInvalid(f"--items {folder} is no folder; name one that holds items")
+    files = sorted(file for file in folder.iterdir() if file.is_file())[:MAX_PROOF_ITEMS]
+    if not files:
+        raise DataInvalid(f"--items {folder} has no file in it; name a folder that holds items")
+    return tuple(as_bytes(file, max_bytes=Limits().max_item_bytes) for file in files)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def extract(
-    files: Annotated[list[Path], typer.Argument(help="Images, or files that hold one text each.")],
+    files: Annotated[list[Path], typer.Argument(help="Images, sounds, `.npy` arrays, or files of one text each.")],
     backbone: Annotated[
         str, typer.Option(help="Name or folder; may be left out where there is only one.", envvar="HEADWATER_BACKBONE")
     ] = "",

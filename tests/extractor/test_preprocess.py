@@ -7,7 +7,8 @@ from PIL import Image
 from extractor.errors import BackboneInvalid
 from extractor.preprocess.image import center_crop
 from extractor.preprocess.text import Tokenize
-from extractor.spec import TOKENIZER_FILE, ImagePreprocess, TextPreprocess
+from extractor.recipes import ImagePreprocess, TextPreprocess
+from extractor.spec import TOKENIZER_FILE
 from tests.tiny import MAX_TOKENS
 
 FACTS = ImagePreprocess(size=224, crop_fraction=0.875, interpolation="bicubic", mean=(127.0,), std=(128.0,))

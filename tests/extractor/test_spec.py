@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from extractor.errors import BackboneInvalid, BackboneNotFound
+from extractor.recipes import ImagePreprocess, TextPreprocess, modality_of, parse_preprocess
 from extractor.shelf import find_backbone, installed
-from extractor.spec import FORMAT, Spec, TextPreprocess, read_spec, verify_files, write_spec
+from extractor.spec import FORMAT, Input, Spec, read_spec, verify_files, write_spec
 
 
 @pytest.fixture
@@ -61,6 +62,72 @@ def test_the_fingerprint_leaves_out_what_does_not(spec: Spec) -> None:
     assert other.fingerprint == spec.fingerprint
 
 
+def test_fingerprints_that_are_in_use_stay_as_they_are() -> None:
+    image = Spec(
+        name="lite",
+        modality="image",
+        dim=1280,
+        pooling="mean",
+        precision="fp32",
+        input={"image": Input("uint8", ("batch", 224, 224, 3))},
+        preprocess=ImagePreprocess(
+            size=224, crop_fraction=0.875, interpolation="bicubic", mean=(127.0,) * 3, std=(128.0,) * 3
+        ),
+        source="",
+        licence="",
+        files={"model.onnx": "0" * 64, "golden.npz": "1" * 64},
+    )
+    text = dataclasses.replace(
+        image,
+        modality="text",
+        dim=384,
+        precision="bf16",
+        input=dict.fromkeys(("input_ids", "attention_mask"), Input("int64", ("batch", "tokens"))),
+        preprocess=TextPreprocess(max_tokens=256),
+        files={**image.files, "tokenizer.json": "2" * 64},
+    )
+    assert image.fingerprint == "d552b49a0592ee650a119e704104dd5e"
+    assert text.fingerprint == "eef5a3321a1271b9afef248337007157"
+
+
+@pytest.mark.parametrize("kind", ["tiny_array", "tiny_series", "tiny_audio"])
+def test_every_modality_survives_the_disk(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+    spec = read_spec(request.getfixturevalue(kind))
+    write_spec(tmp_path, spec)
+    assert read_spec(tmp_path) == spec
+    assert spec.modality == modality_of(spec.preprocess)
+
+
+LOG_MEL = {"recipe": "log-mel/1", "sample_rate": 16_000, "min_samples": 400, "max_samples": 16_000}
+
+
+@pytest.mark.parametrize(
+    ("modality", "facts", "message"),
+    [
+        ("array", {"recipe": "npy/1", "dtype": "complex64", "shape": [2]}, "dtype is 'complex64'"),
+        ("array", {"recipe": "npy/1", "dtype": "int8", "shape": [2, "time"]}, "shape is 'time', not a positive"),
+        ("array", {"recipe": "npy/1", "dtype": "int8", "shape": [0]}, "shape is 0"),
+        ("array", {"recipe": "npy/1", "dtype": "int8", "shape": ["t"], "min_length": 9, "max_length": 8}, "more than"),
+        ("array", {"recipe": "waveform/1"}, "'waveform/1', not one of"),
+        ("audio", {"recipe": "waveform/1", "sample_rate": 0, "max_samples": 1}, "sample_rate is 0"),
+        ("audio", {"recipe": "waveform/1", "sample_rate": 1, "max_samples": 1, "too_short": "x"}, "too_short is 'x'"),
+        ("audio", {"recipe": "waveform/1", "sample_rate": 1, "max_samples": 1, "unit_variance": 1}, "neither true"),
+        ("audio", {"recipe": "waveform/1", "sample_rate": 1}, "max_samples"),
+        ("audio", {**LOG_MEL, "f_max": 8001}, "half of sample_rate"),
+        ("audio", {**LOG_MEL, "min_samples": 399}, "less than one frame, 400"),
+        ("audio", {**LOG_MEL, "win_length": 401}, "win_length is 401, more than n_fft"),
+        ("audio", {**LOG_MEL, "floor": 0}, "floor is 0"),
+        ("audio", {**LOG_MEL, "preemphasis": 1}, "preemphasis is 1"),
+        ("audio", {**LOG_MEL, "log": "log2"}, "log is 'log2'"),
+        ("audio", {**LOG_MEL, "normalise": "yes"}, "normalise is 'yes'"),
+        ("audio", {**LOG_MEL, "mel_scale": "none"}, "n_mels is 80, n_fft of 400 has 201 bins"),
+    ],
+)
+def test_recipes_are_checked(modality: str, facts: dict, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        parse_preprocess(modality, facts)
+
+
 def edited(edit: Callable[[dict], None]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         facts = json.loads((folder / "spec.json").read_text())
@@ -85,6 +152,7 @@ def edited(edit: Callable[[dict], None]) -> Callable[[Path], None]:
         (lambda f: f["preprocess"].update(crop_fraction=5), "5, not above 0"),
         (lambda f: f["preprocess"].update(size="224"), "'224', not a positive integer"),
         (lambda f: f.update(input=[1]), "malformed"),
+        (lambda f: f["input"].update(more=f["input"]["image"]), "one holds the items"),
         (lambda f: f.pop("licence"), "licence"),
         (lambda f: f.update(surprise=1), "surprise"),
         (lambda f: f["files"].pop("model.onnx"), "does not list model.onnx"),

@@ -11,6 +11,7 @@ from extractor.backbone import Backbone
 from extractor.errors import TuneError, UndecodableItem
 from extractor.plan import Plan, default_plan
 from extractor.prepare import load_prepare
+from extractor.recipes import MODALITIES
 from extractor.spec import read_spec
 from extractor.tune.candidates import candidates
 from extractor.tune.fidelity import Floor, embed_alone, measure_fidelity
@@ -103,7 +104,7 @@ def test_a_bad_item_is_an_error(tiny_image: Path) -> None:
 
 def test_candidates_have_the_precision_and_no_two_are_the_same() -> None:
     available = {"onnxruntime": {"cuda": ("fp32",), "cpu": ("fp32",)}, "openvino": {"cpu": ("fp32", "bf16")}}
-    for modality in ("image", "text"):
+    for modality in MODALITIES:
         fp32 = candidates(modality, "fp32", available)
         bf16 = candidates(modality, "bf16", available)
         assert len(set(fp32)) == len(fp32)
@@ -132,7 +133,7 @@ def test_a_disturbed_round_does_not_count() -> None:
 
 
 def test_items_are_built_in_or_ones_own(tmp_path: Path, tiny_text: Path) -> None:
-    for modality in ("image", "text"):
+    for modality in ("image", "text", "audio"):
         items = load_items(modality)
         assert items == load_items(modality)
         assert len(set(items)) == len(items) >= 60
@@ -148,3 +149,5 @@ def test_items_are_built_in_or_ones_own(tmp_path: Path, tiny_text: Path) -> None
     assert load_items("image", tmp_path / "photos") == IMAGES[:8]
     with pytest.raises(TuneError, match="is no folder"):
         load_items("image", path)
+    with pytest.raises(TuneError, match="modality array takes its own items: name their folder with --items"):
+        load_items("array")

@@ -21,7 +21,9 @@ from tests.tiny import flat, png, write_tiny_image
 COMMANDS = (
     *(
         "demo",
+        "zoo",
         "export",
+        "layers",
         "backbones",
         "tune",
         "serve",

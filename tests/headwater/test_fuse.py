@@ -28,7 +28,7 @@ from headwater import fuse as module
 from headwater.errors import HeadNotExported
 from headwater.fuse import fuse
 from headwater.onnx_head import export
-from tests.tiny import flat, png, write_tiny_dense
+from tests.tiny import flat, noise, npy, png, wav, write_tiny_dense
 
 TOLERANCE = 1e-5
 COLOURS = [flat(*colour) for colour in np.random.default_rng(0).integers(0, 256, (24, 3)).tolist()]
@@ -91,6 +91,19 @@ def test_images_in_and_labels_out(tiny_image: Path, tmp_path: Path) -> None:
     assert (facts["modality"], facts["fingerprint"], facts["head"]) == ("image", spec.fingerprint, "colours")
     assert "tokenizer_sha256" not in facts
     assert sorted(path.name for path in tmp_path.iterdir()) == ["colours", "colours.onnx"]
+
+
+@pytest.mark.parametrize("kind", ["tiny_array", "tiny_series", "tiny_audio"])
+def test_arrays_and_sounds_in_and_labels_out(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+    backbone = request.getfixturevalue(kind)
+    draw = np.random.default_rng(0)
+    if kind == "tiny_audio":
+        items = [wav(noise(n, seed=n)) for n in (800, 1000, 8000, 900)]
+    else:
+        items = [npy(draw.normal(size=(2, 3) if kind == "tiny_array" else (4, 2))) for _ in range(4)]
+    folder = trained(backbone, items, ["a", "a", "b", "b"], tmp_path / "head")
+    assert fuse(backbone, folder, tmp_path / "fused.onnx") <= TOLERANCE
+    assert_two_steps(tmp_path / "fused.onnx", backbone, folder, items)
 
 
 def test_tokens_in_and_labels_out(tiny_text: Path, tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""What of a repository on the Hub becomes a backbone: which class loads it, its inputs, its front end, its pooling."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from extractor.recipes import Preprocess
+from extractor.spec import Input
+from extractor.zoo.embedder import Embedder
+from extractor.zoo.taps import Tap
+
+Encoder = Callable[[torch.nn.Module], torch.nn.Module]
+Run = Callable[[torch.nn.Module], Any]
+
+
+def _itself(network: torch.nn.Module) -> torch.nn.Module:
+    return network
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Part:
+    """What of a repository becomes a backbone.
+
+    Parameters
+    ----------
+    kind : class of transformers
+        What loads it.
+    config : PretrainedConfig
+        Of that class.
+    input, preprocess, items, files
+        As in `Network`.
+    example : mapping of str to ndarray
+        The inputs for one item.
+    runs : sequence of callable
+        Each runs a network on an item, of another length where items vary.
+    embedder : callable
+        The tapped network, the network and a pooling -> what the export traces.
+    pooling : str, optional
+        Where nobody says.
+    pooler : Tap, optional
+        What `--pooling pooler` takes.
+    suffix : str
+        Of the backbone's name, where a repository has several parts.
+    encoder : callable
+        The network that was loaded -> the part that is used.
+    """
+
+    kind: Any
+    config: Any
+    input: Mapping[str, Input]
+    preprocess: Preprocess
+    items: Sequence[bytes]
+    example: Mapping[str, NDArray[Any]]
+    runs: Sequence[Run]
+    embedder: Callable[[torch.nn.Module, torch.nn.Module, str | None], Embedder]
+    pooling: str | None
+    pooler: Tap | None = None
+    suffix: str = ""
+    encoder: Encoder = _itself
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def file_of(reference: str, name: str) -> Path | None:
+    """Return a file of a folder, or of a repository from the cache or the Hub; None where there is none."""
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(
+            reference,
+            name,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+    except OSError:
+        return None
+    return Path(found) if found else None
+
+
+def facts_of(reference: str, name: str) -> dict[str, Any]:
+    """Return what a JSON file of a folder or repository says; nothing where there is none."""
+    path = file_of(reference, name)
+    found = json.loads(path.read_bytes()) if path else {}
+    return found if isinstance(found, dict) else {}

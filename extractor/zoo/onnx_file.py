@@ -1,0 +1,272 @@
+"""`onnx:FILE`: anybody's ONNX graph -> a network for the export, cut at the layers that are wanted.
+
+The reference is the file as it came, run by onnxruntime one item at a time, with what stands before and behind it
+computed in NumPy.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, compose, helper
+
+from extractor.errors import ExportError
+from extractor.outcome import Embedding
+from extractor.recipes import modality_of
+from extractor.spec import LENGTHS, MASK, Input, sha256
+from extractor.zoo.choice import PENULTIMATE, Choice
+from extractor.zoo.front import Front, front_of
+from extractor.zoo.layer import Layer
+from extractor.zoo.network import Network, backbone_name
+from extractor.zoo.onnx_bytes import onnx_bytes
+from extractor.zoo.onnx_model import cut, find_layer, read_model, real_inputs, reference_session
+from extractor.zoo.onnx_model import layers as layers_of
+from extractor.zoo.steps import POOLINGS, Cast, Nodes, Step, apply_all, write_all
+
+OUTPUT = "embeddings"
+PREFIX = "network/"  # of all values of the graph that was brought, so that none has the name of one of ours
+_OWN = "headwater/"  # of ours
+
+
+@dataclass(frozen=True, eq=False)
+class Original:
+    """The file's own session, which also gives the layers' values.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    layers : sequence of str
+        Values.
+    front : Front
+    side : mapping of str to str
+        The graph's inputs beside the items, each with `lengths` or `attention_mask`.
+    """
+
+    session: Any
+    layers: Sequence[str]
+    front: Front
+    side: Mapping[str, str]
+
+    def run(self, values: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return the layers' values of one item (1, …)."""
+        try:
+            feed = {self.front.graph_input: apply_all(self.front.steps, values)}
+            for name, what in self.side.items():
+                given = np.array([values.shape[1]]) if what == LENGTHS else np.ones(values.shape[:2])
+                feed[name] = given.astype(self._dtype(name))
+            found: list[NDArray[Any]] = self.session.run(list(self.layers), feed)
+        except Exception as error:  # onnxruntime's exceptions share no public root
+            raise ExportError(f"the graph cannot run one item of its own shape: {error}") from None
+        return found
+
+    def _dtype(self, name: str) -> np.dtype[Any]:
+        (kind,) = (one.type for one in self.session.get_inputs() if one.name == name)
+        plain = kind.removeprefix("tensor(").removesuffix(")")
+        dtype: np.dtype[Any] = np.dtype({"float": "float32", "double": "float64"}.get(plain, plain))
+        return dtype
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OnnxNetwork(Network):
+    """A network that came as an ONNX file; see `Network` for the rest.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        What will be the backbone's graph.
+    original : Original
+    back : sequence of sequence of Step
+        What stands behind each layer.
+    """
+
+    framework: ClassVar[str] = "the original graph"
+
+    model: Any
+    original: Original
+    back: Sequence[Sequence[Step]]
+
+    def reference(self, inputs: Mapping[str, NDArray[Any]]) -> Embedding:
+        """Return what the original graph makes of one item."""
+        (name,) = inputs.keys() - {LENGTHS, MASK}
+        found = self.original.run(inputs[name])
+        rows = [apply_all(steps, one) for steps, one in zip(self.back, found, strict=True)]
+        embedding = np.concatenate(rows, axis=1)
+        if self.dim and embedding.shape[1] != self.dim:
+            raise ExportError(
+                f"{self.name!r} has {self.dim} values for one item and {embedding.shape[1]} for a longer or shorter "
+                f"one; take a --pooling over what varies, not {self.pooling}"
+            )
+        return embedding
+
+    def to_onnx(self) -> bytes:
+        """Return the cut graph with its front end and its pooling."""
+        try:
+            return onnx_bytes(self.model)
+        except Exception as error:  # onnx's exceptions share no root
+            raise ExportError(f"{self.name}: onnx {onnx.__version__} refuses the cut graph: {error}") from error
+
+
+def build(reference: str, choice: Choice) -> OnnxNetwork:
+    """Read an ONNX file and cut it.
+
+    Parameters
+    ----------
+    reference : str
+        The file's path.
+    choice : Choice
+
+    Raises
+    ------
+    ExportError
+        The file is no ONNX graph that onnxruntime runs, has no such layer, has inputs that nobody feeds, or what was
+        chosen does not fit it.
+    """
+    path = Path(reference)
+    model = read_model(path)
+    layers = list(dict.fromkeys(find_layer(model, name) for name in choice.layers or (PENULTIMATE,)))
+    side = _side_inputs(choice)
+    front = front_of(_values_input(model, layers, side), choice)
+    original = Original(_open(model, layers), layers, front, _kept(model, layers, side))
+    values = original.run(front.example())
+    back = [_behind(*pair, choice.pooling) for pair in zip(layers, values, strict=True)]
+    network = OnnxNetwork(
+        name=backbone_name(choice.name or path.stem),
+        modality=modality_of(front.preprocess),
+        dim=0,
+        pooling=choice.pooling or _by_default(values[0].ndim) or "none",
+        input=front.input | (_padding_inputs(original.side) if choice.pads else {}),
+        preprocess=front.preprocess,
+        source=f"{choice.source or path.name}; SHA-256 {sha256(path)}; {', '.join(layers)}",
+        licence=choice.licence,
+        golden_items=choice.items or front.made_up_items(),
+        model=None,
+        original=original,
+        back=back,
+    )
+    dim = network.reference({front.name: front.example()}).shape[1]
+    return replace(network, dim=dim, model=_wrapped(model, network, dim))
+
+
+def layers(reference: str, _choice: Choice) -> list[Layer]:
+    """Return the values that a file's nodes compute; raises ExportError."""
+    return layers_of(read_model(Path(reference)))
+
+
+def _side_inputs(choice: Choice) -> dict[str, str]:
+    """Return the graph's inputs beside the items, each with what it is given."""
+    named = {choice.lengths: LENGTHS, choice.mask: MASK}
+    side = {name: what for name, what in named.items() if name}
+    if choice.pads and not side:
+        raise ExportError("items of different lengths can share a batch only by --lengths or --mask; name that input")
+    return side
+
+
+def _kept(model: ModelProto, layers: Sequence[str], side: Mapping[str, str]) -> dict[str, str]:
+    inputs = real_inputs(cut(model, layers))
+    return {name: what for name, what in side.items() if name in inputs}
+
+
+def _padding_inputs(side: Mapping[str, str]) -> dict[str, Input]:
+    shapes = {LENGTHS: ("batch",), MASK: ("batch", "length")}
+    return {what: Input("int64", shapes[what]) for what in side.values()}
+
+
+def _values_input(model: ModelProto, layers: Sequence[str], side: Mapping[str, str]) -> Any:
+    """Return the one input that takes the items."""
+    known = real_inputs(model)
+    unknown = [name for name in side if name not in known]
+    if unknown:
+        raise ExportError(f"the graph has no input {unknown[0]!r}, only {', '.join(map(repr, known))}")
+    inputs = {name: one for name, one in real_inputs(cut(model, layers)).items() if name not in side}
+    if len(inputs) != 1:
+        raise ExportError(
+            f"the graph takes {', '.join(map(repr, inputs)) or 'no input'} up to {', '.join(layers)}; one input takes "
+            "the items, and --lengths and --mask name those that tell their lengths"
+        )
+    return next(iter(inputs.values()))
+
+
+def _open(model: ModelProto, layers: Sequence[str]) -> Any:
+    """Open a session on the file as it came, with the layers among its outputs.
+
+    Where the file has more inputs than lead to them, it is one on the part that does.
+    """
+    part = cut(model, layers)
+    if len(real_inputs(part)) < len(real_inputs(model)):
+        return reference_session(part)
+    shown = ModelProto()
+    shown.CopyFrom(model)
+    there = {one.name for one in shown.graph.output}
+    shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in layers if name not in there)
+    return reference_session(shown)
+
+
+def _by_default(n_axes: int) -> str | None:
+    """Return the pooling for values of so many axes: maps of features are averaged, and so are states of tokens."""
+    return None if n_axes == 2 else "mean" if n_axes == 3 else "gap"
+
+
+def _behind(name: str, values: NDArray[Any], pooling: str | None) -> list[Step]:
+    """Return what turns a layer's values of one item into (1, dim) float32."""
+    chosen = pooling or _by_default(values.ndim)
+    if chosen is not None and chosen not in POOLINGS:
+        raise ExportError(f"pooling is {chosen!r}, not one of {', '.join(POOLINGS)}")
+    if values.ndim < 2 or len(values) != 1 or values.dtype.kind not in "fiub":
+        raise ExportError(
+            f"{name!r} is {values.dtype} {values.shape} for one item; a layer has numbers, and the batch comes first"
+        )
+    if values.ndim == 2:
+        return [Cast("float32")]
+    pool, n_axes = POOLINGS[chosen or "flatten"]
+    if n_axes not in (0, values.ndim):
+        fitting = [one for one, (_, takes) in POOLINGS.items() if takes in (0, values.ndim)]
+        raise ExportError(f"{name!r} is {values.shape} for one item; take --pooling {' or '.join(fitting)}")
+    return [Cast("float32"), pool]
+
+
+def _wrapped(model: ModelProto, network: OnnxNetwork, dim: int) -> ModelProto:
+    """Return the cut graph between its front end and its pooling, its batch axis free."""
+    original = network.original
+    body = compose.add_prefix(cut(model, original.layers), PREFIX)
+    before, behind = Nodes(f"{_OWN}before/"), Nodes(f"{_OWN}behind/")
+    _alias(before, write_all(original.front.steps, before, original.front.name), original.front.graph_input)
+    for name, what in original.side.items():
+        given = what if what in network.input else _whole(before, original.front.name, what)
+        (value,) = (one for one in body.graph.input if one.name == PREFIX + name)
+        _alias(before, before.add("Cast", [given], to=value.type.tensor_type.elem_type), name)
+    rows = [
+        write_all(steps, behind, PREFIX + layer) for layer, steps in zip(original.layers, network.back, strict=True)
+    ]
+    behind.nodes.append(helper.make_node("Concat", rows, [OUTPUT], axis=1))
+    graph = helper.make_graph(
+        [*before.nodes, *body.graph.node, *behind.nodes],
+        network.name,
+        [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(one.dtype)), one.shape)
+            for name, one in network.input.items()
+        ],
+        [helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, ["batch", dim])],
+        [*before.constants, *body.graph.initializer, *behind.constants],
+        sparse_initializer=body.graph.sparse_initializer,
+    )
+    return helper.make_model(
+        graph, opset_imports=body.opset_import, functions=body.functions, ir_version=body.ir_version
+    )
+
+
+def _alias(nodes: Nodes, value: str, graph_input: str) -> None:
+    nodes.nodes.append(helper.make_node("Identity", [value], [PREFIX + graph_input]))
+
+
+def _whole(nodes: Nodes, values: str, what: str) -> str:
+    """Write what says that nothing of a batch is padding."""
+    shape = nodes.add("Shape", [values])
+    batch, length = (nodes.add("Gather", [shape, nodes.constant(np.array([axis], np.int64))]) for axis in (0, 1))
+    if what == LENGTHS:
+        return nodes.add("Expand", [length, batch])
+    both = nodes.add("Concat", [batch, length], axis=0)
+    return nodes.add("Expand", [nodes.constant(np.array([[1]], np.int64)), both])

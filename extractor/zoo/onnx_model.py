@@ -1,0 +1,231 @@
+"""An ONNX file -> its model with the weights inside; its layers and their shapes; the part that leads to some of them.
+
+Nothing of the file is executed here, and nothing but the file and the data that it names beside it is read.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+from extractor.errors import ExportError
+from extractor.zoo.choice import PENULTIMATE
+from extractor.zoo.layer import Layer
+from extractor.zoo.onnx_bytes import MAX_BYTES
+
+_MATMULS = {"Gemm", "MatMul"}
+_SHOWN = 5  # names that an error lists
+
+
+def read_model(path: Path) -> ModelProto:
+    """Read an ONNX file, with the tensors that it keeps in files beside it.
+
+    Raises
+    ------
+    ExportError
+        The file is missing, no ONNX graph, or cut short; a file beside it is missing, elsewhere or cut short; or the
+        whole is larger than one file can be.
+    """
+    _check_size(path, _size(path))
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's exceptions share no public root
+        raise ExportError(f"{path} is no ONNX file, or was cut short ({error}); copy it again") from None
+    if not model.graph.node or not model.opset_import:
+        raise ExportError(f"{path} has no whole ONNX graph in it ({_size(path):,} bytes); copy it again")
+    external = [tensor for tensor in _tensors(model.graph) if uses_external_data(tensor)]
+    _check_external(path, external)
+    try:
+        load_external_data_for_model(model, str(path.parent))
+        for tensor in external:  # so that it is as if the weights had always been inside
+            tensor.ClearField("data_location")
+    except Exception as error:  # as above
+        raise ExportError(f"{path} is no whole ONNX graph: {error}; export it again") from None
+    return model
+
+
+def reference_session(model: ModelProto) -> Any:
+    """Return a session of onnxruntime on a model as it came, by which a cut one is measured.
+
+    Raises
+    ------
+    ExportError
+        onnxruntime does not run it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no public root
+        raise ExportError(f"onnxruntime {onnxruntime.__version__} cannot run the graph: {error}") from None
+
+
+def layers(model: ModelProto) -> list[Layer]:
+    """Return the values that a graph's nodes compute, in its order, with the shapes that can be inferred."""
+    inferred = _inferred(model)
+    shapes = {one.name: _shape(one) for one in (*inferred.graph.value_info, *inferred.graph.output)}
+    return [
+        Layer(output, node.name, node.op_type, shapes.get(output))
+        for node in model.graph.node
+        for output in node.output
+        if output and node.op_type != "Constant"
+    ]
+
+
+def find_layer(model: ModelProto, name: str) -> str:
+    """Return the value that a name means: a value's, a node's, whose first output it then is, or `penultimate`.
+
+    Raises
+    ------
+    ExportError
+        There is none; the message lists names that are near.
+    """
+    known = layers(model)
+    values = {one.name for one in known}
+    nodes = {one.node: one.name for one in reversed(known) if one.node}
+    if name in values:
+        return name
+    if name in nodes:
+        return nodes[name]
+    if name == PENULTIMATE:
+        return _penultimate(model, values)
+    near = get_close_matches(name, values | nodes.keys(), n=_SHOWN, cutoff=0.4) or [one.name for one in known[-_SHOWN:]]
+    raise ExportError(
+        f"the graph has no node or value {name!r}; near it are {', '.join(map(repr, near))}; "
+        "list all with headwater layers"
+    )
+
+
+def cut(model: ModelProto, values: Sequence[str]) -> ModelProto:
+    """Return the part of a model that leads to some values, which are its outputs."""
+    graph = model.graph
+    needed = set(values)
+    nodes: list[NodeProto] = []
+    for node in reversed(graph.node):  # a graph's nodes stand in the order in which they are computed
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(_read_by(node))
+    part = helper.make_graph(
+        nodes[::-1],
+        graph.name or "graph",
+        [one for one in graph.input if one.name in needed],
+        [helper.make_empty_tensor_value_info(name) for name in values],
+        [one for one in graph.initializer if one.name in needed],
+        sparse_initializer=[one for one in graph.sparse_initializer if one.values.name in needed],
+    )
+    return helper.make_model(
+        part,
+        opset_imports=model.opset_import,
+        functions=model.functions,
+        ir_version=model.ir_version,
+        producer_name=model.producer_name,
+    )
+
+
+def real_inputs(model: ModelProto) -> dict[str, Any]:
+    """Return the inputs that a caller gives, by name: old graphs list their weights among the inputs too."""
+    weights = {one.name for one in model.graph.initializer}
+    return {one.name: one for one in model.graph.input if one.name not in weights}
+
+
+def shape_of(value: Any) -> tuple[int | str, ...]:
+    """Return the shape of an input or output, a name for each free axis; () where the file tells none."""
+    return _shape(value) or ()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _check_size(path: Path, n_bytes: int) -> None:
+    if n_bytes > MAX_BYTES:
+        raise ExportError(
+            f"{path} holds {n_bytes / 2**30:.2f} GiB with its weights, one ONNX file holds at most 2; save it in fp16, "
+            "or only the part up to the layer that is wanted"
+        )
+
+
+def _check_external(path: Path, tensors: Sequence[TensorProto]) -> None:
+    """Check that the data which tensors name is there, beside the file and whole, before any of it is read."""
+    total = _size(path)
+    for tensor in tensors:
+        facts = {one.key: one.value for one in tensor.external_data}
+        location = facts.get("location", "")
+        file = path.parent / location
+        if not location or not file.resolve().is_relative_to(path.parent.resolve()):
+            raise ExportError(f"{path} names {location!r} for a tensor; its data must be in a file beside it")
+        if not file.is_file():
+            raise ExportError(f"{path} keeps weights in {location!r}, which is not beside it; copy that too")
+        offset, left = int(facts.get("offset", 0)), file.stat().st_size
+        n_bytes = int(facts.get("length", left - offset))
+        if n_bytes < 0 or offset + n_bytes > left:
+            raise ExportError(f"{file} has {left:,} bytes, {path.name} needs {offset + n_bytes:,}: it was cut short")
+        total += n_bytes
+    _check_size(path, total)
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                yield attribute.t
+        for inner in _subgraphs(node):
+            yield from _tensors(inner)
+
+
+def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _read_by(node: NodeProto) -> Collection[str]:
+    """Return the values that a node reads; the branches of If and Loop read those of the graph around them too."""
+    read = set(node.input)
+    for graph in _subgraphs(node):
+        for inner in graph.node:
+            read.update(_read_by(inner))
+        read.update(one.name for one in graph.output)  # a branch may give what is outside it
+    return read - {""}
+
+
+def _penultimate(model: ModelProto, values: set[str]) -> str:
+    """Return what the last Gemm or MatMul by constant weights takes: the features of a classifier."""
+    weights = {one.name for one in model.graph.initializer}
+    weights.update(output for node in model.graph.node if node.op_type == "Constant" for output in node.output)
+    for node in reversed(model.graph.node):
+        if node.op_type in _MATMULS and weights.intersection(node.input) and node.input[0] in values:
+            return str(node.input[0])
+    raise ExportError("the graph ends in no Gemm or MatMul by weights; name a layer: list them with headwater layers")
+
+
+def _inferred(model: ModelProto) -> ModelProto:
+    bare = ModelProto()
+    bare.CopyFrom(model)
+    try:
+        return onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    except Exception:  # a graph that the runtime takes, and whose shapes ONNX cannot tell
+        return bare
+
+
+def _shape(value: Any) -> tuple[int | str, ...] | None:
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    return tuple(_axes(value.type.tensor_type.shape.dim))
+
+
+def _axes(axes: Iterable[Any]) -> Iterator[int | str]:
+    for axis in axes:
+        yield axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?"

@@ -1,0 +1,100 @@
+"""`timm:NAME`: images -> any layer of a network of timm (Wightman, "PyTorch Image Models", 2019)."""
+
+from typing import Any
+
+import timm
+import torch
+
+from extractor.errors import BackboneNotFound, ExportError
+from extractor.zoo.choice import PENULTIMATE, RANDOM, Choice
+from extractor.zoo.images import image_facts, image_front
+from extractor.zoo.layer import Layer
+from extractor.zoo.taps import Tap, Tapped, find_tap, layers_of
+from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
+from extractor.zoo.torchvision_import import mend_torchvision
+from extractor.zoo.weights import bring_weights
+
+_NEAR = 5  # names that an error lists
+
+
+def build(reference: str, choice: Choice) -> TorchNetwork:
+    """Load a network and its weights; `penultimate` is what timm gives without a classifier.
+
+    Parameters
+    ----------
+    reference : str
+        As `timm.create_model` takes it: `xception41`, `resnet50.a1_in1k`, `vit_small_patch14_dinov2.lvd142m`.
+    choice : Choice
+
+    Raises
+    ------
+    BackboneNotFound
+        timm has no such network.
+    ExportError
+        The weights cannot be had or read, or are of another network; or there is no such layer.
+    """
+    network, source = _load(reference, choice)
+    front = image_front(_facts(network), choice)
+    layers = tuple(choice.layers or (PENULTIMATE,))
+    taps = [Tap("") if name == PENULTIMATE else find_tap(network, name, list) for name in layers]
+    return brought(
+        reference.rpartition("/")[2],
+        front.embedder(Tapped(network, taps), choice.pooling),
+        choice,
+        **front.facts(),
+        pooling="gap",
+        source=f"{choice.source or f'timm {reference}'}, {source}; {', '.join(layers)}",
+        licence=_config(network).get("license") or "see its page on the Hub",
+    )
+
+
+def layers(reference: str, choice: Choice) -> list[Layer]:
+    """Return the layers of a network, which is made without its weights."""
+    network = _made(reference, choice)
+    image = image_front(_facts(network), choice).example()
+    return layers_of(network, [lambda: network(image)])
+
+
+def _load(reference: str, choice: Choice) -> tuple[torch.nn.Module, str]:
+    if choice.weights == RANDOM:
+        return _bare(_made(reference, choice)), RANDOM_SOURCE
+    if choice.weights:
+        network = _made(reference, choice)
+        origin = bring_weights(network, choice)
+        return _bare(network), origin
+    network = _made(reference, choice, pretrained=True)
+    config = _config(network)
+    return _bare(network), str(config.get("hf_hub_id") or config.get("url") or config.get("file"))
+
+
+def _made(reference: str, choice: Choice, **options: Any) -> torch.nn.Module:
+    mend_torchvision()
+    known = reference.startswith(("hf-hub:", "local-dir:")) or timm.is_model(reference)
+    if not known:
+        near = timm.list_models(f"*{reference.partition('.')[0][:6]}*")[:_NEAR]
+        raise BackboneNotFound(f"timm {timm.__version__} has no network {reference!r}; near it are: {', '.join(near)}")
+    seeded()
+    try:
+        network: torch.nn.Module = timm.create_model(reference, **options | dict(choice.arguments or {}))
+    except Exception as error:  # of timm, of the Hub and of files: they share no root
+        raise ExportError(
+            f"timm {timm.__version__} cannot load {reference}: {error}; with weights of yours: --weights FILE"
+        ) from None
+    return network.eval()
+
+
+def _bare(network: torch.nn.Module) -> torch.nn.Module:
+    """Return the network without its classifier."""
+    network.reset_classifier(0)  # type: ignore[operator]  # every network of timm has it
+    return network.eval()
+
+
+def _config(network: torch.nn.Module) -> dict[str, Any]:
+    config: Any = network.pretrained_cfg
+    return dict(config)
+
+
+def _facts(network: torch.nn.Module) -> dict[str, Any]:
+    config = timm.data.resolve_data_config(model=network)
+    interpolation = config["interpolation"] if config["interpolation"] in ("bicubic", "bilinear") else "bicubic"
+    return image_facts(config["input_size"][-1], config["crop_pct"], interpolation, config["mean"], config["std"])

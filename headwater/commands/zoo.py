@@ -1,0 +1,87 @@
+"""`headwater zoo`: a table of the networks that can be brought; `--try NAME` exports one, checks it and tells."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from headwater.commands.export import export_with_progress
+from headwater.console import out
+
+if TYPE_CHECKING:
+    from extractor.zoo.table import Row
+
+
+def zoo(
+    tried: Annotated[
+        str | None,
+        typer.Option("--try", help="Export this one into a folder that is thrown away, and check it.", metavar="NAME"),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="With `--try`: a file of weights, of vectors for Word2Vec, GloVe and fastText; or `random`, which "
+            "tries the architecture without any."
+        ),
+    ] = None,
+) -> None:
+    """List the pretrained networks that the literature names, and what each gives and needs.
+
+    Example: `headwater zoo --try resnet50 --weights random`
+    """
+    from extractor.zoo.table import TABLE, VENDOR_ONLY, row_of
+
+    if tried is not None:
+        _try(row_of(tried), weights)
+        return
+    table = Table()
+    for title in ("name", "network", "modality", "dim", "MB", "licence", "needs", "headwater export …"):
+        table.add_column(title, overflow="fold")
+    for row in TABLE:
+        network = f"{row.network} (recipe)" if row.recipe else row.network
+        size = f"{row.megabytes:,.4g}"
+        cells = (row.key, network, row.modality, str(row.dim), size, row.licence, _needs(row), row.name)
+        table.add_row(*map(escape, cells))
+    out.print(table)
+    out.print(
+        "A recipe is a small network of that kind, since no package has the architecture: it shows how to bring one's "
+        f"own.\n{VENDOR_ONLY}\n"
+        "Anything else: onnx:FILE, torch:MODULE:FACTORY, timm:NAME, hf:REPOSITORY, torchvision:NAME.",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _needs(row: "Row") -> str:
+    """Return what is still needed here: packages that are missing, and weights; or that it is installed."""
+    from extractor.errors import BackboneError
+    from extractor.shelf import find_backbone
+    from extractor.zoo import missing
+
+    try:
+        find_backbone(row.made)
+        return "installed"
+    except BackboneError:
+        absent = missing(row.source)
+    return f"{', '.join(absent)}: {row.source.brought_by}" if absent else row.needs
+
+
+def _try(row: "Row", weights: str | None) -> None:
+    from extractor.spec import MODEL_FILE, read_spec
+    from extractor.zoo.table import target
+
+    name, choice = target(row, weights)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        made = export_with_progress(name, Path(folder) / row.key, choice)
+        spec, megabytes = read_spec(made), (made / MODEL_FILE).stat().st_size / 1e6
+    out.print(
+        f"{row.key}: {spec.modality}, dim {spec.dim}, {megabytes:,.1f} MB, proved equal in "
+        f"{time.monotonic() - begun:.0f} s; nothing was kept\nsource: {spec.source}\nlicence: {spec.licence}",
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,117 @@
+"""The table of the zoo: its rows hold, the command prints it and tries one; and every row is exported and proved."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from extractor import zoo
+from extractor.errors import BackboneNotFound
+from extractor.export import export
+from extractor.spec import read_spec
+from extractor.zoo.table import TABLE, Row, row_of, target
+from headwater import console
+from headwater.cli import app
+
+# Smaller pictures where the true ones would take minutes; the network is the true one.
+SMALLER = {"fasterrcnn_resnet50_fpn": 256}
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console on which no name is folded."""
+    monkeypatch.setattr(console.out, "width", 250)
+
+
+def test_rows_are_whole() -> None:
+    keys = [row.key for row in TABLE]
+    assert len(set(keys)) == len(keys)
+    assert {row.key for row in TABLE if row.name in zoo.BUILT_IN} == set(zoo.BUILT_IN)
+    assert {row.modality for row in TABLE} == {"image", "text", "audio", "array"}
+    assert {row.key for row in TABLE if row.recipe} == {"stylegan", "biggan", "deepspeech", "jasper", "alphago"}
+    for row in TABLE:
+        assert row.source.module.startswith("extractor.zoo.")
+        assert row_of(row.name).source == row.source
+
+
+def test_a_row_is_found_by_what_it_is_called() -> None:
+    assert row_of("glove").made == "glove.6B.300d"
+    assert (row_of("dqn").made, row_of("xception").made) == ("DQN", "legacy_xception.tf_in1k")
+    assert (row_of("clip-text").made, row_of("resnet50").made) == ("clip-vit-base-patch32-text", "resnet50")
+    assert target(row_of("glove"), "mine.txt") == ("words:mine.txt", row_of("glove").choice())
+    name, choice = target(row_of("resnet50"), "random")
+    assert (name, choice.weights) == ("torchvision:resnet50", "random")
+    with pytest.raises(BackboneNotFound, match=r"the zoo has no 'gpt-3'; there are: efficientnet-lite0, alexnet"):
+        row_of("gpt-3")
+
+
+def test_the_command_prints_the_table() -> None:
+    done = CliRunner().invoke(app, ["zoo"])
+    assert done.exit_code == 0
+    words = done.stdout
+    for part in ("torchvision:resnet50", "hf:openai/whisper-tiny", "CC-BY-NC-SA-4.0", "(recipe)", "a download"):
+        assert part in words
+    assert "GPT-3 is served by its vendor only" in words
+
+
+def test_the_command_tries_one(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["zoo", "--try", "ppo", "--weights", "random"])
+    assert done.exit_code == 0, done.output
+    assert "ppo: array, dim 64, 0.0 MB, proved equal in" in done.stdout
+    assert "nothing was kept" in done.stdout
+
+
+def test_the_commands_take_networks_that_are_brought(tmp_path: Path) -> None:
+    name = "torch:extractor.zoo.architectures.games:PPO"
+    facts = ["--preprocess", '{"shape": [4]}', "--arguments", '{"hidden": [8, 6]}']
+    listed = CliRunner().invoke(app, ["layers", name, *facts, "--match", "linear"])
+    assert listed.exit_code == 0, listed.output
+    assert "mlp_extractor.policy_net.2" in listed.stdout
+    assert "batch × 6" in listed.stdout
+    command = ["export", name, *facts, "--weights", "random", "--out", str(tmp_path / "out"), "--name", "mine"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    spec = read_spec(tmp_path / "out")
+    assert (spec.name, spec.dim) == ("mine", 6)
+    refused = CliRunner().invoke(app, ["layers", "minilm-l6"])
+    assert "has no layers to choose from" in str(refused.exception)
+
+
+def brought(row: Row, folder: Path) -> Row:
+    """A row whose files are here: a folder as the Hub has it, or a file of vectors."""
+    if row.name.startswith("hf:"):
+        from tests.hub_folders import write_hub_folder
+
+        path = write_hub_folder(folder / row.key, row.key, true_size=True, weights=False)
+        return dataclasses.replace(row, name=f"hf:{path}")
+    if row.name.startswith("words:"):
+        values = np.random.default_rng(0).normal(size=(2000, row.dim))
+        lines = [
+            f"{word} {' '.join(f'{one:.4f}' for one in vector)}\n"
+            for word, vector in zip(_words(), values, strict=False)
+        ]
+        path = folder / f"{row.key}.txt"
+        path.write_text("".join(lines))
+        return dataclasses.replace(row, name=f"words:{path}")
+    return row
+
+
+def _words() -> list[str]:
+    return ["the", "a", "cat", "card", "is", *(f"w{i}" for i in range(2000))]
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.key)
+def test_every_row_is_exported_and_proved(row: Row, tmp_path: Path) -> None:
+    here = brought(row, tmp_path)
+    choice = here.choice("random")
+    if row.key in SMALLER and choice:
+        choice = dataclasses.replace(choice, preprocess={"size": SMALLER[row.key]})
+    folder = export(here.name, tmp_path / "out", choice=choice)
+    spec = read_spec(folder)
+    assert (spec.dim, spec.modality) == (row.dim, row.modality)
+    megabytes = (folder / "model.onnx").stat().st_size / 2**20
+    if not row.name.startswith("words:"):  # of which only a few are here
+        assert megabytes < 1.6 * row.megabytes + 2, json.dumps({"key": row.key, "found": megabytes})

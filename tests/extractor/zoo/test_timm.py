@@ -1,0 +1,62 @@
+"""`timm:NAME`: what timm gives without a classifier, and layers inside."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+timm = pytest.importorskip("timm")
+
+from safetensors.torch import save_file  # noqa: E402  # where they are there
+
+from extractor import Extractor, zoo  # noqa: E402
+from extractor.errors import BackboneNotFound, ExportError  # noqa: E402
+from extractor.export import export  # noqa: E402
+from extractor.prepare import load_prepare  # noqa: E402
+from extractor.spec import read_spec  # noqa: E402
+from extractor.zoo.choice import Choice  # noqa: E402
+from extractor.zoo.golden import photos  # noqa: E402
+
+NAME = "test_vit"  # timm's own, for tests: 0.4 million weights
+
+
+def test_the_embedding_is_timms(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    network = timm.create_model(NAME).eval()
+    save_file(network.state_dict(), tmp_path / "vit.safetensors")
+    choice = Choice(weights=str(tmp_path / "vit.safetensors"), layers=["blocks.1", "penultimate"], pooling="cls")
+    folder = export(f"timm:{NAME}", tmp_path / "out", choice=choice)
+    spec = read_spec(folder)
+    assert (spec.name, spec.modality, spec.dim) == (NAME, "image", 2 * network.num_features)
+    prepare = load_prepare(spec, folder)
+    images = torch.stack([torch.from_numpy(prepare(item).array) for item in photos()]).permute(0, 3, 1, 2) / 255
+    config = network.pretrained_cfg
+    normal = (images - torch.tensor(config["mean"]).view(3, 1, 1)) / torch.tensor(config["std"]).view(3, 1, 1)
+    with torch.inference_mode():
+        whole = network.forward_head(network.forward_features(normal), pre_logits=True)
+        (inside,) = network.forward_intermediates(
+            normal, indices=[1], intermediates_only=True, output_fmt="NLC", return_prefix_tokens=True
+        )
+    expected = torch.cat([inside[1][:, 0], whole], dim=1).numpy()
+    with Extractor.load(folder) as extractor:
+        np.testing.assert_allclose(extractor.extract(photos()), expected, atol=1e-4)
+
+
+def test_layers_are_listed() -> None:
+    found = {one.name: one.shape for one in zoo.layers(f"timm:{NAME}")}
+    assert found["blocks.1"][0] == "batch"
+    assert len(found["blocks.1"]) == 3
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BackboneNotFound, match=r"no network 'test_vitt'; near it are: .*test_vit"):
+        zoo.build("timm:test_vitt")
+    for choice, said in (
+        (Choice(weights="random", layers=["block.1"]), r"no layer 'block\.1'; near it are 'blocks\.1'"),
+        (Choice(weights="random", modality="text"), "the network takes images"),
+        (Choice(weights="random", arguments={"n_classes": 3}), "cannot load test_vit"),
+        (Choice(weights=str(tmp_path / "absent.pth")), "there is no file of weights"),
+    ):
+        with pytest.raises(ExportError, match=said):
+            zoo.build(f"timm:{NAME}", choice)
