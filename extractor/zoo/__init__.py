@@ -20,12 +20,16 @@ _OPENWAKEWORD = "pip install --no-deps openwakeword==0.5.1, whose weights are no
 
 
 class Source(NamedTuple):
-    """The module that makes a network, what it imports, what brings that, and what names one where it makes many."""
+    """The module that makes a network, what it imports, what brings that; and of one that makes many, what names one.
+
+    `takes` are those fields of `Choice` that not every source takes, and this one does.
+    """
 
     module: str
     needs: tuple[str, ...]
     brought_by: str = _EXPORT
     reference: str = ""
+    takes: tuple[str, ...] = ()
 
 
 # torchvision is not needed by the built-in ones, only tolerated.
@@ -41,16 +45,20 @@ BUILT_IN = {
     "speech-embedding": Source("extractor.zoo.speech_embedding", ("onnx", "openwakeword"), _OPENWAKEWORD),
 }
 
+_WEIGHTS, _PADDING = ("weights", "sha256", "arguments"), ("lengths", "mask", "pads")
+
 # What stands before the colon of a name.
 SOURCES = {
-    "torchvision": Source("extractor.zoo.torchvision_network", (*_TORCH, "torchvision"), reference="NAME[@WEIGHTS]"),
-    "timm": Source(
-        "extractor.zoo.timm_network", (*_TORCH, "timm"), "pip install 'headwater[export,timm]'", reference="NAME"
+    "torchvision": Source(
+        "extractor.zoo.torchvision_network", (*_TORCH, "torchvision"), _EXPORT, "NAME[@WEIGHTS]", _WEIGHTS
     ),
-    "hf": Source("extractor.zoo.hub", (*_TORCH, "transformers"), reference="REPOSITORY_OR_FOLDER"),
-    "words": Source("extractor.zoo.word_vectors", ("onnx", "tokenizers"), reference="FILE"),
-    "torch": Source("extractor.zoo.torch_module", _TORCH, reference="MODULE:FACTORY"),
-    "onnx": Source("extractor.zoo.onnx_file", ("onnx",), reference="FILE"),
+    "timm": Source(
+        "extractor.zoo.timm_network", (*_TORCH, "timm"), "pip install 'headwater[export,timm]'", "NAME", _WEIGHTS
+    ),
+    "hf": Source("extractor.zoo.hub", (*_TORCH, "transformers"), _EXPORT, "REPOSITORY_OR_FOLDER", _WEIGHTS),
+    "words": Source("extractor.zoo.word_vectors", ("onnx", "tokenizers"), _EXPORT, "FILE", ("arguments",)),
+    "torch": Source("extractor.zoo.torch_module", _TORCH, _EXPORT, "MODULE:FACTORY", (*_WEIGHTS, "scale")),
+    "onnx": Source("extractor.zoo.onnx_file", ("onnx",), _EXPORT, "FILE", ("scale", *_PADDING)),
 }
 
 
@@ -80,6 +88,7 @@ def build(name: str, choice: Choice | None = None) -> "Network":
     """
     kind, colon, reference = name.partition(":")
     if colon and kind in SOURCES:
+        _check_taken(kind, choice or Choice())
         brought: Network = module_of(SOURCES[kind]).build(reference, choice or Choice())
         return brought
     if name not in BUILT_IN:
@@ -114,6 +123,14 @@ def layers(name: str, choice: Choice | None = None) -> "list[Layer]":
 def missing(source: Source) -> list[str]:
     """Return the packages that a source needs and that are not installed."""
     return [module for module in source.needs if find_spec(module) is None]
+
+
+def _check_taken(kind: str, choice: Choice) -> None:
+    """Check that nothing was said that the source would not heed."""
+    unheeded = {*_WEIGHTS, *_PADDING, "scale"} - set(SOURCES[kind].takes)
+    said = sorted(name for name in unheeded if getattr(choice, name) != getattr(Choice(), name))
+    if said:
+        raise ExportError(f"{kind}: takes no --{said[0]}; leave it away, or bring an ONNX file: onnx:FILE")
 
 
 def _brought() -> str:

@@ -82,6 +82,8 @@ def _part(reference: str, choice: Choice) -> Part:
         config = transformers.AutoConfig.from_pretrained(reference, trust_remote_code=False)
     except Exception as error:  # of files, of the Hub, of transformers: they share no root
         raise _refused(reference, error) from None
+    if hasattr(config, "vision_config") and config.model_type != "clip":
+        raise ExportError(f"{reference} is a {config.model_type}: of networks with several towers hf: takes CLIP alone")
     modality = choice.modality or _modality(config)
     if modality not in _PARTS:
         raise ExportError(f"modality is {modality!r}; hf: takes {', '.join(_PARTS)}")
@@ -116,7 +118,8 @@ def _load(reference: str, part: Part, choice: Choice) -> tuple[torch.nn.Module, 
     except Exception as error:  # as above, and of safetensors and pickle
         raise _refused(reference, error) from None
     _check_whole(reference, told, choice)
-    return network.eval(), "its own weights"
+    commit = getattr(part.config, "_commit_hash", None)
+    return network.eval(), f"its own weights, commit {commit}" if commit else "its own weights"
 
 
 @contextmanager

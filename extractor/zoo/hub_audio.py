@@ -40,7 +40,7 @@ def _waveforms(config: Any, told: dict[str, Any], choice: Choice) -> Part:
         "unit_variance": bool(told.get("do_normalize", True)),
     } | dict(choice.preprocess or {})
     preprocess = cast(AudioPreprocess, recipe_of("audio", facts))
-    pads = config.feat_extract_norm == "layer"
+    pads = getattr(config, "feat_extract_norm", "group") == "layer"
     n_samples = min(preprocess.max_samples, max(preprocess.min_samples, rate))
     example: dict[str, Any] = {"waveform": _drawn(n_samples)}
 

@@ -1,7 +1,7 @@
 """A text network on the Hub -> its part for the export: BERT and its kin, XLNet, T5's encoder, GPT-2, CLIP's texts."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -40,8 +40,7 @@ def text_part(reference: str, config: Any, choice: Choice) -> Part:
         raise ExportError(f"pooling is {choice.pooling!r}; texts take {', '.join(POOLINGS)}")
     tokenizer, own = _tokenizer(reference), _own(config)
     facts = {"max_tokens": _max_tokens(reference, tokenizer, own)} | dict(choice.preprocess or {})
-    preprocess = recipe_of("text", facts)
-    assert isinstance(preprocess, TextPreprocess)  # noqa: S101  # of the modality
+    preprocess = cast(TextPreprocess, recipe_of("text", facts))
     tokens = Input("int64", ("batch", "tokens"))
     clip = own is not config
 

@@ -65,7 +65,7 @@ class ImageFront:
         size = self.preprocess.size
         return torch.zeros(1, 3, size, size)
 
-    def embedder(self, network: torch.nn.Module, pooling: str | None, **options: Any) -> ImageEmbedder:
+    def embedder(self, network: torch.nn.Module, pooling: str | None = None, **options: Any) -> ImageEmbedder:
         """Return the network with its pixels made of bytes."""
         return ImageEmbedder(network, self.preprocess.mean, self.preprocess.std, pooling=pooling, **options)
 

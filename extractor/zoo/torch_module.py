@@ -6,8 +6,9 @@ The module is imported by its dotted name, or from a file: `torch:networks/polic
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -37,8 +38,7 @@ class _Input:
 
     facts: Mapping[str, Any]
     item: torch.Tensor
-    embedder: type[Embedder] | None
-    options: Mapping[str, Any]
+    embedder: Callable[..., Embedder]
 
 
 def build(reference: str, choice: Choice) -> TorchNetwork:
@@ -62,14 +62,13 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
     before = _input(choice)
     layers = tuple(choice.layers or (PENULTIMATE,))
     taps = [find_tap(network, name, lambda: network(before.item)) for name in layers]
-    tapped = Tapped(network, taps)
     return brought(
         reference.rpartition(":")[2],
-        _embedder(tapped, before, choice),
+        before.embedder(Tapped(network, taps), pooling=choice.pooling),
         choice,
         **before.facts,
         pooling="mean" if before.item.ndim == 2 else "gap",
-        source=f"{choice.source or reference}, {source}; {', '.join(layers)}",
+        source=f"{choice.source or Path(reference).name}, {source}; {', '.join(layers)}",
         licence=choice.licence,
     )
 
@@ -127,8 +126,6 @@ def _input(choice: Choice) -> _Input:
     makers = {"array": _arrays, "image": _images, "audio": _sounds}
     if modality not in makers:
         raise ExportError(f"modality is {modality!r}; torch: takes {', '.join(makers)}")
-    if choice.pads or choice.lengths or choice.mask:
-        raise ExportError("torch: gives a network items of one length at a time; bring its ONNX file for --pads")
     return makers[modality](choice)
 
 
@@ -140,7 +137,7 @@ def _arrays(choice: Choice) -> _Input:
     front = Front("array", Input(facts.dtype, ("batch", *facts.shape)), facts, "", ())
     item = torch.from_numpy(front.example())
     taken = item if item.dtype == torch.int64 else item.to(torch.float32) * choice.scale
-    return _Input(_facts(front), taken, ArrayEmbedder, {"scale": choice.scale})
+    return _Input(_facts(front), taken, partial(ArrayEmbedder, scale=choice.scale))
 
 
 def _sounds(choice: Choice) -> _Input:
@@ -154,22 +151,15 @@ def _sounds(choice: Choice) -> _Input:
     if isinstance(facts, LogMelPreprocess):
         front = Front("log_mel", Input("float32", ("batch", "frames", facts.n_mels)), facts, "", ())
         item = torch.from_numpy(front.example()).transpose(1, 2)
-        return _Input(_facts(front), item, SpectrogramEmbedder, {})
+        return _Input(_facts(front), item, SpectrogramEmbedder)
     front = Front("waveform", Input("float32", ("batch", "samples")), facts, "", ())
-    return _Input(
-        _facts(front), torch.from_numpy(front.example()) * choice.scale, WaveformEmbedder, {"scale": choice.scale}
-    )
+    item = torch.from_numpy(front.example()) * choice.scale
+    return _Input(_facts(front), item, partial(WaveformEmbedder, scale=choice.scale))
 
 
 def _images(choice: Choice) -> _Input:
     front = image_front({}, choice)
-    return _Input(front.facts(), front.example(), None, {})
-
-
-def _embedder(tapped: Tapped, before: _Input, choice: Choice) -> Embedder:
-    if before.embedder is None:
-        return image_front({}, choice).embedder(tapped, choice.pooling)
-    return before.embedder(tapped, pooling=choice.pooling, **before.options)
+    return _Input(front.facts(), front.example(), front.embedder)
 
 
 def _facts(front: Front) -> dict[str, Any]:

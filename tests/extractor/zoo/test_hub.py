@@ -41,7 +41,7 @@ def copied(bert: Path, tmp_path: Path) -> Path:
 
 def prepared(folder: Path, items: list[bytes]) -> list[torch.Tensor]:
     prepare = load_prepare(read_spec(folder), folder)
-    return [torch.from_numpy(prepare(item).array)[None] for item in items]
+    return [torch.tensor(prepare(item).array)[None] for item in items]
 
 
 def test_bert_is_transformers_mean_whatever_shares_the_batch(bert: Path, tmp_path: Path) -> None:

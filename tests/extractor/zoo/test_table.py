@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from extractor import zoo
-from extractor.errors import BackboneNotFound
+from extractor.errors import BackboneNotFound, ExportError
 from extractor.export import export
 from extractor.spec import read_spec
+from extractor.zoo.choice import Choice
 from extractor.zoo.table import TABLE, Row, row_of, target
 from headwater import console
 from headwater.cli import app
@@ -106,7 +107,7 @@ def _words() -> list[str]:
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.key)
 def test_every_row_is_exported_and_proved(row: Row, tmp_path: Path) -> None:
     here = brought(row, tmp_path)
-    choice = here.choice("random")
+    choice = here.choice(None if row.name.startswith("words:") else "random")
     if row.key in SMALLER and choice:
         choice = dataclasses.replace(choice, preprocess={"size": SMALLER[row.key]})
     folder = export(here.name, tmp_path / "out", choice=choice)
@@ -115,3 +116,17 @@ def test_every_row_is_exported_and_proved(row: Row, tmp_path: Path) -> None:
     megabytes = (folder / "model.onnx").stat().st_size / 2**20
     if not row.name.startswith("words:"):  # of which only a few are here
         assert megabytes < 1.6 * row.megabytes + 2, json.dumps({"key": row.key, "found": megabytes})
+
+
+@pytest.mark.parametrize(
+    ("name", "choice", "said"),
+    [
+        ("onnx:a.onnx", Choice(weights="b.pth"), "onnx: takes no --weights"),
+        ("words:a.txt", Choice(sha256="00"), "words: takes no --sha256"),
+        ("hf:a/b", Choice(scale=2.0), "hf: takes no --scale"),
+        ("torchvision:alexnet", Choice(lengths="n", pads=True), "torchvision: takes no --lengths"),
+    ],
+)
+def test_what_a_source_would_not_heed_is_refused(name: str, choice: Choice, said: str) -> None:
+    with pytest.raises(ExportError, match=said):
+        zoo.build(name, choice)

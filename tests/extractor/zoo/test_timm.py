@@ -30,7 +30,7 @@ def test_the_embedding_is_timms(tmp_path: Path) -> None:
     spec = read_spec(folder)
     assert (spec.name, spec.modality, spec.dim) == (NAME, "image", 2 * network.num_features)
     prepare = load_prepare(spec, folder)
-    images = torch.stack([torch.from_numpy(prepare(item).array) for item in photos()]).permute(0, 3, 1, 2) / 255
+    images = torch.stack([torch.tensor(prepare(item).array) for item in photos()]).permute(0, 3, 1, 2) / 255
     config = network.pretrained_cfg
     normal = (images - torch.tensor(config["mean"]).view(3, 1, 1)) / torch.tensor(config["std"]).view(3, 1, 1)
     with torch.inference_mode():

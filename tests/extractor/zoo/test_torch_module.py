@@ -145,7 +145,7 @@ def test_chexnet_takes_the_names_of_an_older_torchvision(tmp_path: Path) -> None
         ("make", {"modality": "text"}, "torch: takes array, image, audio"),
         ("make", {"modality": "audio"}, "say how many samples a second"),
         ("make", {"modality": "image"}, "say size, mean, std"),
-        ("make", {"mask": "mask", "pads": True}, "items of one length at a time"),
+        ("make", {"mask": "mask", "pads": True}, "torch: takes no --mask"),
         ("make", {"preprocess": {"shape": [7], "dtype": "complex64"}}, "no recipe for array"),
     ],
 )
