@@ -13,7 +13,7 @@ from headwater.v1.fewshot_pb2_grpc import FewShotServiceStub
 from tests.tiny import flat, png
 
 IMAGE, TEXT = "tiny-image", "tiny-text"
-WAIT_S = 20
+WAIT_S = 60
 COLOURS = {"red": (220, 10, 10), "green": (10, 220, 10), "blue": (10, 10, 220)}
 
 
