@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import timm
 import torch
 
 from extractor.errors import BackboneNotFound, ExportError
@@ -13,6 +12,10 @@ from extractor.zoo.taps import Tap, Tapped, find_tap, layers_of
 from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
 from extractor.zoo.torchvision_import import mend_torchvision
 from extractor.zoo.weights import bring_weights
+
+mend_torchvision()
+
+import timm  # noqa: E402  # it imports torchvision
 
 _NEAR = 5  # names that an error lists
 
@@ -68,7 +71,6 @@ def _load(reference: str, choice: Choice) -> tuple[torch.nn.Module, str]:
 
 
 def _made(reference: str, choice: Choice, **options: Any) -> torch.nn.Module:
-    mend_torchvision()
     known = reference.startswith(("hf-hub:", "local-dir:")) or timm.is_model(reference)
     if not known:
         near = timm.list_models(f"*{reference.partition('.')[0][:6]}*")[:_NEAR]

@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from extractor.zoo.torchvision_import import mend_torchvision  # noqa: E402  # where torch is there
+
+mend_torchvision()
 timm = pytest.importorskip("timm")
 
 from safetensors.torch import save_file  # noqa: E402  # where they are there
