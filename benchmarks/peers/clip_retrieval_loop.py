@@ -23,9 +23,7 @@ def reader_module() -> ModuleType:
     """Load clip-retrieval's `reader.py` without the rest of its package."""
     found = find_spec("clip_retrieval")
     assert found is not None and found.submodule_search_locations
-    spec = spec_from_file_location(
-        "reader", Path(found.submodule_search_locations[0]) / "clip_inference" / "reader.py"
-    )
+    spec = spec_from_file_location("reader", Path(found.submodule_search_locations[0]) / "clip_inference" / "reader.py")
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
