@@ -369,7 +369,8 @@ def _read_table(path: Path, key: str) -> Any:
         names = {key, LABEL} & set(table.column_names)
         if key not in names:
             raise DumpUnreadable(
-                f"{path} has no column {key!r}, only {', '.join(table.column_names) or 'nothing'}; name the one that has the keys"
+                f"{path} has no column {key!r}, only {', '.join(table.column_names) or 'nothing'}; "
+                "name the one that has the keys"
             )
         for name in names:
             table = table.set_column(table.column_names.index(name), name, _as_strings(table.column(name)))

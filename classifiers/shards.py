@@ -1,9 +1,9 @@
 """A dump's Parquet files -> what they are of, their columns, and their embeddings (n, dim) float32, mapped if many.
 
 Columns are `key` (string), `embedding` (list of float32 or float16, null where there is an error), `label` (string or
-null; several with `|` between), `error` (string or null) and whatever else was carried along; the schema's metadata name the fingerprint. A dump
-is a folder of such files or one of them; or an `X.npy` with its keys in `X.npy.txt`, a line a row, or in `X.jsonl`, an
-object a row.
+null; several with `|` between), `error` (string or null) and whatever else was carried along; the schema's metadata
+name the fingerprint. A dump is a folder of such files or one of them; or an `X.npy` with its keys in `X.npy.txt`, a
+line a row, or in `X.jsonl`, an object a row.
 """
 
 import json

@@ -190,8 +190,10 @@ def _by(file: IO[str]) -> str:
 
 
 def _check_ours(path: Path) -> None:
-    others = sorted(file.name for file in path.iterdir() if not file.name.startswith(".") and parsed(file.name)[0] < 0)
-    if others:
+    """Refuse a folder of something else; beside shards may stand what was made of them: an index, a map, an array."""
+    names = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
+    others = [name for name in names if parsed(name)[0] < 0]
+    if others and len(others) == len(names):
         raise DumpRefused(
             f"{path} is no dump: it holds {', '.join(others[:3])}; choose another folder, or an empty one"
         )

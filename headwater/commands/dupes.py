@@ -42,8 +42,8 @@ def dupes(
 ) -> None:
     """Find near-duplicates, and what has leaked from training items into others: every pair is compared.
 
-    So ten times the items take up to a hundred times as long. A group is its first item with all later ones that are near it, so who keeps the first items has no two that are
-    near each other.
+    So ten times as many items take up to a hundred times as long. A group is its first item with all later ones that
+    are near it, so who keeps the first items has no two that are near each other.
 
     Example: `headwater dupes embedded/ --threshold 0.97`
     """

@@ -59,7 +59,10 @@ def train(
         ),
     ] = "auto",
     kind: Annotated[
-        str, typer.Option(help="`single` label, `multi` for several (in a CSV or dump with `|` between), `regression` for numbers.")
+        str,
+        typer.Option(
+            help="`single` label, `multi` for several (in a CSV or a dump with `|` between), `regression` for numbers."
+        ),
     ] = "single",
     validation: Annotated[
         Path | None, typer.Option(help="Like DATA: choose, calibrate and find the threshold on these, not by folds.")

@@ -266,7 +266,7 @@ def test_what_cannot_be_split_is_told(dump: Path) -> None:
     with pytest.raises(TooFewExamples):
         found.at([0, 3]).split()
     holes = EmbeddingSet.open(write_dump(dump.parent / "holes", X5, labels=list("aabba"), camera=[1, None, 2, None, 3]))
-    with pytest.raises(InvalidLabels, match="2 of 5 rows have no 'camera', the first is 'items/1.jpg'"):
+    with pytest.raises(InvalidLabels, match=r"2 of 5 rows have no 'camera', the first is 'items/1.jpg'"):
         holes.split(groups="camera")
 
 

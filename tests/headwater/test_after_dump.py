@@ -162,6 +162,7 @@ def test_drift_is_told_with_its_p_value_and_the_items_that_moved(tmp_path: Path,
     assert "over again" not in told
     told = run("drift", known, known, "--permutations", 99)
     assert "600 of these newer items are known ones over again, which hides drift" in told
+    assert "misled by what is on both sides" in told
     twice = write_dump(tmp_path / "twice", np.repeat(X[Y != 7][600:900], 2, axis=0))
     told = run("drift", known, twice, "--permutations", 99)
     assert "0 of these known items and 600 of the newer ones are copies of another" in told
