@@ -98,7 +98,7 @@ def _fill(folder: Path, network: Network, tell: Progress) -> None:
     tell(f"computing the golden embeddings in {network.framework}")
     embeddings = np.concatenate([network.reference(collate(spec, [array])) for array in arrays])
     tell("writing the graph as ONNX")
-    (folder / MODEL_FILE).write_bytes(network.to_onnx())
+    network.write_onnx(folder / MODEL_FILE)
     tell(f"comparing the new graph with {network.framework} at batches of {', '.join(map(str, PROOF_BATCHES))}")
     _prove(Backbone.load(folder, spec), arrays, embeddings, network.framework)
     tell("writing the folder")

@@ -1,7 +1,7 @@
 """A backbone's facts, as `spec.json` holds them beside the weights, and the fingerprint that they give.
 
-A backbone folder holds `model.onnx`, `spec.json`, `golden.npz` and, for texts, `tokenizer.json`. The
-fingerprint covers all that may change the embedding of the same bytes, and nothing else: renaming a backbone,
+A backbone folder holds `model.onnx`, `spec.json`, `golden.npz`, for texts `tokenizer.json` and, where the weights are
+larger than one ONNX file can be, `weights.bin`. The fingerprint covers all that may change the embedding of the same bytes, and nothing else: renaming a backbone,
 or mending its licence note, leaves it as it was.
 """
 
@@ -21,6 +21,7 @@ FORMAT = 1  # of spec.json; a newer one is refused
 SPEC_FILE = "spec.json"
 MODEL_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
+WEIGHTS_FILE = "weights.bin"  # of a graph whose weights are larger than one ONNX file can be
 TOKENIZER_FILE = "tokenizer.json"
 PLAN_FILE = "plan.json"  # how to run it on each machine; not part of the spec
 

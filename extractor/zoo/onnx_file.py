@@ -22,9 +22,9 @@ from extractor.zoo.choice import PENULTIMATE, Choice
 from extractor.zoo.front import Front, front_of
 from extractor.zoo.layer import Layer
 from extractor.zoo.network import Network, backbone_name
-from extractor.zoo.onnx_bytes import onnx_bytes
-from extractor.zoo.onnx_model import cut, find_layer, read_model, real_inputs, reference_session
+from extractor.zoo.onnx_model import cut, find_layer, is_apart, read_model, real_inputs, reference_session
 from extractor.zoo.onnx_model import layers as layers_of
+from extractor.zoo.onnx_save import save_onnx
 from extractor.zoo.steps import POOLINGS, Cast, Nodes, Step, apply_all, write_all
 
 OUTPUT = "embeddings"
@@ -81,6 +81,8 @@ class OnnxNetwork(Network):
     original : Original
     back : sequence of sequence of Step
         What stands behind each layer.
+    weights_folder : Path, optional
+        Of the weights that the model keeps outside.
     """
 
     framework: ClassVar[str] = "the original graph"
@@ -88,6 +90,7 @@ class OnnxNetwork(Network):
     model: Any
     original: Original
     back: Sequence[Sequence[Step]]
+    weights_folder: Path | None = None
 
     def reference(self, inputs: Mapping[str, NDArray[Any]]) -> Embedding:
         """Return what the original graph makes of one item."""
@@ -102,10 +105,12 @@ class OnnxNetwork(Network):
             )
         return embedding
 
-    def to_onnx(self) -> bytes:
-        """Return the cut graph with its front end and its pooling."""
+    def write_onnx(self, path: Path) -> None:
+        """Write the cut graph with its front end and its pooling."""
         try:
-            return onnx_bytes(self.model)
+            save_onnx(self.model, path, self.weights_folder)
+        except OSError:
+            raise  # of the disk
         except Exception as error:  # onnx's exceptions share no root
             raise ExportError(f"{self.name}: onnx {onnx.__version__} refuses the cut graph: {error}") from error
 
@@ -130,7 +135,8 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
     layers = list(dict.fromkeys(find_layer(model, name) for name in choice.layers or (PENULTIMATE,)))
     side = _side_inputs(choice)
     front = front_of(_values_input(model, layers, side), choice)
-    original = Original(_open(model, layers), layers, front, _kept(model, layers, side))
+    apart = path.parent if is_apart(model) else None
+    original = Original(_open(model, layers, apart), layers, front, _kept(model, layers, side))
     values = original.run(front.example())
     back = [_behind(*pair, choice.pooling) for pair in zip(layers, values, strict=True)]
     network = OnnxNetwork(
@@ -146,6 +152,7 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
         model=None,
         original=original,
         back=back,
+        weights_folder=apart,
     )
     dim = network.reference({front.name: front.example()}).shape[1]
     return replace(network, dim=dim, model=_wrapped(model, network, dim))
@@ -190,19 +197,19 @@ def _values_input(model: ModelProto, layers: Sequence[str], side: Mapping[str, s
     return next(iter(inputs.values()))
 
 
-def _open(model: ModelProto, layers: Sequence[str]) -> Any:
+def _open(model: ModelProto, layers: Sequence[str], apart: Path | None) -> Any:
     """Open a session on the file as it came, with the layers among its outputs.
 
     Where the file has more inputs than lead to them, it is one on the part that does.
     """
     part = cut(model, layers)
     if len(real_inputs(part)) < len(real_inputs(model)):
-        return reference_session(part)
+        return reference_session(part, apart)
     shown = ModelProto()
     shown.CopyFrom(model)
     there = {one.name for one in shown.graph.output}
     shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in layers if name not in there)
-    return reference_session(shown)
+    return reference_session(shown, apart)
 
 
 def _by_default(n_axes: int) -> str | None:
