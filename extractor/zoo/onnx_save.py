@@ -1,4 +1,4 @@
-"""An ONNX model -> its file, the same bytes at every export; weights that one file cannot hold go into one beside it."""
+"""An ONNX model -> its file, the same bytes at every export, and one for weights that the first cannot hold."""
 
 from pathlib import Path
 from typing import Any, BinaryIO
