@@ -247,4 +247,5 @@ def _shape(value: Any) -> tuple[int | str, ...] | None:
 
 def _axes(axes: Iterable[Any]) -> Iterator[int | str]:
     for axis in axes:
-        yield axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?"
+        named = axis.dim_param and not axis.dim_param.startswith("unk__")  # as ONNX calls what it cannot tell
+        yield axis.dim_value if axis.HasField("dim_value") else axis.dim_param if named else "?"
