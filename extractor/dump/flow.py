@@ -94,9 +94,9 @@ class Flow:
         self._counts.elapsed_s = time.monotonic() - begun
         told(self._counts)
         self._error = self._error or self._source_error
-        if self._error is not None:
+        if self._error is not None and not stop.is_set():  # a signal may reach those who are asked, too
             raise self._error
-        return not stopped
+        return not stopped and self._error is None
 
     def _work(self) -> None:
         try:

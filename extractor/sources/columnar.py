@@ -47,6 +47,8 @@ class ColumnarSource:
         self.options = options
         with self._opened(files[0]) as (schema, _, _):
             self._schema = schema
+        if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+            raise SourceInvalid(f"{self._where} has several columns {', '.join(map(repr, twice))}; rename them")
         self._bytes = _bytes_column(schema, options)
         names = [name for name in schema.names if name != self._bytes]
         if self._bytes is None:

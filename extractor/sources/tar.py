@@ -6,9 +6,10 @@ and by several threads; others are read on the way.
 """
 
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 from extractor.errors import ItemError, ItemTooLarge, SourceInvalid, UnreadableItem
 from extractor.items import check_size
 from extractor.sources.entry import Content, Entry, Stored, once_each, printable
-from extractor.sources.places import LocalRange, Place
+from extractor.sources.places import LocalRange, Place, stamp_of
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "npy")
@@ -114,14 +115,16 @@ class TarSource:
     def _members(self, file: str) -> Iterator[_Member]:
         local = self.place.local_path(file)
         with ExitStack() as stack:
-            lazily = local is not None and file.lower().endswith(".tar")
             raw = stack.enter_context(self._opened(file))
-            archive = stack.enter_context(tarfile.open(fileobj=raw, mode="r:" if lazily else "r|*"))
+            range_of = None
+            if local is not None and file.lower().endswith(".tar"):
+                range_of = partial(LocalRange, local, stamp=stamp_of(raw.fileno()))
+            archive = stack.enter_context(tarfile.open(fileobj=raw, mode="r|*" if range_of is None else "r:"))
             while (info := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # it would remember every one
                 if info.isdir():
                     continue
-                content = self._content(archive, info, local if lazily else None)
+                content = self._content(archive, info, range_of)
                 yield _Member(info.name, content)
 
     def _opened(self, file: str) -> Any:
@@ -130,11 +133,13 @@ class TarSource:
         except OSError as error:
             raise SourceInvalid(f"{self.place}/{file} cannot be read: {error.strerror}; mend it") from None
 
-    def _content(self, archive: tarfile.TarFile, info: tarfile.TarInfo, local: str | None) -> Stored | ItemError:
+    def _content(
+        self, archive: tarfile.TarFile, info: tarfile.TarInfo, range_of: Callable[..., Stored] | None
+    ) -> Stored | ItemError:
         if not info.isreg():
             return UnreadableItem(f"{printable(info.name)} is a link or a device in the archive, not a file")
-        if local is not None and not info.issparse():
-            return LocalRange(local, info.offset_data, info.size)
+        if range_of is not None and not info.issparse():
+            return range_of(start=info.offset_data, n_bytes=info.size)
         if info.size > MAX_BYTES:
             return ItemTooLarge(f"item has {info.size:,} bytes, the limit is {MAX_BYTES:,}; send a smaller one")
         file = archive.extractfile(info)
