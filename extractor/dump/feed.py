@@ -100,7 +100,7 @@ class FeedSource(Datasource):  # type: ignore[misc]  # whose types mypy does not
         return [ReadTask(lambda: _rows(feed), facts)]
 
 
-class Left(Exception):  # noqa: N818  # no error: nobody waits any more
+class Left(Exception):  # no error: nobody waits any more
     """Ends what Ray Data does for a feed."""
 
 

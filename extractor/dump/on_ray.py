@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 LOCAL = "local"  # the address of a Ray that is started here, in this process, and ends with it
 CONNECT_S = 10.0
-LEAVE_S = 5.0  # for Ray Data to end what nobody waits for: a thread that is in Ray when it is shut down ends the process
+LEAVE_S = (
+    5.0  # for Ray Data to end what nobody waits for: a thread that is in Ray when it is shut down ends the process
+)
 OBJECT_STORE_BYTES = 256 << 20  # of that one; bounds below keep far less in it
 RUN_S = 1.0  # of an actor's time: short, so that rows come to be committed; long, so that Ray's own work is small
 FIRST_ITEMS, MAX_ITEMS = 16, 1024  # of a run, until it is known how long they take, and at most

@@ -62,7 +62,7 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class LocalRange:
-    """A run of bytes within a file of this machine, as long as that has its stamp: a member of an archive; see `Stored`."""
+    """A run of bytes within a file of this machine, a member of an archive, while it has its stamp; see `Stored`."""
 
     path: str
     start: int

@@ -154,7 +154,7 @@ def _verb(
 
 
 class _Signals:
-    """SIGINT and SIGTERM: the first one stops a dump that is at work, and ends what comes before; the second ends all."""
+    """SIGINT and SIGTERM: the first stops a dump that is at work, and ends what comes before it; the second ends all."""
 
     def __init__(self) -> None:
         self.stop = Event()

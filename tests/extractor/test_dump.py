@@ -404,7 +404,7 @@ def test_a_shard_that_the_manifest_does_not_know_is_taken_up(tmp_path: Path, tex
     dump(sentences(tmp_path / "t.csv", 50), tmp_path / "out", texts, max_shard_rows=20)
     before, manifest = shard_bytes(tmp_path / "out"), (tmp_path / "out/manifest.json").read_text()
     found = json.loads(manifest)
-    (tmp_path / "out/manifest.json").write_text(json.dumps({**found, "shards": found["shards"][:-1]}))
+    (tmp_path / "out/manifest.json").write_text(json.dumps({**found, "rows": 40, "shards": found["shards"][:-1]}))
     (tmp_path / "out/.part-00009.parquet.tmp").write_bytes(b"half")
     assert len(check(tmp_path / "out").problems) == 2
     assert dump(tmp_path / "t.csv", tmp_path / "out", texts).skipped == 50
