@@ -145,14 +145,15 @@ class Flow:
         row = self._pending[position]
         row.embedding = outcome.embedding
         row.error = None if outcome.error is None else clean(str(outcome.error) or type(outcome.error).__name__)
-        row.settled = True
-        self._counts.count(outcome)
+        row.outcome = outcome
         self._hand_on()
 
     def _hand_on(self) -> None:
         with self._lock:
             ready = []
-            while (row := self._pending.get(self._next)) is not None and row.settled:
+            while (row := self._pending.get(self._next)) is not None and row.outcome is not None:
+                self._counts.count(row.outcome)
+                row.outcome = None
                 ready.append(self._pending.pop(self._next))
                 self._next += 1
             if ready:

@@ -105,17 +105,19 @@ class TableSource:
 def _whole(rows: Iterator[dict[str, Any]], descriptor: int | None, where: str) -> Iterator[dict[str, Any]]:
     """Yield rows, the last one only where nobody has written to the file meanwhile: it might be half of one."""
     before = descriptor and stamp_of(descriptor)
+    broken: SourceInvalid | None = None
     last: list[dict[str, Any]] = []
     try:
         for row in rows:
             yield from last
             last = [row]
-    except SourceInvalid:  # of the row that follows the last
-        yield from last
-        raise
+    except SourceInvalid as error:  # of the row that follows the last
+        broken = error
     if before != (descriptor and stamp_of(descriptor)):
         raise SourceInvalid(f"{where} was changed while it was read; run it again for what is in it now")
     yield from last
+    if broken is not None:
+        raise broken
 
 
 def _csv(file: Iterable[str], where: str) -> Iterator[dict[str, Any]]:

@@ -154,7 +154,7 @@ def _verb(
 
 
 class _Signals:
-    """SIGINT and SIGTERM: the first stops a dump that is at work, and ends what comes before it; the second ends all."""
+    """SIGINT and SIGTERM: the first stops a dump at work, or ends what comes before it; the second ends all."""
 
     def __init__(self) -> None:
         self.stop = Event()
@@ -277,7 +277,8 @@ def _duration(seconds: float) -> str:
 
 def _tell(path: Path, counts: "Counts", *, retried: bool) -> None:
     """Say what was done, what was not, and where the time went."""
-    n_good = counts.done - counts.errors
+    n_failed = counts.errors + counts.overflowed
+    n_good = counts.done - n_failed
     if retried:
         lines = [
             f"{counts.done:,} items asked for again: {n_good:,} have an embedding now, {counts.errors:,} failed again"
@@ -287,10 +288,14 @@ def _tell(path: Path, counts: "Counts", *, retried: bool) -> None:
         lines = [
             f"{counts.committed:,} rows in {counts.shards:,} shards in {path}, "
             f"{counts.written_bytes / MIB:,.1f} MiB{before}",
-            f"{n_good:,} embeddings ({counts.cached:,} from the cache) and {counts.errors:,} errors",
+            f"{n_good:,} embeddings ({counts.cached:,} from the cache) and {n_failed:,} errors",
         ]
     if counts.kinds:
         lines.append("errors: " + ", ".join(f"{n:,} {kind}" for kind, n in sorted(counts.kinds.items())))
+    if counts.overflowed:
+        lines.append(
+            f"{counts.overflowed:,} embeddings have values that float16 cannot hold; dump float32 to have them"
+        )
     if counts.errors:
         lines.append(f"see column `error`; ask again for them: headwater dump --retry-errors {path}")
     if counts.truncated:
