@@ -5,7 +5,7 @@
 | a folder | every file below it; labels are the folders that they stand in | relative path |
 | `.csv`, `.jsonl`, `.parquet` with a column `path` | files, beside the table | that path |
 | the same with a column `text`, or of bytes | what stands in the rows | row number, from 0 |
-| `.tar`, or a folder of them | WebDataset samples | the member; behind the archive's name, where there are several |
+| `.tar`, or a folder of them | WebDataset samples | the member; behind the archive's name, in a folder of them |
 | a folder of `.parquet` or `.arrow` | what Hugging Face `datasets` keeps | row number, from 0 |
 | `-` | a path a line on stdin | the line |
 
@@ -85,9 +85,9 @@ def _file(place: Place, name: str, options: Options, modality: str) -> Source:
     if kind.endswith(table.SUFFIXES):
         return table.TableSource(place, name, options)
     if kind.endswith((columnar.PARQUET, columnar.ARROW)):
-        return columnar.ColumnarSource(place, [name], options)
+        return columnar.ColumnarSource(place, [name], options, alone=True)
     if kind.endswith(tar.SUFFIXES):
-        return tar.TarSource(place, [name], modality=modality)
+        return tar.TarSource(place, [name], modality=modality, alone=True)
     known = ", ".join((*table.SUFFIXES, columnar.PARQUET, columnar.ARROW, *tar.SUFFIXES))
     raise SourceInvalid(f"{place}/{name} is none of {known}; name one, a folder, or - for a list on stdin")
 

@@ -64,20 +64,23 @@ class TarSource:
     files : sequence of str
     modality : str
         `text` takes the texts for the items, anything else the pictures, or texts where there are none.
+    alone : bool
+        The source is the one archive, not the folder, to which others may come.
     """
 
     numbered = False
 
-    def __init__(self, place: Place, files: Sequence[str], *, modality: str = "") -> None:
+    def __init__(self, place: Place, files: Sequence[str], *, modality: str = "", alone: bool = False) -> None:
         self.place = place
         self.files = files
         self.modality = modality
+        self.alone = alone
         carried = ("json",) if modality == "text" else ("json", "caption")
         self.columns: Mapping[str, Any] = dict.fromkeys(carried, pa.string())
 
     def describe(self) -> dict[str, Any]:
         """Return what it is and where."""
-        where = f"{self.place}/{self.files[0]}" if len(self.files) == 1 else str(self.place)
+        where = f"{self.place}/{self.files[0]}" if self.alone else str(self.place)
         return {"kind": "tar", "place": where, "modality": self.modality}
 
     def entries(self) -> Iterator[Entry]:
@@ -88,7 +91,7 @@ class TarSource:
         """Return None: only reading tells."""
 
     def _archive(self, file: str) -> Iterator[Entry]:
-        before = f"{printable(file)}/" if len(self.files) > 1 else ""
+        before = "" if self.alone else f"{printable(file)}/"
         try:
             for _, members in groupby(self._members(file), key=lambda member: member.sample):
                 entry = self._entry(list(members))
