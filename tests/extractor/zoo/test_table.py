@@ -14,7 +14,6 @@ from extractor.export import export
 from extractor.spec import read_spec
 from extractor.zoo.choice import Choice
 from extractor.zoo.table import TABLE, Row, row_of, target
-from headwater import console
 from headwater.cli import app
 
 # Smaller pictures and shorter texts than the networks read, so that all rows together take minutes: the network and
@@ -28,7 +27,7 @@ ARGUMENTS = {"dinov2": {"img_size": LARGER_SIDES["dinov2"]}}  # of which it has 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A console on which no name is folded."""
-    monkeypatch.setattr(console.out, "width", 250)
+    monkeypatch.setenv("COLUMNS", "250")
 
 
 def test_rows_are_whole() -> None:
