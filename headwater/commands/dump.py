@@ -216,7 +216,13 @@ def _source_of(path: Path, modality: str, *, urls: bool) -> "Source":
         raise DumpSpoilt(f"{path} has no manifest.json; name the folder of a dump") from None
     if facts["kind"] == "list":
         raise SourceInvalid(f"the dump in {path} is of a list on stdin; give it again: headwater dump - {path}")
-    options = Options(item=facts.get("item"), path=facts.get("path"), label=facts.get("label", "label"), urls=urls)
+    options = Options(
+        item=facts.get("item"),
+        path=facts.get("path"),
+        label=facts.get("label", "label"),
+        carry_text=facts.get("carry_text", False),
+        urls=urls,
+    )
     return open_source(facts["place"], options=options, pattern=facts.get("pattern", EVERY), modality=modality)
 
 
