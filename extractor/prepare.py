@@ -62,9 +62,9 @@ def load_prepare(spec: Spec, folder: Path, limits: Limits | None = None) -> Prep
 
 def _images(facts: ImagePreprocess, limits: Limits) -> Prepare:
     from extractor.decode.image import decode_image
-    from extractor.preprocess.image import center_crop
+    from extractor.preprocess.image import fit_image
 
-    return lambda item: Prepared(center_crop(decode_image(item, max_pixels=limits.max_pixels), facts))
+    return lambda item: Prepared(fit_image(decode_image(item, max_pixels=limits.max_pixels), facts))
 
 
 def _texts(facts: TextPreprocess, folder: Path, limits: Limits) -> Prepare:

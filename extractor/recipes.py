@@ -6,7 +6,7 @@ A recipe's name has its revision in it, since another algorithm makes other embe
 from dataclasses import dataclass
 from typing import Any, get_args
 
-INTERPOLATIONS = ("bicubic", "bilinear")
+INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
 DTYPES = (
     *("float16", "float32", "float64", "bool"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -27,7 +27,7 @@ class ImagePreprocess:
     crop_fraction : float
         Share of the short side that the central square keeps, in (0, 1].
     interpolation : str
-        `bicubic` or `bilinear`, as Pillow computes them.
+        `bicubic`, `bilinear`, `lanczos` or `nearest`, as Pillow computes them.
     mean, std : tuple of float
         What the graph subtracts and divides by, on the 0–255 scale; stated here as facts, applied in the graph.
     """
@@ -45,6 +45,41 @@ class ImagePreprocess:
         _check_one_of("interpolation", self.interpolation, INTERPOLATIONS)
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"preprocess.crop_fraction is {self.crop_fraction!r}, not above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class ResizeCropPreprocess(ImagePreprocess):
+    """How an image becomes the graph's uint8 input as torchvision, timm and transformers make it, pixel by pixel.
+
+    Parameters
+    ----------
+    rounding : str
+        Of half a pixel, where the crop begins: `half-even`, as torchvision has it, or `down`, as transformers.
+    recipe : str
+        `resize-crop/1` resizes the short side to `size / crop_fraction` whole pixels and the long one in proportion,
+        and cuts the central square of `size` whole pixels.
+    """
+
+    rounding: str = "half-even"
+    recipe: str = "resize-crop/1"
+
+    def check(self) -> None:
+        """Raise ValueError for a value that is none."""
+        super().check()
+        _check_one_of("rounding", self.rounding, ("half-even", "down"))
+
+
+@dataclass(frozen=True)
+class SquashPreprocess(ImagePreprocess):
+    """How an image becomes the graph's uint8 input where networks were trained on images out of proportion.
+
+    Parameters
+    ----------
+    recipe : str
+        `squash/1` takes `crop_fraction` of the width and of the height and resizes that to the square of `size`.
+    """
+
+    recipe: str = "squash/1"
 
 
 @dataclass(frozen=True)
@@ -232,14 +267,29 @@ class LogMelPreprocess(AudioPreprocess):
             )
         if self.min_samples < self.n_fft:
             raise ValueError(f"preprocess.min_samples is {self.min_samples}, less than one frame, {self.n_fft}")
+        if self.drop_last and not self.center and self.min_samples < self.n_fft + self.hop_length:
+            raise ValueError(
+                f"preprocess.min_samples is {self.min_samples}, and drop_last leaves no frame of that; take "
+                f"{self.n_fft + self.hop_length} or more"
+            )
         if self.floor <= 0 or self.power <= 0:
             raise ValueError(f"preprocess.floor is {self.floor!r} and power {self.power!r}; take numbers above 0")
 
 
-Preprocess = ImagePreprocess | TextPreprocess | ArrayPreprocess | AudioPreprocess | LogMelPreprocess
+Preprocess = (
+    ImagePreprocess
+    | ResizeCropPreprocess
+    | SquashPreprocess
+    | TextPreprocess
+    | ArrayPreprocess
+    | AudioPreprocess
+    | LogMelPreprocess
+)
 
 _MODALITIES: dict[type[Preprocess], str] = {
     ImagePreprocess: "image",
+    ResizeCropPreprocess: "image",
+    SquashPreprocess: "image",
     TextPreprocess: "text",
     ArrayPreprocess: "array",
     AudioPreprocess: "audio",

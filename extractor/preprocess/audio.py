@@ -4,7 +4,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from extractor.errors import UndecodableItem
+from extractor.errors import EmptyItem, UndecodableItem
 from extractor.recipes import AudioPreprocess
 
 _QUALITIES = {"soxr-hq": "HQ", "soxr-vhq": "VHQ"}
@@ -28,11 +28,15 @@ def to_waveform(samples: NDArray[np.float32], sample_rate: int, facts: AudioPrep
 
     Raises
     ------
+    EmptyItem
+        Nothing is left of it at that rate.
     UndecodableItem
         The sound is too short, and the backbone does not pad.
     """
     if sample_rate != facts.sample_rate:
         samples = soxr.resample(samples, sample_rate, facts.sample_rate, quality=_QUALITIES[facts.resampling])
+    if not len(samples):
+        raise EmptyItem(f"sound lasts less than one sample at {facts.sample_rate:,} Hz; send a longer one")
     samples = samples[: facts.max_samples]
     if len(samples) < facts.min_samples and facts.too_short == "refuse":
         raise UndecodableItem(

@@ -36,8 +36,8 @@ def log_mel(waveform: NDArray[np.float32], facts: LogMelPreprocess) -> NDArray[n
 
 def n_frames(n_samples: int, facts: LogMelPreprocess) -> int:
     """Return how many frames a waveform gives."""
-    inner = n_samples if facts.center else n_samples - facts.n_fft
-    return 1 + inner // facts.hop_length - (1 if facts.drop_last else 0)
+    padding = facts.n_fft // 2 * 2 if facts.center else 0
+    return 1 + (n_samples + padding - facts.n_fft) // facts.hop_length - (1 if facts.drop_last else 0)
 
 
 def _normalised(values: Array, *, axis: int | None) -> Array:

@@ -140,7 +140,10 @@ def _quiet() -> Iterator[None]:
 def _made(part: Part, choice: Choice) -> torch.nn.Module:
     seeded()
     make = getattr(part.kind, "from_config", None) or part.kind._from_config
-    network: torch.nn.Module = make(part.config, attn_implementation="eager", **dict(choice.arguments or {}))
+    try:
+        network: torch.nn.Module = make(part.config, attn_implementation="eager", **dict(choice.arguments or {}))
+    except Exception as error:  # of transformers and torch: they share no root
+        raise ExportError(f"the network cannot be made with --arguments {choice.arguments}: {error}") from None
     return network.eval()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from extractor.errors import ExportError
 from extractor.recipes import Preprocess
 from extractor.spec import Input
 from extractor.zoo.embedder import Embedder
@@ -83,7 +84,10 @@ def file_of(reference: str, name: str) -> Path | None:
 
 
 def facts_of(reference: str, name: str) -> dict[str, Any]:
-    """Return what a JSON file of a folder or repository says; nothing where there is none."""
+    """Return what a JSON file of a folder or repository says, nothing where there is none; raises ExportError."""
     path = file_of(reference, name)
-    found = json.loads(path.read_bytes()) if path else {}
+    try:
+        found = json.loads(path.read_bytes()) if path else {}
+    except ValueError as error:
+        raise ExportError(f"{path} is not JSON ({error}), or was cut short; copy it again") from None
     return found if isinstance(found, dict) else {}

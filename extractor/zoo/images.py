@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 
 from extractor.errors import ExportError
-from extractor.recipes import ImagePreprocess
+from extractor.recipes import ImagePreprocess, ResizeCropPreprocess, SquashPreprocess
 from extractor.spec import Input
 from extractor.zoo.choice import Choice
 from extractor.zoo.embedder import ImageEmbedder
@@ -18,10 +18,16 @@ _FULL = 255.0  # of a byte; published means are of 0 to 1
 
 
 def image_facts(
-    size: int, crop_fraction: float, interpolation: str, mean: Sequence[float], std: Sequence[float]
+    size: int,
+    crop_fraction: float,
+    interpolation: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    squashed: bool = False,
 ) -> dict[str, Any]:
-    """Return facts of a recipe, from means and deviations of pixels in 0 to 1."""
+    """Return facts of a recipe, from means and deviations of pixels in 0 to 1, as the published pipelines have it."""
     return {
+        "recipe": (SquashPreprocess if squashed else ResizeCropPreprocess).recipe,
         "size": size,
         "crop_fraction": crop_fraction,
         "interpolation": interpolation,

@@ -25,6 +25,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         `target` is no folder, or holds what is not a backbone's: it would be lost.
     """
     target = target.resolve()
+    _check_replaceable(target)  # and again when it is replaced: an export takes minutes
     mark = secrets.token_hex(4)
     fresh, aside = (target.with_name(f".{target.name}.{mark}.{kind}") for kind in ("new", "old"))
     fresh.mkdir(parents=True)
@@ -52,7 +53,7 @@ def _replace(target: Path, fresh: Path, aside: Path) -> None:
         target.rename(aside)
     try:
         fresh.rename(target)
-    except OSError:
+    except BaseException:  # Ctrl-C too: the old one is better than none
         if aside.exists():
             aside.rename(target)
         raise

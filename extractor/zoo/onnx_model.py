@@ -40,7 +40,7 @@ def read_model(path: Path) -> ModelProto:
         raise ExportError(f"{path} is no ONNX file, or was cut short ({error}); copy it again") from None
     if not model.graph.node or not model.opset_import:
         raise ExportError(f"{path} has no whole ONNX graph in it ({_size(path):,} bytes); copy it again")
-    external = [tensor for tensor in _tensors(model.graph) if uses_external_data(tensor)]
+    external = [tensor for tensor in _all_tensors(model) if uses_external_data(tensor)]
     _check_external(path, external)
     weights = {tensor.name for tensor in model.graph.initializer}
     apart = _size(path) + sum(map(tensor_bytes, external)) > MAX_BYTES
@@ -185,20 +185,40 @@ def _check_external(path: Path, tensors: Sequence[TensorProto]) -> None:
             raise ExportError(f"{path} names {location!r} for a tensor; its data must be in a file beside it")
         if not file.is_file():
             raise ExportError(f"{path} keeps weights in {location!r}, which is not beside it; copy that too")
-        offset, left = int(facts.get("offset", 0)), file.stat().st_size
-        n_bytes = int(facts.get("length", left - offset))
-        if n_bytes < 0 or offset + n_bytes > left:
+        left = file.stat().st_size
+        try:
+            offset = int(facts.get("offset", 0))
+            n_bytes = int(facts.get("length", left - offset))
+        except ValueError:
+            raise ExportError(f"{path} names no place in {location!r} for a tensor; export it again") from None
+        if offset < 0 or n_bytes < 0 or offset + n_bytes > left:
             raise ExportError(f"{file} has {left:,} bytes, {path.name} needs {offset + n_bytes:,}: it was cut short")
         if "length" not in facts:  # which says: all that is left
             tensor.external_data.add(key="length", value=str(n_bytes))
 
 
+def _all_tensors(model: ModelProto) -> Iterator[TensorProto]:
+    yield from _tensors(model.graph)
+    for function in model.functions:
+        yield from _constants(function.node)
+
+
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
-    for node in graph.node:
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _constants(graph.node)
+
+
+def _constants(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
+    """Yield the tensors among nodes' attributes."""
+    for node in nodes:
         for attribute in node.attribute:
             if attribute.type == AttributeProto.TENSOR:
                 yield attribute.t
+            yield from attribute.tensors
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
         for inner in _subgraphs(node):
             yield from _tensors(inner)
 

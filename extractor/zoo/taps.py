@@ -47,6 +47,8 @@ class Tapped(torch.nn.Module):
         found: dict[Tap, Any] = {}
         with _hooks(self.network, self.taps, found.__setitem__):
             self.network(*args, **kwargs)
+        if idle := [tap.module for tap in self.taps if tap not in found]:
+            raise ExportError(f"layer {idle[0]!r} takes no part when the network embeds; choose one that runs")
         return [tensor_of(found[tap], tap.module) for tap in self.taps]
 
 

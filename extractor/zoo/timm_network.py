@@ -1,5 +1,6 @@
 """`timm:NAME`: images -> any layer of a network of timm (Wightman, "PyTorch Image Models", 2019)."""
 
+from math import floor
 from typing import Any
 
 import torch
@@ -99,4 +100,7 @@ def _config(network: torch.nn.Module) -> dict[str, Any]:
 def _facts(network: torch.nn.Module) -> dict[str, Any]:
     config = timm.data.resolve_data_config(model=network)
     interpolation = config["interpolation"] if config["interpolation"] in ("bicubic", "bilinear") else "bicubic"
-    return image_facts(config["input_size"][-1], config["crop_pct"], interpolation, config["mean"], config["std"])
+    size = config["input_size"][-1]
+    fraction = size / floor(size / config["crop_pct"])  # timm resizes to whole pixels
+    how = interpolation, config["mean"], config["std"]
+    return image_facts(size, min(1.0, fraction), *how, squashed=config["crop_mode"] == "squash")

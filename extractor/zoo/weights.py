@@ -25,6 +25,7 @@ _WRAPPED = ("state_dict", "model_state_dict", "model")  # under which training s
 _PARALLEL = "module."  # what DataParallel puts before every name
 _POLICY = "policy.pth"
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth?|safetensors)$")  # PyTorch's convention for published files
+_MAX_INFLATION = 10
 _SHOWN = 3  # names that an error lists
 
 
@@ -102,6 +103,7 @@ def _load(path: Path) -> Any:
     source: Any = path
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            _check_inflation(path, archive)
             if _POLICY in archive.namelist():
                 source = io.BytesIO(archive.read(_POLICY))
     with warnings.catch_warnings():  # of old protocols; what cannot be read is an error
@@ -109,9 +111,20 @@ def _load(path: Path) -> Any:
         return torch.load(source, map_location="cpu", weights_only=True)
 
 
+def _check_inflation(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse a bomb: weights hardly compress, and torch and Stable-Baselines3 do not try."""
+    n_bytes, limit = sum(one.file_size for one in archive.infolist()), _MAX_INFLATION * path.stat().st_size
+    if n_bytes > limit:
+        raise ExportError(
+            f"{path} would unpack to {n_bytes:,} bytes, the limit is {limit:,}, {_MAX_INFLATION} times its size; save "
+            "the weights uncompressed, best as safetensors"
+        )
+
+
 def _tensors(path: Path, loaded: Any) -> Weights:
-    while isinstance(loaded, Mapping) and (key := next((one for one in _WRAPPED if one in loaded), None)):
-        loaded = loaded[key]
+    for _ in _WRAPPED:  # not for ever: a pickle may hold itself
+        if isinstance(loaded, Mapping) and (key := next((one for one in _WRAPPED if one in loaded), None)):
+            loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded:
         raise ExportError(f"{path} holds a {type(loaded).__name__}, not a state dict; save network.state_dict()")
     strange = [str(name) for name, value in loaded.items() if not isinstance(value, torch.Tensor)]

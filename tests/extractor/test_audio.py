@@ -85,6 +85,8 @@ XING = MP3.index(b"Xing") if b"Xing" in MP3 else MP3.index(b"Info")
         (patched(WAV, SIZE_AT, struct.pack("<I", 100)), "header says"),
         (WAV[:-1], "its sound has 2,000 bytes, and 1,999 are there: it was cut short"),
         (patched(FLAC, 22, struct.pack(">I", 1 << 31)), "FLAC .*damaged or cut short|end after"),
+        (patched(FLAC, 22, struct.pack(">I", 100)), "there are 100 samples, and there are more: it lies"),
+        (patched(FLAC, 22, bytes(4)), "does not tell its length, as of one written to a pipe"),
         (patched(MP3, XING + 8, struct.pack(">I", 10_000_000)), r"says that there are 10,000,000 frames, and \d+ are"),
         *[(data[: len(data) // 2], "cut short") for data in (WAV, FLAC, OGG, MP3)],
         *[(data[:-50], "cut short") for data in (WAV, FLAC, OGG)],
@@ -172,6 +174,12 @@ def test_short_sounds_are_padded_or_refused_and_long_ones_cut() -> None:
     refusing = AudioPreprocess(sample_rate=RATE, min_samples=80, max_samples=100, too_short="refuse")
     with pytest.raises(UndecodableItem, match=r"lasts 0\.006 s, the backbone takes 0\.010 s or more"):
         to_waveform(samples, RATE, refusing)
+
+
+def test_a_sound_of_which_nothing_is_left_is_refused() -> None:
+    facts = AudioPreprocess(sample_rate=1000, max_samples=4000, min_samples=400, unit_variance=True)
+    with pytest.raises(EmptyItem, match="less than one sample at 1,000 Hz; send a longer one"):
+        to_waveform(np.ones(1, np.float32), 384_000, facts)
 
 
 def test_unit_variance_is_that_of_wav2vec2() -> None:

@@ -114,3 +114,22 @@ def test_deep_speech_2_takes_the_bins_themselves() -> None:
     expected = np.log1p(magnitudes).T
     expected = (expected - expected.mean()) / expected.std(ddof=1)
     np.testing.assert_allclose(log_mel(waveform, facts), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_fft", [399, 400])
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_as_many_frames_are_told_as_are_made(n_fft: int, center: bool, drop_last: bool) -> None:
+    sizes = {"n_fft": n_fft, "win_length": n_fft, "min_samples": 560, "max_samples": 16_000}
+    facts = LogMelPreprocess(sample_rate=16_000, center=center, drop_last=drop_last, **sizes)
+    facts.check()
+    for n in (560, 1599, 1600, 1601, 16_000):
+        assert n_frames(n, facts) == len(log_mel(np.ones(n, np.float32), facts)) > 0
+        windows = len(np.ones(n)) + (2 * (n_fft // 2) if center else 0) - n_fft + 1
+        assert n_frames(n, facts) == len(range(0, windows, 160)) - drop_last
+
+
+def test_a_recipe_that_may_leave_no_frame_is_refused() -> None:
+    facts = LogMelPreprocess(sample_rate=16_000, center=False, drop_last=True, min_samples=559, max_samples=16_000)
+    with pytest.raises(ValueError, match="min_samples is 559, and drop_last leaves no frame of that; take 560 or more"):
+        facts.check()

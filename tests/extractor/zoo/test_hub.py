@@ -5,21 +5,25 @@ import os
 import pickle
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from extractor import Extractor, zoo
 from extractor.errors import ExportError
 from extractor.export import export
 from extractor.prepare import load_prepare
+from extractor.preprocess.image import fit_image
 from extractor.spec import read_spec
 from extractor.zoo.choice import Choice
 from extractor.zoo.golden import photos
 from extractor.zoo.golden.sounds import sounds
+from extractor.zoo.hub_image import image_part
 from tests.hub_folders import FAMILIES, READERS, SEERS, hub, write_hub_folder
 
 TEXTS = ["cat", "a dog and a cat", "dogs 42", "the quick brown fox " * 9, "cat dog", "x"]
@@ -249,3 +253,63 @@ def test_a_repository_in_the_local_cache_needs_no_network(bert: Path, tmp_path: 
     assert absent.returncode == 1
     assert "cannot load somebody/else" in absent.stderr
     assert "Traceback" not in absent.stderr
+
+
+SQUARE = {"size": {"height": 24, "width": 24}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [
+        ("vit.image_processing_pil_vit:ViTImageProcessorPil", SQUARE),
+        ("vit.image_processing_pil_vit:ViTImageProcessorPil", {**SQUARE, "do_normalize": False, "resample": 0}),
+        ("vit.image_processing_pil_vit:ViTImageProcessorPil", {**SQUARE, "rescale_factor": 1 / 127.5, "resample": 1}),
+        ("vit.image_processing_pil_vit:ViTImageProcessorPil", {**SQUARE, "do_rescale": False}),
+        (
+            "clip.image_processing_pil_clip:CLIPImageProcessorPil",
+            {"size": {"shortest_edge": 37}, "crop_size": {"height": 24, "width": 24}},
+        ),
+        ("convnext.image_processing_pil_convnext:ConvNextImageProcessorPil", {"size": {"shortest_edge": 224}}),
+        ("convnext.image_processing_pil_convnext:ConvNextImageProcessorPil", {"size": {"shortest_edge": 384}}),
+    ],
+)
+def test_images_are_made_as_transformers_makes_them(tmp_path: Path, kind: str, facts: dict) -> None:
+    module, _, name = kind.partition(":")
+    processor = getattr(import_module(f"transformers.models.{module}"), name)(**facts)
+    processor.save_pretrained(tmp_path)
+    hub.ViTConfig(image_size=24).save_pretrained(tmp_path)
+    part = image_part(str(tmp_path), hub.AutoConfig.from_pretrained(tmp_path), Choice())
+    image = Image.fromarray(np.random.default_rng(0).integers(64, 192, (450, 800, 3), np.uint8))
+    expected = np.asarray(processor(image)["pixel_values"][0]).transpose(1, 2, 0)
+    made = (fit_image(image, part.preprocess) - np.array(part.preprocess.mean)) / np.array(part.preprocess.std)
+    assert made.shape == expected.shape
+    assert np.abs(made - expected).max() * part.preprocess.std[0] < 2.01  # of 255
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"size": {"height": 24, "width": 48}}, "takes images of .*a backbone's are square"),
+        ({"size": 24, "resample": 5}, "Pillow's filter 5"),
+    ],
+)
+def test_images_that_no_recipe_makes_are_refused(tmp_path: Path, facts: dict, said: str) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5], "image_std": [0.5], **facts}))
+    hub.ViTConfig(image_size=24).save_pretrained(tmp_path)
+    with pytest.raises(ExportError, match=said):
+        zoo.build(f"hf:{tmp_path}", Choice(weights="random"))
+
+
+@pytest.mark.parametrize("family", ["vit", "bert"])
+def test_what_lies_beside_the_weights_has_to_be_json(tmp_path: Path, family: str) -> None:
+    folder = write_hub_folder(tmp_path / family, family, weights=False)
+    name = {"vit": "preprocessor_config.json", "bert": "sentence_bert_config.json"}[family]
+    (folder / name).write_text('{"image_mean": [0.5')
+    with pytest.raises(ExportError, match=rf"{name} is not JSON .*copy it again"):
+        zoo.build(f"hf:{folder}", Choice(weights="random"))
+
+
+def test_arguments_that_the_network_does_not_take_are_refused(tmp_path: Path) -> None:
+    folder = write_hub_folder(tmp_path / "bert", "bert", weights=False)
+    with pytest.raises(ExportError, match=r"cannot be made with --arguments \{'nonsense': 1\}"):
+        zoo.build(f"hf:{folder}", Choice(weights="random", arguments={"nonsense": 1}))
