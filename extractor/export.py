@@ -97,6 +97,7 @@ def _fill(folder: Path, network: Network, tell: Progress) -> None:
     arrays = _prepared(prepare, network.golden_items)
     tell(f"computing the golden embeddings in {network.framework}")
     embeddings = np.concatenate([network.reference(collate(spec, [array])) for array in arrays])
+    _check_worth(network, arrays, embeddings)
     tell("writing the graph as ONNX")
     network.write_onnx(folder / MODEL_FILE)
     tell(f"comparing the new graph with {network.framework} at batches of {', '.join(map(str, PROOF_BATCHES))}")
@@ -117,6 +118,28 @@ def _prepared(prepare: Prepare, items: Sequence[bytes]) -> list[NDArray[Any]]:
                 "out, or mend it"
             ) from None
     return arrays
+
+
+def _check_worth(network: Network, arrays: Sequence[NDArray[Any]], embeddings: Embedding) -> None:
+    """Check that embeddings are numbers, tell items apart, and come out the same again."""
+    number = np.argmin(np.isfinite(embeddings).all(axis=1))
+    if not np.isfinite(embeddings[number]).all():
+        raise ExportError(
+            f"{network.name!r} gives NaN or infinity for item {number + 1} of {len(arrays)} for the proof; nothing was "
+            "written; look whether its weights are finite, or choose an earlier layer"
+        )
+    differ = any(not np.array_equal(array, arrays[0]) for array in arrays)
+    if differ and (embeddings == embeddings[0]).all():
+        raise ExportError(
+            f"{network.name!r} gives the same embedding for all {len(arrays)} items for the proof; nothing was "
+            "written; choose a layer that depends on the item"
+        )
+    again = network.reference(collate(_spec(network), [arrays[0]]))
+    if not within(again, embeddings[:1], TOLERANCES["fp32"]):
+        raise ExportError(
+            f"{network.name!r} gives other values when it runs the same item again; nothing was written; choose a "
+            "layer before what draws at random, such as a dropout that is always on"
+        )
 
 
 def _prove(backbone: Backbone, arrays: Sequence[NDArray[Any]], expected: Embedding, framework: str) -> None:

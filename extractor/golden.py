@@ -76,10 +76,14 @@ def write_golden(path: Path, golden: Golden) -> None:
 
 
 def differences(found: Embedding, expected: Embedding) -> tuple[float, float]:
-    """Return the least cosine between paired rows of two (n, dim) arrays, and the largest difference; see Tolerance."""
+    """Return the least cosine between paired rows of two (n, dim) arrays, and the largest difference; see Tolerance.
+
+    Two zeros point the same way, as what a rectifier gives may be.
+    """
     a, b = found.astype(np.float64), expected.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     cosines: NDArray[np.float64] = (a * b).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
+    cosines[~(a.any(axis=1) | b.any(axis=1))] = 1.0
     scale = np.maximum(1, np.abs(b).max(axis=1, keepdims=True))
     return float(cosines.min()), float((np.abs(a - b) / scale).max())
 

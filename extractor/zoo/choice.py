@@ -35,7 +35,8 @@ class Choice:
     preprocess : mapping
         The facts of `extractor.recipes` that are not known by themselves: `{"sample_rate": 16000, …}`.
     scale : float
-        What a waveform is multiplied by, inside the graph: 32768 for a network that takes samples of 16 bits.
+        What a waveform, or an array for a network of floats, is multiplied by, inside the graph: 32768 for a network
+        that takes samples of 16 bits.
     lengths, mask : str, optional
         The network's inputs that take each item's length, or a mask of what is no padding.
     pads : bool

@@ -117,7 +117,23 @@ def front_of(graph_input: Any, choice: Choice) -> Front:
     modality = choice.modality or "array"
     if modality not in makers:
         raise ExportError(f"modality is {modality!r}; onnx:FILE takes {', '.join(makers)}")
-    return makers[modality](graph_input.name, _dtype(graph_input), shape_of(graph_input), choice)
+    dtype = _dtype(graph_input)
+    front = makers[modality](graph_input.name, dtype, shape_of(graph_input), choice)
+    check_scale(choice, front.preprocess, floats=np.dtype(dtype).kind == "f")
+    return front
+
+
+def check_scale(choice: Choice, preprocess: Preprocess, *, floats: bool) -> None:
+    """Check that what is said of the scale is heeded: of waveforms, and of arrays for a network of floats."""
+    if choice.scale == 1.0:
+        return
+    if not 0 < abs(choice.scale) < np.inf:
+        raise ExportError(f"scale is {choice.scale}; take a number but 0")
+    if not (type(preprocess) is AudioPreprocess or (isinstance(preprocess, ArrayPreprocess) and floats)):
+        raise ExportError(
+            f"scale is {choice.scale:g}; it is for waveforms, and for arrays that a network takes as floats: leave "
+            "--scale away, and say mean and std of images, offset and scale of a log-mel spectrogram, by --preprocess"
+        )
 
 
 def recipe_of(modality: str, facts: Mapping[str, Any]) -> Preprocess:
@@ -145,7 +161,9 @@ def _array(name: str, dtype: str, shape: tuple[int | str, ...], choice: Choice) 
         )
     item = tuple("length" if isinstance(axis, str) else axis for axis in item)
     facts = cast(ArrayPreprocess, _recipe(choice, {"dtype": dtype} | given | {"shape": item}))
-    steps = [Cast(dtype)] if facts.dtype != dtype else []
+    steps: list[Step] = [Cast(dtype)] if facts.dtype != dtype else []
+    if choice.scale != 1.0:
+        steps = [Cast("float32"), *_scaled(choice), Cast(dtype)]
     return Front("array", Input(facts.dtype, ("batch", *item)), facts, name, steps)
 
 
@@ -157,12 +175,16 @@ def _audio(name: str, dtype: str, shape: tuple[int | str, ...], choice: Choice) 
             "its front end where it takes a spectrogram"
         )
     facts = cast(AudioPreprocess, _recipe(choice, _lengths(shape, given) | given))
-    scale: list[Step] = [Scale((0.0,), (1 / choice.scale,))] if choice.scale != 1.0 else []
     if isinstance(facts, LogMelPreprocess):
-        return _spectrogram(name, dtype, shape, facts, scale)
+        return _spectrogram(name, dtype, shape, facts)
     samples: int | str = "samples" if facts.min_samples < facts.max_samples else facts.max_samples
     channel: list[Step] = [Reshape((0, 1, -1))] if len(shape) == 3 else []
-    return Front("waveform", Input("float32", ("batch", samples)), facts, name, [*scale, Cast(dtype), *channel])
+    steps = [*_scaled(choice), Cast(dtype), *channel]
+    return Front("waveform", Input("float32", ("batch", samples)), facts, name, steps)
+
+
+def _scaled(choice: Choice) -> list[Step]:
+    return [Scale((0.0,), (1 / (choice.scale or 1.0),))] if choice.scale != 1.0 else []
 
 
 def _lengths(shape: tuple[int | str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,13 +201,11 @@ def _longest(given: Mapping[str, Any]) -> int:
     return MAX_SECONDS * rate if isinstance(rate, int) else 1  # else the recipe's own check tells
 
 
-def _spectrogram(
-    name: str, dtype: str, shape: tuple[int | str, ...], facts: LogMelPreprocess, scale: Sequence[Step]
-) -> Front:
+def _spectrogram(name: str, dtype: str, shape: tuple[int | str, ...], facts: LogMelPreprocess) -> Front:
     frames: int | str = "frames"
     if facts.min_samples == facts.max_samples:
         frames = n_frames(facts.max_samples, facts)
-    steps: list[Step] = [*scale, Cast(dtype)]
+    steps: list[Step] = [Cast(dtype)]
     if facts.n_mels not in shape[-2:]:
         raise ExportError(f"{name!r} is {shape}, and neither of its last two axes is n_mels, {facts.n_mels}")
     bands_first = shape[-2] == facts.n_mels

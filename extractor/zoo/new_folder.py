@@ -1,5 +1,6 @@
 """A target folder -> a temporary sibling to fill; it takes the target's place whole, or leaves nothing."""
 
+import errno
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from extractor.errors import ExportError
 from extractor.spec import GOLDEN_FILE, MODEL_FILE, PLAN_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 
+_TAKEN = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)  # what a rename meets where another was faster
 _OURS = {SPEC_FILE, MODEL_FILE, GOLDEN_FILE, TOKENIZER_FILE, WEIGHTS_FILE, PLAN_FILE}
 
 
@@ -22,7 +24,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     Raises
     ------
     ExportError
-        `target` is no folder, or holds what is not a backbone's: it would be lost.
+        `target` was made by another export meanwhile, is no folder, or holds what is not a backbone's.
     """
     target = target.resolve()
     _check_replaceable(target)  # and again when it is replaced: an export takes minutes
@@ -38,22 +40,34 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def _check_replaceable(target: Path) -> None:
-    if not target.exists():
+    try:
+        strangers = sorted(path.name for path in target.iterdir() if path.name not in _OURS)
+    except FileNotFoundError:
         return
-    if not target.is_dir():
-        raise ExportError(f"{target} is a file, not a folder; choose another place")
-    strangers = sorted(path.name for path in target.iterdir() if path.name not in _OURS)
+    except NotADirectoryError:
+        raise ExportError(f"{target} is a file, not a folder; choose another place") from None
     if strangers:
         raise ExportError(f"{target} holds {strangers[0]!r}, which is no part of a backbone; choose an empty folder")
 
 
 def _replace(target: Path, fresh: Path, aside: Path) -> None:
     _check_replaceable(target)
+    try:
+        _swap(target, fresh, aside)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        raise ExportError(
+            f"{target} was made by another export at the same time, and nothing was written by this one; run it again"
+        ) from None
+
+
+def _swap(target: Path, fresh: Path, aside: Path) -> None:
     if target.exists():
         target.rename(aside)
     try:
         fresh.rename(target)
     except BaseException:  # Ctrl-C too: the old one is better than none
-        if aside.exists():
+        if aside.exists() and not target.exists():
             aside.rename(target)
         raise

@@ -102,8 +102,8 @@ def layers_of(network: torch.nn.Module, runs: Sequence[Run]) -> list[Layer]:
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for run in runs:
         found: dict[Tap, Any] = {}
-        with _hooks(network, [Tap(name) for name in modules], found.__setitem__), torch.inference_mode():
-            run()
+        with _hooks(network, [Tap(name) for name in modules], found.__setitem__):
+            _try(run)
         for tap, value in found.items():
             try:
                 shapes.setdefault(tap.module, []).append(tuple(tensor_of(value, tap.module).shape))
@@ -121,11 +121,22 @@ def free_axes(shapes: Sequence[tuple[int, ...]]) -> tuple[int | str, ...]:
 def _penultimate(network: torch.nn.Module, run: Run) -> Tap:
     linear = [Tap(name, takes=True) for name, one in network.named_modules() if isinstance(one, _CLASSIFIERS)]
     found: list[Tap] = []
-    with _hooks(network, linear, lambda tap, _value: found.append(tap)), torch.inference_mode():
-        run()
+    with _hooks(network, linear, lambda tap, _value: found.append(tap)):
+        _try(run)
     if not found:
         raise ExportError("the network has no linear layer; name a layer: list them with headwater layers")
     return found[-1]
+
+
+def _try(run: Run) -> None:
+    try:
+        with torch.inference_mode():
+            run()
+    except Exception as error:  # a network of anybody's may raise anything
+        raise ExportError(
+            f"the network cannot run one item of its own shape: {type(error).__name__}: {error}; say with --preprocess "
+            "what an item is"
+        ) from error
 
 
 @contextmanager

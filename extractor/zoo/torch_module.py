@@ -21,7 +21,7 @@ from extractor.recipes import ArrayPreprocess, AudioPreprocess, LogMelPreprocess
 from extractor.spec import Input
 from extractor.zoo.choice import PENULTIMATE, RANDOM, Choice
 from extractor.zoo.embedder import ArrayEmbedder, Embedder, SpectrogramEmbedder, WaveformEmbedder
-from extractor.zoo.front import MAX_SECONDS, Front, recipe_of
+from extractor.zoo.front import MAX_SECONDS, Front, check_scale, recipe_of
 from extractor.zoo.images import image_front
 from extractor.zoo.layer import Layer
 from extractor.zoo.taps import Tapped, find_tap, layers_of
@@ -93,7 +93,9 @@ def _made(reference: str, choice: Choice) -> torch.nn.Module:
         raise ExportError(f"{reference} cannot be called with --arguments {choice.arguments}: {error}") from None
     if not isinstance(network, torch.nn.Module):
         raise ExportError(f"{reference} gives a {type(network).__name__}, not a torch.nn.Module")
-    return network.eval()
+    if stuck := [name for name, one in network.eval().named_modules() if one.training]:
+        raise ExportError(f"{reference} gives a network whose {stuck[0]!r} stays in training mode after eval()")
+    return network
 
 
 def _imported(name: str) -> Any:
@@ -126,7 +128,10 @@ def _input(choice: Choice) -> _Input:
     makers = {"array": _arrays, "image": _images, "audio": _sounds}
     if modality not in makers:
         raise ExportError(f"modality is {modality!r}; torch: takes {', '.join(makers)}")
-    return makers[modality](choice)
+    made = makers[modality](choice)
+    preprocess = made.facts["preprocess"]
+    check_scale(choice, preprocess, floats=getattr(preprocess, "dtype", "") != "int64")
+    return made
 
 
 def _arrays(choice: Choice) -> _Input:

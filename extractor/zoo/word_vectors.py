@@ -7,7 +7,7 @@ but such words is zero. (Mikolov et al., 2013; Pennington et al., 2014; Bojanows
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, cast
@@ -34,6 +34,7 @@ _UNKNOWN, _BEGIN = "\ue000unknown", "\ue000begin"  # of a private plane: no file
 _SPECIAL = 2  # rows before the words': an unknown word, and the beginning, by which no text is without tokens
 _FASTTEXT_BINARY = b"\xba\x16O/"  # 793712314, the first number of fastText's .bin
 _COUNTS = re.compile(rb"\s*(\d+)\s+(\d+)\s*")
+_LONGEST_WORD, _LONGEST_LINE = 1 << 16, 1 << 20  # bytes
 _LENGTHS = (1, 2, 3, 7, 20, 60, 200)  # of made-up texts, in words
 _UNSPOKEN = 1e-9  # by which a text of no known word is divided
 
@@ -88,11 +89,10 @@ def build(reference: str, choice: Choice) -> WordVectors:
     options = dict(choice.arguments or {})
     if unknown := options.keys() - {"max_words", "lowercase"}:
         raise ExportError(f"words: takes max_words and lowercase in --arguments, not {sorted(unknown)[0]!r}")
-    words, vectors = read_vectors(path, options.get("max_words"))
+    words, table = _read_table(path, options.get("max_words"))
     lowercase = bool(options.get("lowercase", not any(word != word.lower() for word in words)))
     tokenizer = _tokenizer(words, lowercase)
-    dim = vectors.shape[1]
-    table = np.concatenate([np.zeros((_SPECIAL, dim), np.float32), vectors])
+    dim = table.shape[1]
     tokens = Input("int64", ("batch", "tokens"))
     return WordVectors(
         name=backbone_name(choice.name or path.stem),
@@ -122,23 +122,36 @@ def read_vectors(path: Path, max_words: int | None = None) -> tuple[list[str], N
     ExportError
         As `build` does.
     """
+    words, table = _read_table(path, max_words)
+    return words, table[_SPECIAL:]
+
+
+def _read_table(path: Path, max_words: int | None) -> tuple[list[str], NDArray[np.float32]]:
+    """Return words, and their vectors behind those of the special tokens (n_words + 2, dim)."""
+    if max_words is not None and (type(max_words) is not int or max_words < 1):
+        raise ExportError(f"max_words is {max_words!r} in --arguments; take a positive integer")
     try:
         with path.open("rb") as file:
-            begin = file.readline(1 << 16)
-            if begin.startswith(_FASTTEXT_BINARY):
-                raise ExportError(f"{path} is fastText's .bin; take its .vec, which holds the vectors of whole words")
-            counts = _COUNTS.fullmatch(begin)
-            if counts is None:
-                file.seek(0)
-                return _text(path, file, len(begin.rstrip().split(b" ")) - 1, None, max_words)
-            n_words, dim = int(counts[1]), int(counts[2])
-            place = file.tell()
-            as_text = _is_text(file.readline(1 << 20), dim)
-            file.seek(place)
-            read = _text if as_text else _binary
-            return read(path, file, dim, n_words, max_words)
+            return _read(path, file, max_words)
     except OSError as error:
         raise ExportError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _read(path: Path, file: BinaryIO, max_words: int | None) -> tuple[list[str], NDArray[np.float32]]:
+    begin = file.readline(_LONGEST_WORD)
+    if begin.startswith(_FASTTEXT_BINARY):
+        raise ExportError(f"{path} is fastText's .bin; take its .vec, which holds the vectors of whole words")
+    counts = _COUNTS.fullmatch(begin)
+    if counts is None:
+        file.seek(0)
+        return _text(path, file, len(begin.rstrip().split(b" ")) - 1, None, max_words)
+    n_words, dim = int(counts[1]), int(counts[2])
+    if not dim or min(n_words, max_words or n_words) * dim > path.stat().st_size:
+        raise ExportError(f"{path} is too short for {n_words:,} words of {dim:,} numbers each: it was cut short")
+    place = file.tell()
+    as_text = _is_text(file.readline(_LONGEST_LINE), dim)
+    file.seek(place)
+    return (_text if as_text else _binary)(path, file, dim, n_words, max_words)
 
 
 def _is_text(line: bytes, dim: int) -> bool:
@@ -149,45 +162,73 @@ def _is_text(line: bytes, dim: int) -> bool:
         return False
 
 
+class _Rows:
+    """Words and vectors as they are read, in one piece of memory that grows: files have gigabytes."""
+
+    def __init__(self, path: Path, dim: int) -> None:
+        self._path = path
+        self._dim = dim
+        self._numbers = bytearray(4 * _SPECIAL * dim)
+        self.words: dict[str, None] = {}
+
+    def add(self, word: bytes, vector: NDArray[np.float32]) -> None:
+        """Keep a word's vector, unless it has one; raise ExportError where that is no numbers."""
+        text = word.decode("utf-8", "replace")
+        if not np.isfinite(vector).all():
+            raise ExportError(f"{self._path} has NaN or infinity in the vector of {text[:40]!r}; leave that word out")
+        if text not in self.words:
+            self.words[text] = None
+            self._numbers += vector.astype("<f4").tobytes()
+
+    def table(self) -> tuple[list[str], NDArray[np.float32]]:
+        """Return the words, and the vectors behind two of zeros."""
+        if not self.words:
+            raise ExportError(f"{self._path} has no words in it")
+        return list(self.words), np.frombuffer(self._numbers, "<f4").reshape(-1, self._dim)
+
+
 def _text(
     path: Path, file: BinaryIO, dim: int, n_words: int | None, max_words: int | None
 ) -> tuple[list[str], NDArray[np.float32]]:
-    found: dict[str, NDArray[np.float32]] = {}
+    rows = _Rows(path, dim)
     n_lines = 0
-    for n_lines, line in enumerate(file, start=1):
+    for n_lines, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
         word, *numbers = line.rstrip().rsplit(b" ", dim)
-        try:
-            vector = np.array(numbers, np.float32)
-        except ValueError:
-            vector = np.empty(0, np.float32)
+        vector = _floats(numbers)
         if dim < 1 or len(vector) != dim:
             raise ExportError(
                 f"{path}, line {n_lines}: no word with {dim} numbers; the file is cut short, or no vectors"
             )
-        found.setdefault(word.decode("utf-8", "replace"), vector)
-        if len(found) == max_words:
+        rows.add(word, vector)
+        if len(rows.words) == max_words:
             break
     if max_words is None and n_words is not None and n_lines != n_words:
         raise ExportError(f"{path} has {n_lines:,} words, its first line says {n_words:,}: it was cut short")
-    if not found:
-        raise ExportError(f"{path} has no words in it")
-    return list(found), np.stack(list(found.values()))
+    return rows.table()
+
+
+def _floats(numbers: Sequence[bytes]) -> NDArray[np.float32]:
+    """Return numbers, infinite ones where float32 holds them not; none where one is no number."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(numbers, np.float32)
+    except ValueError:
+        return np.empty(0, np.float32)
 
 
 def _binary(
     path: Path, file: BinaryIO, dim: int, n_words: int, max_words: int | None
 ) -> tuple[list[str], NDArray[np.float32]]:
-    n_taken = min(n_words, max_words or n_words)
-    found: dict[str, NDArray[np.float32]] = {}
-    for place in range(n_taken):
+    rows = _Rows(path, dim)
+    for place in range(min(n_words, max_words or n_words)):
         word = bytearray()
-        while (one := file.read(1)) not in (b" ", b""):
+        while (one := file.read(1)) not in (b" ", b"") and len(word) < _LONGEST_WORD:
             word += one
-        row = file.read(4 * dim)
-        if len(row) != 4 * dim:
+        numbers = file.read(4 * dim)
+        if len(numbers) != 4 * dim:
             raise ExportError(f"{path} ends after {place:,} of {n_words:,} words: it was cut short")
-        found.setdefault(word.lstrip(b"\n").decode("utf-8", "replace"), np.frombuffer(row, "<f4").astype(np.float32))
-    return list(found), np.stack(list(found.values()))
+        rows.add(bytes(word.lstrip(b"\n")), np.frombuffer(numbers, "<f4"))
+    return rows.table()
 
 
 def _tokenizer(words: list[str], lowercase: bool) -> bytes:

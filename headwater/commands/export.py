@@ -84,7 +84,8 @@ def export(
     scale: Annotated[
         float,
         typer.Option(
-            help="What a waveform is multiplied by: 32768 for a network that takes 16 bits.", rich_help_panel=_OWN
+            help="What a waveform or an array is multiplied by: 32768 for a network that takes sounds of 16 bits.",
+            rich_help_panel=_OWN,
         ),
     ] = 1.0,
     lengths: Annotated[

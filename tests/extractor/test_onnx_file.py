@@ -361,6 +361,130 @@ def test_weights_elsewhere_are_never_read(tmp_path: Path, location: str) -> None
         read_model(path)
 
 
+def outside(tensor: TensorProto, location: str, offset: object = 0, length: object = 48) -> None:
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def with_weights(kind: str, location: str) -> onnx.ModelProto:
+    """A graph (n, 4) -> (n, 3) whose 4 x 3 weights are outside, and named in some place of the file."""
+    weights = numpy_helper.from_array(drawn(4, 3), "w")
+    outside(weights, location)
+    nodes, extra = [helper.make_node("MatMul", ["x", "w"], ["y"])], {}
+    if kind == "sparse":
+        values = numpy_helper.from_array(drawn(12), "w")
+        outside(values, location)
+        places = numpy_helper.from_array(np.arange(12))
+        extra["sparse_initializer"] = [helper.make_sparse_tensor(values, places, [4, 3])]
+    else:
+        nodes.insert(0, helper.make_node("Constant", [], ["w"], value=weights))
+    opsets, functions = [helper.make_opsetid("", 17)], []
+    if kind == "function":
+        functions = [helper.make_function("own", "F", ["x"], ["y"], nodes, opsets)]
+        nodes = [helper.make_node("F", ["x"], ["h"], domain="own"), helper.make_node("Identity", ["h"], ["y"])]
+    sides = [helper.make_tensor_value_info(name, FLOAT, ["n", size]) for name, size in (("x", 4), ("y", 3))]
+    graph = helper.make_graph(nodes, "outside", sides[:1], sides[1:], **extra)
+    opsets = [*opsets, helper.make_opsetid("own", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8, functions=functions)
+
+
+@pytest.mark.parametrize("kind", ["constant", "function", "sparse"])
+@pytest.mark.parametrize("location", ["../secret", "link", "/etc/hostname"])
+def test_no_tensor_of_any_kind_is_read_from_elsewhere(tmp_path: Path, kind: str, location: str) -> None:
+    (tmp_path / "secret").write_bytes(drawn(4, 3).tobytes())
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "link").symlink_to(tmp_path / "secret")
+    (tmp_path / "far" / "net.onnx").write_bytes(with_weights(kind, location).SerializeToString())
+    with pytest.raises(ExportError, match="its data must be in a file beside it"):
+        read_model(tmp_path / "far" / "net.onnx")
+
+
+@pytest.mark.parametrize("kind", ["constant", "function"])
+def test_a_constant_beside_the_file_is_taken_in(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.bin").write_bytes(drawn(4, 3).tobytes())
+    (tmp_path / "net.onnx").write_bytes(with_weights(kind, "w.bin").SerializeToString())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    folder = export(f"onnx:{tmp_path / 'net.onnx'}", tmp_path / "out", choice=Choice(layers=["y"]))
+    with Extractor.load(folder) as extractor:
+        found = extractor.extract([np.ones(4, np.float32)])
+    np.testing.assert_allclose(found[0], drawn(4, 3).sum(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("offset", "length"), [("abc", 48), (0, "x"), (-10, 48), (0, -5), (10**30, 48), (1, 48)])
+def test_a_place_that_is_none_is_refused(tmp_path: Path, offset: object, length: object) -> None:
+    path = policy(tmp_path / "policy.onnx", save_as_external_data=True, size_threshold=0, location="w.bin")
+    (tmp_path / "w.bin").write_bytes(bytes(48))
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].ClearField("external_data")
+    outside(model.graph.initializer[0], "w.bin", offset, length)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match=r"names no place in 'w\.bin'|it was cut short"):
+        read_model(path)
+
+
+def affine(path: Path, weights: np.ndarray, *behind: Any, **more: np.ndarray) -> Path:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["r"]), *behind]
+    return write(path, nodes, {"x": (FLOAT, "n", 4)}, {"w": weights, **more}, (nodes[-1].output[0],))
+
+
+DROPOUT = helper.make_node("Dropout", ["h", "ratio", "training"], ["y"])
+BIAS = helper.make_node("Add", ["h", "b"], ["y"])
+
+
+@pytest.mark.parametrize(
+    ("graph", "layer", "said"),
+    [
+        ((drawn(4, 3) * np.nan,), "h", "gives NaN or infinity for item 1 of 7 for the proof; nothing was written"),
+        ((drawn(4, 3) * np.inf,), "h", "gives NaN or infinity for item 1"),
+        ((np.zeros((4, 3), np.float32),), "h", "gives the same embedding for all 7 items"),
+        ((np.zeros((4, 3), np.float32), BIAS), "y", "choose a layer that depends on the item"),
+        ((drawn(4, 3), DROPOUT), "y", "gives other values when it runs the same item again"),
+    ],
+)
+def test_what_says_nothing_of_an_item_is_refused(tmp_path: Path, graph: tuple, layer: str, said: str) -> None:
+    more = {"ratio": np.array(0.5, np.float32), "training": np.array(True), "b": np.ones(3, np.float32)}
+    path = affine(tmp_path / "net.onnx", *graph, **more)
+    with pytest.raises(ExportError, match=said):
+        export(f"onnx:{path}", tmp_path / "out", choice=Choice(layers=[layer]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_item_for_which_all_are_rectified_to_zero_is_no_difference(tmp_path: Path) -> None:
+    path = affine(tmp_path / "net.onnx", np.eye(4, 3, dtype=np.float32))
+    items = [npy(np.full(4, value, np.float32)) for value in (-1, 1, 2)]
+    folder = export(f"onnx:{path}", tmp_path / "out", choice=Choice(layers=["r"], items=items))
+    np.testing.assert_array_equal(read_golden(folder / "golden.npz").embeddings, [[0] * 3, [1] * 3, [2] * 3])
+
+
+def test_arrays_are_scaled_in_the_graph(tmp_path: Path) -> None:
+    path = affine(tmp_path / "net.onnx", drawn(4, 3))
+    choice = Choice(layers=["h"], scale=1 / 255, preprocess={"dtype": "uint8"})
+    folder = export(f"onnx:{path}", tmp_path / "out", choice=choice)
+    frame = np.array([0, 51, 102, 255], np.uint8)
+    with Extractor.load(folder) as extractor:
+        np.testing.assert_allclose(extractor.extract([frame])[0], frame / 255 @ drawn(4, 3), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "choice", "said"),
+    [
+        (
+            planes,
+            Choice(modality="image", scale=2.0, preprocess={"mean": [1.0], "std": [1.0]}),
+            "scale is 2; it is for",
+        ),
+        (policy, Choice(scale=0.0), "scale is 0.0; take a number but 0"),
+        (policy, Choice(scale=float("nan")), "scale is nan"),
+    ],
+)
+def test_a_scale_that_nothing_would_heed_is_refused(tmp_path: Path, make: Callable, choice: Choice, said: str) -> None:
+    with pytest.raises(ExportError, match=said):
+        zoo.build(f"onnx:{make(tmp_path / 'net.onnx')}", choice)
+
+
 def test_a_file_that_no_protobuf_holds_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.onnx").open("wb") as file:
         file.truncate(3 << 30)  # sparse

@@ -148,7 +148,7 @@ def edited(edit: Callable[[dict], None]) -> Callable[[Path], None]:
         (lambda f: f.update(dim="3"), "'3', not a positive integer"),
         (lambda f: f.update(dim=True), "True, not a positive integer"),
         (lambda f: f.update(precision="fp8"), "'fp8', not one of"),
-        (lambda f: f["preprocess"].update(interpolation="lanczos"), "'lanczos', not one of"),
+        (lambda f: f["preprocess"].update(interpolation="hamming"), "'hamming', not one of"),
         (lambda f: f["preprocess"].update(crop_fraction=5), "5, not above 0"),
         (lambda f: f["preprocess"].update(size="224"), "'224', not a positive integer"),
         (lambda f: f.update(input=[1]), "malformed"),

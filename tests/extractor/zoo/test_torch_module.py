@@ -18,6 +18,7 @@ from extractor.zoo.architectures.games import DQN, PPO
 from extractor.zoo.choice import Choice
 from tests.tiny import noise, wav
 
+MEL = {"recipe": "log-mel/1", "sample_rate": 16_000, "n_mels": 7}
 GAMES = "torch:extractor.zoo.architectures.games"
 OWN = """
 import torch
@@ -39,6 +40,24 @@ def wrong():
 
 def broken():
     return torch.nn.Sequential(torch.nn.Linear(5, 2))
+
+class Stuck(torch.nn.Dropout):
+    def train(self, mode=True):
+        return self
+
+def stuck():
+    return torch.nn.Sequential(torch.nn.Linear(7, 2), Stuck())
+
+class Noisy(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.idle, self.outer = (torch.nn.Linear(7, 7) for _ in range(3))
+
+    def forward(self, x):
+        return self.outer(torch.nn.functional.dropout(self.inner(x), 0.5, training=True))
+
+def noisy():
+    return Noisy()
 """
 
 
@@ -140,6 +159,10 @@ def test_chexnet_takes_the_names_of_an_older_torchvision(tmp_path: Path) -> None
         ("make", {"arguments": {"depth": 3}}, "cannot be called with --arguments"),
         ("wrong", {}, "gives a dict, not a torch.nn.Module"),
         ("broken", {}, "cannot run one item of its own shape"),
+        ("broken", {"layers": ()}, "cannot run one item of its own shape: RuntimeError: .*say with --preprocess"),
+        ("stuck", {}, "gives a network whose '1' stays in training mode after eval"),
+        ("noisy", {"layers": ["idle"]}, "layer 'idle' takes no part when the network embeds"),
+        ("make", {"modality": "audio", "preprocess": MEL, "scale": 2.0}, "scale is 2; it is for waveforms"),
         ("make", {"weights": None}, "needs --weights FILE"),
         ("make", {"preprocess": None}, "say the shape of one array"),
         ("make", {"modality": "text"}, "torch: takes array, image, audio"),
@@ -152,9 +175,19 @@ def test_chexnet_takes_the_names_of_an_older_torchvision(tmp_path: Path) -> None
 def test_what_does_not_fit_is_refused(own: str, factory: str, options: dict, said: str) -> None:
     facts = {"weights": "random", "preprocess": {"shape": [7]}} | options
     if factory == "broken":
-        facts["layers"] = ["0"]
+        facts.setdefault("layers", ["0"])
     with pytest.raises(ExportError, match=said):
         zoo.build(f"{own}:{factory}", Choice(**facts))
+
+
+def test_a_dropout_that_is_always_on_is_refused(own: str, tmp_path: Path) -> None:
+    choice = Choice(weights="random", preprocess={"shape": [7]})
+    with pytest.raises(ExportError, match="gives other values when it runs the same item again"):
+        export(f"{own}:noisy", tmp_path / "out", choice=choice)
+    listed = zoo.layers(f"{own}:noisy", choice)
+    assert [one.name for one in listed] == ["inner", "outer"]
+    with pytest.raises(ExportError, match="cannot run one item of its own shape"):
+        zoo.layers(f"{own}:noisy", Choice(preprocess={"shape": [8]}))
 
 
 @pytest.mark.parametrize("reference", ["networks", "no_such_package.inner:make", "absent.py:make"])

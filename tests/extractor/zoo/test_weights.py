@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -105,6 +106,26 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object, said:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(ExportError, match=said):
         read_weights(tmp_path / "x.pth")
+
+
+def test_a_state_dict_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    loop: dict = {}
+    loop["model"] = loop
+    torch.save(loop, tmp_path / "loop.pth")
+    with pytest.raises(ExportError, match="holds 'model', which is no tensor"):
+        read_weights(tmp_path / "loop.pth")
+
+
+@pytest.mark.parametrize("name", ["policy.pth", "archive/data.pkl"])
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, bytes(10_000_000))
+    tracemalloc.start()
+    with pytest.raises(ExportError, match=r"would unpack to 10,000,000 bytes, the limit is [\d,]+, 10 times its size"):
+        read_weights(path)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
 
 
 def test_weights_of_another_network_are_refused() -> None:

@@ -1,7 +1,9 @@
 """`words:FILE`: Word2Vec, GloVe and fastText files, against means that are computed by hand; and what is refused."""
 
 import struct
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,3 +116,39 @@ def test_there_is_nothing_to_choose(tmp_path: Path) -> None:
         zoo.build(f"words:{glove(tmp_path)}", Choice(arguments={"n_words": 3}))
     with pytest.raises(ExportError, match="have no layers"):
         zoo.layers(f"words:{glove(tmp_path)}")
+
+
+@pytest.mark.parametrize(
+    ("content", "max_words", "said"),
+    [
+        (b"cat 1 2 nan\ndog 1 2 3\n", None, "NaN or infinity in the vector of 'cat'; leave that word out"),
+        (b"cat 1 2 3\ndog 1 2 1e39\n", None, "NaN or infinity in the vector of 'dog'"),
+        (b"1 1\ncat " + np.array([np.inf], np.float32).tobytes(), None, "NaN or infinity in the vector of 'cat'"),
+        (b"0 5\n", None, "has no words in it"),
+        (b"2 0\ncat \ndog \n", None, "too short for 2 words of 0 numbers"),
+        (b"1000000000000 3\ncat 1 2 3\n", None, "too short for 1,000,000,000,000 words of 3 numbers each"),
+        (b"2 1000000000000\ncat 1 2 3\n", None, "too short for 2 words of 1,000,000,000,000 numbers each"),
+        (b"cat 1 2 3\n", 0, "max_words is 0 in --arguments; take a positive integer"),
+        (b"cat 1 2 3\n", "3", "max_words is '3'"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(tmp_path: Path, content: bytes, max_words: Any, said: str) -> None:
+    (tmp_path / "words").write_bytes(content)
+    with pytest.raises(ExportError, match=said):
+        read_vectors(tmp_path / "words", max_words)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_file_is_read_in_little_more_memory_than_its_vectors_take(tmp_path: Path, binary: bool) -> None:
+    n_words, dim = 1500, 300
+    row = np.arange(dim, dtype=np.float32)
+    text = row.tobytes() if binary else b" ".join(b"%d" % number for number in row)
+    lines = [b"%d %d\n" % (n_words, dim), *(b"w%d " % i + text + b"\n" for i in range(n_words))]
+    (tmp_path / "words").write_bytes(b"".join(lines))
+    tracemalloc.start()
+    words, vectors = read_vectors(tmp_path / "words")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (len(words), vectors.shape) == (n_words, (n_words, dim))
+    np.testing.assert_array_equal(vectors[-1], row)
+    assert peak < 1.5 * vectors.nbytes  # and not each row by itself, then all together

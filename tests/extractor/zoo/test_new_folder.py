@@ -1,0 +1,68 @@
+"""The folder that takes another's place: whole or not at all, whoever else writes, whatever ends it."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from extractor.errors import ExportError
+from extractor.spec import MODEL_FILE, SPEC_FILE
+from extractor.zoo.new_folder import new_folder
+
+N_WRITERS, N_TURNS = 4, 60
+
+
+def fill(folder: Path, mark: str) -> None:
+    for name in (MODEL_FILE, SPEC_FILE):
+        (folder / name).write_text(mark)
+
+
+def test_of_several_at_once_each_is_whole_or_told_of_the_other(tmp_path: Path) -> None:
+    target, told, begin = tmp_path / "net", [], threading.Barrier(N_WRITERS)
+
+    def write(writer: int) -> None:
+        begin.wait()
+        for turn in range(N_TURNS):
+            try:
+                with new_folder(target) as fresh:
+                    fill(fresh, f"{writer} {turn}")
+            except Exception as error:  # looked at below
+                told.append(error)
+
+    writers = [threading.Thread(target=write, args=(writer,)) for writer in range(N_WRITERS)]
+    for one in writers:
+        one.start()
+    for one in writers:
+        one.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+    assert (target / MODEL_FILE).read_text() == (target / SPEC_FILE).read_text()
+    assert {type(error) for error in told} <= {ExportError}
+    assert all("made by another export at the same time" in str(error) for error in told)
+
+
+def test_an_interrupt_between_the_renames_brings_the_old_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, rename = tmp_path / "net", Path.rename
+    with new_folder(target) as fresh:
+        fill(fresh, "old")
+
+    def interrupted(path: Path, to: Path) -> Path:
+        if path.name.endswith(".new"):
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), new_folder(target) as fresh:
+        fill(fresh, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+    assert (target / SPEC_FILE).read_text() == "old"
+
+
+def test_what_cannot_be_replaced_is_told_of_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "notes.txt").write_text("mine")
+    with pytest.raises(ExportError, match=r"holds 'notes\.txt'"), new_folder(tmp_path / "net"):
+        pytest.fail("the work began")
+    with pytest.raises(ExportError, match="is a file, not a folder"), new_folder(tmp_path / "net" / "notes.txt"):
+        pytest.fail("the work began")
