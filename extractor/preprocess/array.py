@@ -40,7 +40,9 @@ def _check_shape(shape: tuple[int, ...], facts: ArrayPreprocess) -> None:
         fits = shape[1:] == tuple(rest) and len(shape) > 0 and facts.min_length <= shape[0] <= facts.max_length
     if not fits:
         bounds = f" with {first} from {facts.min_length:,} to {facts.max_length:,}" if isinstance(first, str) else ""
-        raise UndecodableItem(f"array is {_text(shape)}, the backbone takes {_text(facts.shape)}{bounds}")
+        raise UndecodableItem(
+            f"array is {_text(shape)}, the backbone takes {_text(facts.shape)}{bounds}; send such a one"
+        )
 
 
 def _text(shape: tuple[int | str, ...]) -> str:

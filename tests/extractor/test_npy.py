@@ -86,9 +86,9 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
 @pytest.mark.parametrize(
     ("spec", "shape", "message"),
     [
-        ((2, 3), (3, 2), r"is \(3, 2\), the backbone takes \(2, 3\)$"),
+        ((2, 3), (3, 2), r"is \(3, 2\), the backbone takes \(2, 3\); send such a one$"),
         ((2, 3), (1, 2, 3), "takes"),
-        (("time", 3), (10, 3), r"takes \(time, 3\) with time from 2 to 9$"),
+        (("time", 3), (10, 3), r"takes \(time, 3\) with time from 2 to 9; send such a one$"),
         (("time", 3), (1, 3), "from 2 to 9"),
         (("time", 3), (5, 4), "from 2 to 9"),
         (("time",), (), r"is \(\), the backbone takes \(time,\)"),

@@ -152,3 +152,29 @@ def test_a_built_in_network_has_no_layers_to_choose(tmp_path: Path) -> None:
     assert "has no layers to choose from" in headwater("layers", "minilm-l6", home=tmp_path).stderr
     done = headwater("export", "minilm-l6", "--layer", "x", home=tmp_path)
     assert "'minilm-l6' is taken as it was published" in done.stderr
+
+
+def write_labelled(folder: Path, kind: str) -> None:
+    """Twelve items of each of two labels, and one that is none."""
+    for label, level in (("high", 0.4), ("low", -0.4)):
+        (folder / label).mkdir(parents=True)
+        for i in range(12):
+            item = wav(noise(1000 + 50 * i, seed=i) + level) if kind == "wav" else npy(ARRAYS[i] + 10 * level)
+            (folder / label / f"{i}.{kind}").write_bytes(item)
+    (folder / "low" / f"bad.{kind}").write_bytes(item[:-3])
+
+
+@pytest.mark.parametrize("kind", ["wav", "npy"])
+def test_sounds_and_arrays_teach_a_head(tiny_array: Path, tiny_audio: Path, tmp_path: Path, kind: str) -> None:
+    backbone = {"wav": tiny_audio, "npy": tiny_array}[kind]
+    data = tmp_path / "data"
+    write_labelled(data, kind)
+    trained = headwater("train", data, "--name", "levels", "--backbone", backbone, "--no-report", home=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "2 classes, 24 examples" in trained.stdout + trained.stderr
+    assert f"low/bad.{kind}: " in trained.stdout + trained.stderr
+    files = [data / "high" / f"0.{kind}", data / "low" / f"0.{kind}", data / "low" / f"bad.{kind}"]
+    done = headwater("predict", "levels", *files, "--backbone", backbone, "--json", home=tmp_path)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["ranking"][0]["label"] for one in told if "ranking" in one] == ["high", "low"], done.stdout
+    assert "send the whole file" in told[2]["error"]
