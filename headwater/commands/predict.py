@@ -20,7 +20,9 @@ Items = Sequence[str | Path]
 
 def predict(
     head: Annotated[str, typer.Argument(help="`NAME`, `NAME@3`, `NAME@ALIAS`, or a folder.")],
-    files: Annotated[list[Path] | None, typer.Argument(help="Images, sounds, `.npy` arrays, or files of one text each.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Images, sounds, `.npy` arrays, or files of one text each.")
+    ] = None,
     text: Annotated[list[str] | None, typer.Option(help="A text itself; may be given several times.")] = None,
     backbone: Annotated[
         str, typer.Option(help="Name or folder; by default the name of the one that it was trained on.")

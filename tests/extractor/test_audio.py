@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from extractor import Extractor
 from extractor.decode.audio import MAX_CHANNELS, decode_audio
@@ -158,6 +159,15 @@ def test_resampling_keeps_a_tone(sample_rate: int, resampling: str) -> None:
     assert abs(len(found) - RATE // 2) <= 1
     middle = slice(RATE // 8, 3 * RATE // 8)
     assert np.abs(found[middle] - tone(0.5)[middle]).max() < 1e-3
+
+
+@pytest.mark.parametrize(("resampling", "quality"), [("soxr-hq", "HQ"), ("soxr-vhq", "VHQ")])
+def test_the_resampler_has_the_quality_that_is_said(resampling: str, quality: str) -> None:
+    sound = noise(4410).astype(np.float32)
+    facts = AudioPreprocess(sample_rate=16_000, max_samples=16_000, resampling=resampling)
+    found = to_waveform(sound, 44_100, facts)
+    np.testing.assert_array_equal(found, soxr.resample(sound, 44_100, 16_000, quality=quality))
+    assert np.abs(found - soxr.resample(sound, 44_100, 16_000, quality="LQ")).max() > 1e-4
 
 
 def test_frequencies_beyond_the_new_rate_do_not_fold_back() -> None:

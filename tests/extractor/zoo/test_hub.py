@@ -18,11 +18,14 @@ from extractor import Extractor, zoo
 from extractor.errors import ExportError
 from extractor.export import export
 from extractor.prepare import load_prepare
+from extractor.preprocess.audio import to_waveform
 from extractor.preprocess.image import fit_image
+from extractor.preprocess.log_mel import log_mel
 from extractor.spec import read_spec
 from extractor.zoo.choice import Choice
 from extractor.zoo.golden import photos
 from extractor.zoo.golden.sounds import sounds
+from extractor.zoo.hub_audio import audio_part
 from extractor.zoo.hub_image import image_part
 from tests.hub_folders import FAMILIES, READERS, SEERS, hub, write_hub_folder
 
@@ -313,3 +316,24 @@ def test_arguments_that_the_network_does_not_take_are_refused(tmp_path: Path) ->
     folder = write_hub_folder(tmp_path / "bert", "bert", weights=False)
     with pytest.raises(ExportError, match=r"cannot be made with --arguments \{'nonsense': 1\}"):
         zoo.build(f"hf:{folder}", Choice(weights="random", arguments={"nonsense": 1}))
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "facts"),
+    [
+        ("wav2vec2", "Wav2Vec2FeatureExtractor", {"do_normalize": True}),
+        ("wav2vec2", "Wav2Vec2FeatureExtractor", {"do_normalize": False}),
+        ("whisper", "WhisperFeatureExtractor", {"chunk_length": 1}),
+    ],
+)
+def test_sounds_are_made_as_transformers_makes_them(tmp_path: Path, family: str, kind: str, facts: dict) -> None:
+    folder = write_hub_folder(tmp_path / family, family, weights=False)
+    extractor = getattr(hub, kind)(**facts)
+    extractor.save_pretrained(folder)
+    part = audio_part(str(folder), hub.AutoConfig.from_pretrained(folder), Choice())
+    loud = (np.random.default_rng(0).normal(size=9000) * np.linspace(0, 0.3, 9000) ** 4 + 0.01).astype(np.float32)
+    made = to_waveform(loud, 16_000, part.preprocess)
+    expected = extractor(loud, sampling_rate=16_000, return_tensors="np")[extractor.model_input_names[0]][0]
+    if family == "whisper":
+        made, expected = log_mel(made, part.preprocess), expected.T
+    np.testing.assert_allclose(made, expected, atol=1e-4)
