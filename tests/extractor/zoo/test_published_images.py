@@ -35,7 +35,7 @@ def test_torchvisions(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["xception41.tf_in1k", "vit_small_patch14_dinov2.lvd142m", "eva02_base_patch14_448.mim_in22k_ft_in22k_in1k"]
+    "name", ["resnet50.a1_in1k", "vit_small_patch14_dinov2.lvd142m", "eva02_base_patch14_448.mim_in22k_ft_in22k_in1k"]
 )
 def test_timms(name: str) -> None:
     network = cast(torch.nn.Module, SimpleNamespace(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()))
