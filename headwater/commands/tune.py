@@ -60,7 +60,7 @@ def tune(
     """
     from extractor.shelf import find_backbone
     from extractor.spec import read_spec
-    from extractor.tune.fidelity import Floor
+    from extractor.fidelity import Floor
     from extractor.tune.items import load_items
     from extractor.tune.search import Goal
 

@@ -1,0 +1,36 @@
+"""A network for a runtime that computes in bf16 by itself: the file stays as it is, and no layer can be left out."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from extractor.precision.graphs import load, weighted
+from extractor.precision.rounding import BF16, rounded_at
+
+
+class Bf16:
+    """The network of an ONNX file.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    mixes = False
+    alone_in = "fp32"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers with weights."""
+        return tuple(node.name for node in weighted(load(str(self.path))))
+
+    def graph(self, _kept: Collection[str]) -> bytes:
+        """Return the file as it is."""
+        return self.path.read_bytes()
+
+    def alone(self, layer: str) -> bytes:
+        """Return the network where what one layer takes is rounded to bf16."""
+        data: bytes = rounded_at(load(str(self.path)), layer, BF16).SerializeToString()
+        return data
