@@ -3,13 +3,16 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from extractor.backbone import Backbone, collate
-from extractor.errors import ExportError, RuntimeMissing
+from extractor.comparison import embed_alone
+from extractor.errors import ExportError, ExtractorError, ItemError, RuntimeMissing
 from extractor.fidelity import HeadAccuracy, Report
 from extractor.golden import differences
 from extractor.home import backbones_folder
@@ -28,6 +31,7 @@ REFERENCE = "fp32"  # what the weights and the golden embeddings are in
 AS_IS = ("bf16",)  # computed by a runtime from the very file in fp32
 FLOOR = 0.995  # mean cosine to fp32
 MIN_HELD = 16  # fewer say little of neighbours
+SENSED = 16  # items by which layers are compared
 
 Judge = Callable[[Embedding, Embedding], HeadAccuracy | None]
 Tell = Callable[[str], None]
@@ -105,7 +109,8 @@ def derive(
     """
     tell = progress or (lambda _step: None)
     spec = read_spec(source)
-    _check(spec, precision, terms)
+    check(spec, precision)
+    _check_terms(precision, terms)
     runtime, provider = default(precision)
     verify_files(source, spec)
     new = replace(spec, name=derived_name(spec.name, precision), precision=precision)
@@ -116,7 +121,20 @@ def derive(
         )
     try:
         with new_folder(target) as fresh, tempfile.TemporaryDirectory(prefix="headwater-precision-") as scratch:
-            _fill(fresh, source, new, Plan(runtime=runtime, provider=provider), terms, Path(scratch), tell)
+            making = _Making(
+                source=source,
+                fresh=fresh,
+                scratch=Path(scratch),
+                spec=new,
+                plan=Plan(runtime=runtime, provider=provider),
+                terms=terms,
+                tell=tell,
+            )
+            making.fill()
+    except ImportError as error:
+        raise RuntimeMissing(
+            f"making {precision} takes {error.name or 'onnx'}: pip install 'headwater[export]'"
+        ) from None
     except OSError as error:
         raise ExportError(
             f"{target} cannot be written: {error.strerror or error}; free some space or choose another folder"
@@ -124,101 +142,125 @@ def derive(
     return target
 
 
-def _check(spec: Spec, precision: str, terms: Terms | None) -> None:
+def check(spec: Spec, precision: str) -> None:
+    """Raise ExportError where a backbone cannot be derived in a precision."""
     others = [name for name in PRECISIONS if name != REFERENCE]
     if precision not in others:
         raise ExportError(f"precision is {precision!r}; a backbone can be derived in {', '.join(others)}")
     if spec.precision != REFERENCE:
         raise ExportError(f"{spec.name!r} is in {spec.precision}; derive from the backbone in {REFERENCE}")
+
+
+def _check_terms(precision: str, terms: Terms | None) -> None:
     if precision == "int8" and not (terms and terms.calibration):
         raise ExportError("int8 takes its ranges from items, and there are none; name some to calibrate on")
     if terms is None:
         return
     if not -1 <= terms.floor <= 1:
-        raise ExportError(f"the floor is {terms.floor}, and a cosine lies between -1 and 1; 0.995 is the default")
+        raise ExportError(f"the floor is {terms.floor}, and a cosine lies between -1 and 1; {FLOOR} is the default")
     if len(terms.held) < MIN_HELD:
-        raise ExportError(f"there are {len(terms.held)} held items; it takes at least {MIN_HELD} to compare with fp32")
+        raise ExportError(
+            f"there are {len(terms.held)} held items, and it takes at least {MIN_HELD} to compare with fp32; name more"
+        )
     if both := set(terms.held) & set(terms.calibration):
         raise ExportError(
-            f"{len(both)} held items are calibrated on, and would tell too much good of it; leave them out of one"
+            f"{len(both)} of the held items are calibrated on too, which would flatter; leave them out of either"
         )
 
 
-def _fill(
-    fresh: Path, source: Path, new: Spec, plan: Plan, terms: Terms | None, scratch: Path, tell: Tell
-) -> None:
-    for file in new.files:
-        if file != MODEL_FILE or new.precision in AS_IS:
-            _link(source / file, fresh / file)
-    caster = _caster(source, new, terms, scratch, tell)
-    if terms is None:
-        _write(caster, fresh)
-    else:
-        new = replace(new, report=_report(caster, fresh, source, new, plan, terms, scratch, tell))
-    new = replace(new, files={**new.files, MODEL_FILE: sha256(fresh / MODEL_FILE)})
-    write_spec(fresh, new)
-    tell(f"comparing {plan.runtime} in {new.precision} with the golden embeddings")
-    Proof.load(new, fresh).check(Backbone.load(fresh, new, plan))
+@dataclass(frozen=True, kw_only=True)
+class _Making:
+    """A backbone in the making: where it comes from, the folder to fill, one for scratch, its spec so far."""
 
+    source: Path
+    fresh: Path
+    scratch: Path
+    spec: Spec
+    plan: Plan
+    terms: Terms | None
+    tell: Tell
 
-def _caster(source: Path, new: Spec, terms: Terms | None, scratch: Path, tell: Tell) -> "Caster":
-    path = source / MODEL_FILE
-    try:
-        if new.precision in AS_IS:
+    def fill(self) -> None:
+        """Write the files, the graph and the spec, and let a session prove itself."""
+        for file in self.spec.files:
+            if file != MODEL_FILE or self.spec.precision in AS_IS:
+                _link(self.source / file, self.fresh / file)
+        try:
+            report = self._write_graph()
+        except (ExtractorError, ImportError, OSError):
+            raise
+        except Exception as error:  # those of onnx and of onnxruntime's quantisation share no root
+            raise ExportError(
+                f"{self.spec.name} is not made: onnxruntime cannot turn this graph to {self.spec.precision} ({error}); "
+                "stay with fp32"
+            ) from error
+        files = {**self.spec.files, MODEL_FILE: sha256(self.fresh / MODEL_FILE)}
+        new = replace(self.spec, report=report, files=files)
+        write_spec(self.fresh, new)
+        self.tell(f"comparing {self.plan.runtime} in {new.precision} with the golden embeddings")
+        Proof.load(new, self.fresh).check(Backbone.load(self.fresh, new, self.plan))
+
+    def _write_graph(self) -> Report | None:
+        caster = self._caster()
+        if self.terms is not None:
+            return self._measured(caster, self.terms)
+        if caster.mixes:
+            (self.fresh / MODEL_FILE).write_bytes(caster.graph(()))
+        return None
+
+    def _caster(self) -> "Caster":
+        path = self.source / MODEL_FILE
+        if self.spec.precision in AS_IS:
             from extractor.precision.bf16 import Bf16
 
             return Bf16(path)
-        if new.precision == "fp16":
+        if self.spec.precision == "fp16":
             from extractor.precision.fp16 import Fp16
 
             return Fp16.load(path)
         from extractor.precision.int8 import Int8
-    except ImportError as error:
-        raise RuntimeMissing(
-            f"another precision takes {error.name or 'onnx'}: pip install 'headwater[export]'"
-        ) from None
-    items = terms.calibration if terms else ()
-    tell(f"calibrating on {len(items)} items")
-    prepare = load_prepare(new, source)
-    return Int8.calibrate(path, (collate(new, [prepare(item).array]) for item in items), scratch)
 
+        items = self.terms.calibration if self.terms else ()
+        self.tell(f"calibrating on {len(items)} items")
+        arrays = self._prepared(items, "calibration")
+        return Int8.calibrate(path, (collate(self.spec, [array]) for array in arrays), self.scratch)
 
-def _write(caster: "Caster", fresh: Path) -> None:
-    if caster.mixes:
-        (fresh / MODEL_FILE).write_bytes(caster.graph(()))
+    def _measured(self, caster: "Caster", terms: Terms) -> Report:
+        """Write the graph that meets the floor, and say how near it stands."""
+        from extractor.precision.mixed import Mixture
 
+        self.tell(f"comparing {self.spec.precision} with {REFERENCE} on {len(terms.held)} held items")
+        felt = terms.calibration or terms.held
+        mixture = Mixture(
+            caster=caster,
+            folder=self.fresh,
+            scratch=self.scratch,
+            spec=self.spec,
+            plan=self.plan,
+            sensed=list(self._prepared(felt[:: -(-len(felt) // SENSED)], "calibration")),
+            held=list(self._prepared(terms.held, "held")),
+            reference=Backbone.load(self.source, read_spec(self.source)),
+            tell=self.tell,
+        )
+        fit = mixture.fit(terms.floor)
+        proof = Proof.load(self.spec, self.fresh)
+        golden = embed_alone(Backbone.load(self.fresh, self.spec, self.plan), proof.arrays)
+        return Report(
+            fidelity=fit.fidelity,
+            floor=terms.floor,
+            golden_cosine=differences(golden, proof.expected)[0],
+            n_calibrated=len(terms.calibration) if self.spec.precision == "int8" else 0,
+            kept_fp32=fit.kept,
+            head=terms.judge(mixture.expected, fit.embeddings) if terms.judge else None,
+        )
 
-def _report(
-    caster: "Caster", fresh: Path, source: Path, new: Spec, plan: Plan, terms: Terms, scratch: Path, tell: Tell
-) -> Report:
-    """Write the graph that meets the floor, and say how near it stands."""
-    from extractor.precision.mixed import Mixture
-
-    prepare = load_prepare(new, fresh)
-    held = [prepare(item).array for item in terms.held]
-    tell(f"comparing {new.precision} with {REFERENCE} on {len(held)} held items")
-    mixture = Mixture(
-        caster=caster,
-        folder=fresh,
-        scratch=scratch,
-        spec=new,
-        plan=plan,
-        sensed=[prepare(item).array for item in terms.calibration] or held,
-        held=held,
-        reference=Backbone.load(source, read_spec(source)),
-        tell=tell,
-    )
-    fit = mixture.fit(terms.floor)
-    proof = Proof.load(new, fresh)
-    golden = Backbone.load(fresh, new, plan).forward(proof.arrays)
-    return Report(
-        fidelity=fit.fidelity,
-        floor=terms.floor,
-        golden_cosine=differences(golden, proof.expected)[0],
-        n_calibrated=len(terms.calibration) if new.precision == "int8" else 0,
-        kept_fp32=fit.kept,
-        head=terms.judge(mixture.expected, fit.embeddings) if terms.judge else None,
-    )
+    def _prepared(self, items: Sequence[bytes], what: str) -> Iterator[NDArray[Any]]:
+        prepare = load_prepare(self.spec, self.source)
+        for number, item in enumerate(items):
+            try:
+                yield prepare(item).array
+            except ItemError as error:
+                raise type(error)(f"{what} item {number}: {error}") from None
 
 
 def _link(source: Path, target: Path) -> None:

@@ -33,8 +33,8 @@ class Tolerance:
 SLACK = 1e-4  # beside twice the distance that was measured: another processor rounds in another order
 
 # Of precisions other than fp32 the angle alone is bound: their differences grow with the embedding's values. These are
-# for backbones whose spec has no report; with one, it says what holds. bf16 keeps 8 bits of a number's 24, so its differences are large.
-# Measured on the golden items, OpenVINO against torch: least cosine 0.99787 for EfficientNet-Lite0, 0.99997 for MiniLM.
+# for specs without a report, as of a plan that is only tried. Measured in bf16 on the golden items, OpenVINO against
+# torch: least cosine 0.99787 for EfficientNet-Lite0, 0.99997 for MiniLM.
 TOLERANCES = {
     "fp32": Tolerance(min_cosine=0.99999, max_difference=1e-4),
     "fp16": Tolerance(min_cosine=0.999, max_difference=inf),

@@ -6,7 +6,6 @@ The built-in items are none that the other half has: photos and texts of other o
 import io
 import random
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,7 +23,8 @@ MAX_ITEMS = 256  # of each half; more are left out, evenly
 HELD_SHARE = 4  # one in so many of a person's own items is held, where no held ones are named
 CROPS = 30  # of each of scikit-learn's two photos
 DIGITS = 120
-PHOTO_SIZE = (500, 375)
+PHOTO_SIZE = (400, 300)
+SOUNDS = 40
 FOLDS = 5
 MIN_SHOTS = 2  # of a label, for it to be learnt and judged
 
@@ -178,7 +178,7 @@ def _pictures() -> Held:
             width, height = round(share * image.width), round(share * image.height)
             left, top = draw.randint(0, image.width - width), draw.randint(0, image.height - height)
             buffer = io.BytesIO()
-            image.resize(PHOTO_SIZE, box=(left, top, left + width, top + height)).save(buffer, "PNG")
+            image.resize(PHOTO_SIZE, box=(left, top, left + width, top + height)).save(buffer, "PNG", compress_level=1)
             crops.append(buffer.getvalue())
     written = digits()
     labels = [str(label) for label in written.labels[:DIGITS]]
@@ -200,5 +200,5 @@ def _sounds() -> Held:
     from extractor.zoo.golden.sounds import sounds
 
     n = len(load_items("audio"))
-    items = sounds(2 * n)[n:]
+    items = sounds(n + SOUNDS)[n:]
     return Held(items, [str(number % 4) for number in range(len(items))])

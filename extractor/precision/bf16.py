@@ -3,8 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from extractor.precision.graphs import load, weighted
-from extractor.precision.rounding import BF16, rounded_at
+# onnx is imported where layers are compared: what meets the floor needs none.
 
 
 class Bf16:
@@ -24,6 +23,8 @@ class Bf16:
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers with weights."""
+        from extractor.precision.graphs import load, weighted
+
         return tuple(node.name for node in weighted(load(str(self.path))))
 
     def graph(self, _kept: Collection[str]) -> bytes:
@@ -32,5 +33,8 @@ class Bf16:
 
     def alone(self, layer: str) -> bytes:
         """Return the network where what one layer takes is rounded to bf16."""
+        from extractor.precision.graphs import load
+        from extractor.precision.rounding import BF16, rounded_at
+
         data: bytes = rounded_at(load(str(self.path)), layer, BF16).SerializeToString()
         return data

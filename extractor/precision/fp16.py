@@ -4,9 +4,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from extractor.precision.graphs import load, weighted
+from extractor.precision.graphs import as_bytes, load, weighted
 from extractor.precision.rounding import FP16, rounded_at
-from extractor.zoo.onnx_bytes import onnx_bytes
 
 
 class Fp16:
@@ -39,7 +38,7 @@ class Fp16:
         made = convert_float_to_float16(
             copy, keep_io_types=True, op_block_list=list(DEFAULT_OP_BLOCK_LIST), node_block_list=list(kept)
         )
-        return onnx_bytes(made)
+        return as_bytes(made)
 
     def alone(self, layer: str) -> bytes:
         """Return the network where what one layer takes is rounded to fp16."""

@@ -4,6 +4,9 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 import onnx
+from onnxruntime.quantization.onnx_model import ONNXModel
+
+from extractor.zoo.onnx_bytes import onnx_bytes
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -11,9 +14,12 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 class Caster(Protocol):
     """What each precision has: it makes graphs, as bytes, from one in fp32."""
 
-    layers: tuple[str, ...]  # names of nodes, in the order of the graph
-    mixes: bool  # whether some may stay in fp32
+    mixes: bool  # whether layers may stay in fp32
     alone_in: str  # the precision in which `alone` is run
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of nodes, in the order of the graph."""
 
     def graph(self, kept: Collection[str]) -> bytes:
         """Return the network in this precision, but for the layers that are kept."""
@@ -46,3 +52,10 @@ def weighted(model: Any) -> list[Any]:
 def load(path: str) -> Any:
     """Read a model, its nodes named."""
     return named(onnx.load(path))
+
+
+def as_bytes(model: Any) -> bytes:
+    """Serialise a model whose nodes may stand in any order."""
+    ordered = ONNXModel(model)
+    ordered.topological_sort()
+    return onnx_bytes(ordered.model)

@@ -16,8 +16,7 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader, create_cal
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from extractor.precision.graphs import load, weighted
-from extractor.zoo.onnx_bytes import onnx_bytes
+from extractor.precision.graphs import as_bytes, load, weighted
 
 FOLLOWERS = ("Clip", "Relu")  # of a convolution: its output has their range, and they cost nothing any more
 OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Add", *FOLLOWERS)
@@ -86,8 +85,7 @@ class Int8:
             copy, True, False, QuantType.QInt8, QuantType.QUInt8, self.ranges, chosen, [], OPS, _OPTIONS
         )
         quantizer.quantize_model()
-        quantizer.model.topological_sort()
-        return onnx_bytes(quantizer.model.model)
+        return as_bytes(quantizer.model.model)
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types

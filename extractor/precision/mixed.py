@@ -18,7 +18,6 @@ from extractor.plan import Plan
 from extractor.precision.graphs import Caster
 from extractor.spec import MODEL_FILE, Spec
 
-SENSED = 16  # items by which layers are compared
 SHOWN = 5  # of the worst layers, in an error
 MAX_KEPT = 0.5  # share of the layers; with more in fp32 there is little to gain
 
@@ -98,7 +97,7 @@ class Mixture:
         self.scratch = scratch
         self.spec = spec
         self.plan = plan
-        self.sensed = sensed[:SENSED]
+        self.sensed = sensed
         self.held = held
         self.reference = reference
         self.tell = tell
@@ -159,7 +158,7 @@ class Mixture:
         also = f", and {best:.5f} with the worst {most} of {len(ranked)} layers in fp32" if most else ""
         worst = ", ".join(f"{one.layer} {one.distance:.1e}" for one in ranked[:SHOWN]) or "none has weights"
         return (
-            f"{self.spec.name} is not made: on {len(self.held)} held items its mean cosine to fp32 is {mean:.5f}{also}; "
-            f"the floor is {floor:g}. Worst layers (1 - cosine, each alone): {worst}. Stay with fp32, or lower the "
+            f"{self.spec.name} is not made: on {len(self.held)} held items its mean cosine to fp32 is {mean:.5f}{also},"
+            f" below {floor:g}. Worst layers (1 - cosine, each alone): {worst}. Stay with fp32, or lower the "
             f"floor{', or calibrate on more items like yours' if self.spec.precision == 'int8' else ''}"
         )

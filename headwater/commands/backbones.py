@@ -32,7 +32,7 @@ def backbones(
         out.print("no backbone is installed; make one: [bold]headwater export efficientnet-lite0[/]")
         return
     table = Table()
-    for title in ("name", "modality", "dim", "size", "precision", "fingerprint", "provider"):
+    for title in ("name", "modality", "dim", "size", "precision, mean cosine", "fingerprint", "provider"):
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*row)
@@ -56,7 +56,7 @@ def _installed() -> list[tuple[str, ...]]:
             spec.modality,
             str(spec.dim),
             _size(folder),
-            spec.precision,
+            spec.precision + (f", {spec.report.fidelity.mean_cosine:.4f}" if spec.report else ""),
             spec.fingerprint,
             _provider(folder, spec),
         )
