@@ -151,7 +151,7 @@ class Mixture:
         backbone = Backbone.load(self.folder, self.spec, self.plan)
         embeddings = embed_alone(backbone, self.held)
         mean = float(cosines_of(embeddings, self.expected).mean())
-        self.tell(f"mean cosine {mean:.5f}" + (f" with {len(kept)} layers in fp32" if kept else ""))
+        self.tell(f"mean cosine {mean:.5f}" + (f", layers in fp32: {len(kept)}" if kept else ""))
         return _Tried(kept, backbone, embeddings, mean)
 
     def _refusal(self, floor: float, mean: float, most: int, best: float, ranked: Sequence[Sensitivity]) -> str:

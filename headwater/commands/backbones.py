@@ -27,7 +27,7 @@ def backbones(
 
     Example: `headwater backbones --server 127.0.0.1:50051`
     """
-    rows = _served(server, key=key, ca=ca, cert=cert, cert_key=cert_key) if server else _installed()
+    rows = _served(server, key=key, ca=ca, cert=cert, cert_key=cert_key) if server else installed_rows()
     if not rows:
         out.print("no backbone is installed; make one: [bold]headwater export efficientnet-lite0[/]")
         return
@@ -39,7 +39,8 @@ def backbones(
     out.print(table)
 
 
-def _installed() -> list[tuple[str, ...]]:
+def installed_rows() -> list[tuple[str, ...]]:
+    """Return the facts of each backbone that is installed, or why it is not served."""
     from extractor.errors import BackboneError
     from extractor.shelf import installed
     from extractor.spec import read_spec

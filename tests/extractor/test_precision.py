@@ -21,6 +21,7 @@ from extractor.precision.int8 import Int8
 from extractor.prepare import load_prepare
 from extractor.proof import Proof
 from extractor.spec import MODEL_FILE, PRECISIONS, read_spec, verify_files, write_spec
+from extractor.tune.search import Goal, tune
 from tests.runtimes import needs_bf16
 from tests.tiny import SIZE, layers_item, npy, write_tiny_convs, write_tiny_layers
 
@@ -233,3 +234,12 @@ def test_there_is_a_tolerance_for_each_precision(layers: Path) -> None:
     spec = read_spec(layers)
     bounds = [tolerance_of(dataclasses.replace(spec, precision=precision)).min_cosine for precision in PRECISIONS]
     assert bounds == sorted(bounds, reverse=True)
+
+
+def test_a_backbone_in_int8_is_tuned_as_it_is(layers: Path, tmp_path: Path) -> None:
+    made = derive(layers, "int8", tmp_path / "new", terms=TERMS)
+    report = tune(made, HELD, Goal(callers=2), seconds=0)
+    assert report.best.candidate.precision == "int8"
+    assert report.best.fidelity is not None
+    assert report.best.fidelity.min_cosine == pytest.approx(1)
+    assert report.proposals == []

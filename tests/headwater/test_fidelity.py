@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extractor.errors import BackboneNotFound, SourceInvalid, UnreadableItem
+from extractor.errors import BackboneNotFound, ExportError, SourceInvalid, UnreadableItem
 from extractor.spec import read_spec
+from headwater.commands.backbones import installed_rows
 from headwater.commands.export import export
 from headwater.errors import DataInvalid
 from headwater.fidelity import judge_of, terms_of
@@ -85,7 +86,9 @@ def test_a_head_is_judged_on_what_has_labels() -> None:
     assert judge_of(["a"] * 30) is None
 
 
-def test_a_precision_is_exported_measured_and_listed(tmp_path: Path, arrays: Path) -> None:
+def test_a_precision_is_exported_measured_and_listed(
+    tmp_path: Path, arrays: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_tiny_layers(tmp_path / "backbones" / "layers")
     done = headwater("export", "layers", "--precision", "int8", "--calibrate", arrays, home=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -100,13 +103,11 @@ def test_a_precision_is_exported_measured_and_listed(tmp_path: Path, arrays: Pat
         "serve it: headwater serve layers@int8",
     ):
         assert shown in done.stdout
-    listed = headwater("backbones", home=tmp_path).stdout
-    assert f"{report.fidelity.mean_cosine:.4f}" in listed
-    refused = headwater(
-        *("export", "layers", "--precision", "int8", "--calibrate", arrays, "--floor", "1"), home=tmp_path
-    )
-    assert refused.returncode == 1
-    assert "Worst layers (1 - cosine, each alone): first" in " ".join(refused.stderr.split())
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path))
+    (row,) = (row for row in installed_rows() if row[0] == "layers@int8")
+    assert f"int8, {report.fidelity.mean_cosine:.4f}" in row
+    with pytest.raises(ExportError, match=r"Worst layers \(1 - cosine, each alone\): first"):
+        export("layers", precision="int8", calibrate=str(arrays), floor=1)
     assert read_spec(tmp_path / "backbones" / "layers@int8").report == report
 
 
