@@ -231,15 +231,18 @@ class _Making:
 
         self.tell(f"comparing {self.spec.precision} with {REFERENCE} on {len(terms.held)} held items")
         felt = terms.calibration or terms.held
+        reference = Backbone.load(self.source, read_spec(self.source))
+        held = list(self._prepared(terms.held, "held"))
         mixture = Mixture(
             caster=caster,
             folder=self.fresh,
             scratch=self.scratch,
             spec=self.spec,
             plan=self.plan,
+            reference=reference,
             sensed=list(self._prepared(felt[:: -(-len(felt) // SENSED)], "calibration")),
-            held=list(self._prepared(terms.held, "held")),
-            reference=Backbone.load(self.source, read_spec(self.source)),
+            held=held,
+            expected=embed_alone(reference, held),
             tell=self.tell,
         )
         fit = mixture.fit(terms.floor)

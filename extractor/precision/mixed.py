@@ -56,6 +56,7 @@ class _Tried(NamedTuple):
     mean: float
 
 
+@dataclass(frozen=True, kw_only=True)
 class Mixture:
     """Graphs of one precision, in one folder, one after the other.
 
@@ -70,38 +71,27 @@ class Mixture:
         The new backbone's.
     plan : Plan
         How its sessions run.
+    reference : Backbone
+        In fp32.
     sensed : sequence of ndarray
         Prepared items by which layers are compared.
     held : sequence of ndarray
         Prepared items by which graphs are judged.
-    reference : Backbone
-        In fp32.
+    expected : ndarray of shape (n, dim), float32
+        The reference's embeddings of the held items.
     tell : callable
     """
 
-    def __init__(
-        self,
-        *,
-        caster: Caster,
-        folder: Path,
-        scratch: Path,
-        spec: Spec,
-        plan: Plan,
-        sensed: Sequence[NDArray[Any]],
-        held: Sequence[NDArray[Any]],
-        reference: Backbone,
-        tell: Callable[[str], None],
-    ) -> None:
-        self.caster = caster
-        self.folder = folder
-        self.scratch = scratch
-        self.spec = spec
-        self.plan = plan
-        self.sensed = sensed
-        self.held = held
-        self.reference = reference
-        self.tell = tell
-        self.expected = embed_alone(reference, held)
+    caster: Caster
+    folder: Path
+    scratch: Path
+    spec: Spec
+    plan: Plan
+    reference: Backbone
+    sensed: Sequence[NDArray[Any]]
+    held: Sequence[NDArray[Any]]
+    expected: Embedding
+    tell: Callable[[str], None]
 
     def fit(self, floor: float) -> Fit:
         """Write the graph that has the fewest of the worst layers in fp32 and meets the floor.
