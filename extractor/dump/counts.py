@@ -17,7 +17,9 @@ class Counts:
     skipped : int
         Items that were committed before.
     done, errors, cached, truncated : int
-        Items with an outcome; those of them that failed, that the cache had, and whose end was left out.
+        Items whose rows were handed to the writer; those that failed, that the cache had, and whose end was left out.
+    overflowed : int
+        Rows whose embedding OUT's precision cannot hold: an error instead.
     committed, shards : int
         Rows and files that nothing can take back.
     kinds : dict of str to int
@@ -40,6 +42,7 @@ class Counts:
     errors: int = 0
     cached: int = 0
     truncated: int = 0
+    overflowed: int = 0
     committed: int = 0
     shards: int = 0
     kinds: dict[str, int] = field(default_factory=dict)

@@ -94,9 +94,9 @@ class Flow:
         self._counts.elapsed_s = time.monotonic() - begun
         told(self._counts)
         self._error = self._error or self._source_error
-        if self._error is not None:
+        if self._error is not None and not stop.is_set():  # a signal may reach those who are asked, too
             raise self._error
-        return not stopped
+        return not stopped and self._error is None
 
     def _work(self) -> None:
         try:
@@ -145,14 +145,15 @@ class Flow:
         row = self._pending[position]
         row.embedding = outcome.embedding
         row.error = None if outcome.error is None else clean(str(outcome.error) or type(outcome.error).__name__)
-        row.settled = True
-        self._counts.count(outcome)
+        row.outcome = outcome
         self._hand_on()
 
     def _hand_on(self) -> None:
         with self._lock:
             ready = []
-            while (row := self._pending.get(self._next)) is not None and row.settled:
+            while (row := self._pending.get(self._next)) is not None and row.outcome is not None:
+                self._counts.count(row.outcome)
+                row.outcome = None
                 ready.append(self._pending.pop(self._next))
                 self._next += 1
             if ready:

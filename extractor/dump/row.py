@@ -6,7 +6,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from extractor.outcome import Embedding
+from extractor.outcome import Embedding, Outcome
 from extractor.sources.entry import Entry
 
 
@@ -24,8 +24,8 @@ class Row:
         See `mark_of`.
     embedding : ndarray of shape (dim,), float32, optional
     error : str, optional
-    settled : bool
-        One of the two is known.
+    outcome : Outcome, optional
+        What the two are of, until the row is handed on.
     """
 
     key: str
@@ -34,7 +34,7 @@ class Row:
     mark: bytes = b""
     embedding: Embedding | None = None
     error: str | None = None
-    settled: bool = False
+    outcome: Outcome | None = None
 
 
 def row_of(entry: Entry, *, numbered: bool) -> Row:

@@ -78,9 +78,20 @@ def test_a_sample_bounds_what_is_compared(digits: Digits) -> None:
     assert (found.statistic, found.p_value) == (again.statistic, again.p_value)
 
 
-def test_what_does_not_vary_has_not_moved() -> None:
-    found = drift(np.ones((20, 4)), np.ones((20, 4)), n_permutations=19)
-    assert found.p_value == 1
+@pytest.mark.parametrize("sizes", [(20, 20), (300, 200), (1000, 700)])
+def test_what_does_not_vary_has_not_moved(sizes: tuple[int, int]) -> None:
+    for one in np.ones(4), np.random.default_rng(0).normal(size=384):  # which float32 rounds
+        found = drift(*(np.tile(one, (n, 1)) for n in sizes), n_permutations=99)
+        assert found.p_value == 1
+        assert (found.n_copies, found.n_shared) == (sizes, sizes[1])
+
+
+def test_items_that_are_there_over_again_are_counted(digits: Digits) -> None:
+    one, other = halves(digits.X, 0, 100)
+    found = drift(one, other, n_permutations=19)
+    assert (found.n_copies, found.n_shared) == ((0, 0), 0)
+    found = drift(np.concatenate([one, one[:5] * 2]), np.concatenate([other, one[:30], other[:1]]), n_permutations=19)
+    assert (found.n_copies, found.n_shared) == ((10, 2), 30)
 
 
 def test_what_cannot_be_compared_is_refused(digits: Digits) -> None:

@@ -124,6 +124,11 @@ def test_dupes_are_groups_and_leaks_between_splits(tmp_path: Path, run: Run, row
     assert "in 3 groups; in 1 of them labels differ" in told
     assert "3 of 3 items (100.0%) are nearly one of 61 training items, 1 of them under another label" in told
     assert "and 1 more leaks" in told
+    assert "too good to be true" in told
+    told = run("dupes", write_dump(tmp_path / "e", np.eye(4), split=["train", "test", None, "train"]))
+    assert "1 items have no 'split', and are on neither side" in told
+    assert "0 of 1 items (0.0%) are nearly one of 2 training items" in told
+    assert "too good" not in told
     assert "leaks are between 'learn' and others" in run("dupes", dump, "--train-split", "learn")
     assert "there is no column 'part'" in run("dupes", dump, "--split-column", "part")
 
@@ -154,6 +159,13 @@ def test_drift_is_told_with_its_p_value_and_the_items_that_moved(tmp_path: Path,
     told = run("drift", known, same, "--permutations", 99, "--rows", 300)
     assert "no drift is seen" in told
     assert "as by chance" in told
+    assert "over again" not in told
+    told = run("drift", known, known, "--permutations", 99)
+    assert "600 of these newer items are known ones over again, which hides drift" in told
+    assert "misled by what is on both sides" in told
+    twice = write_dump(tmp_path / "twice", np.repeat(X[Y != 7][600:900], 2, axis=0))
+    told = run("drift", known, twice, "--permutations", 99)
+    assert "0 of these known items and 600 of the newer ones are copies of another" in told
     assert "at least 10 of each tell" in run("drift", known, write_dump(tmp_path / "few", X[:5]))
 
 
