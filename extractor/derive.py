@@ -21,7 +21,17 @@ from extractor.plan import Plan
 from extractor.prepare import load_prepare
 from extractor.proof import Proof
 from extractor.runtime import default
-from extractor.spec import MODEL_FILE, PRECISIONS, Spec, read_spec, sha256, verify_files, write_spec
+from extractor.spec import (
+    MODEL_FILE,
+    PRECISIONS,
+    WEIGHTS_FILE,
+    Spec,
+    graph_bytes,
+    read_spec,
+    sha256,
+    verify_files,
+    write_spec,
+)
 from extractor.zoo.new_folder import new_folder
 
 if TYPE_CHECKING:
@@ -31,6 +41,8 @@ REFERENCE = "fp32"  # what the weights and the golden embeddings are in
 AS_IS = ("bf16",)  # computed by a runtime from the very file in fp32
 FLOOR = 0.995  # mean cosine to fp32
 MIN_HELD = 16  # fewer say little of neighbours
+GRAPH_FILES = (MODEL_FILE, WEIGHTS_FILE)
+MAX_GRAPH_BYTES = 2_000_000_000  # what onnxruntime's own tools take in one message
 SENSED = 16  # items by which layers are compared
 
 Judge = Callable[[Embedding, Embedding], HeadAccuracy | None]
@@ -183,7 +195,7 @@ class _Making:
     def fill(self) -> None:
         """Write the files, the graph and the spec, and let a session prove itself."""
         for file in self.spec.files:
-            if file != MODEL_FILE or self.spec.precision in AS_IS:
+            if file not in GRAPH_FILES or self.spec.precision in AS_IS:
                 _link(self.source / file, self.fresh / file)
         try:
             report = self._write_graph()
@@ -194,7 +206,7 @@ class _Making:
                 f"{self.spec.name} is not made: onnxruntime cannot turn this graph to {self.spec.precision} ({error}); "
                 "stay with fp32"
             ) from error
-        files = {**self.spec.files, MODEL_FILE: sha256(self.fresh / MODEL_FILE)}
+        files = {path.name: sha256(path) for path in sorted(self.fresh.iterdir())}
         new = replace(self.spec, report=report, files=files)
         write_spec(self.fresh, new)
         self.tell(f"comparing {self.plan.runtime} in {new.precision} with the golden embeddings")
@@ -205,7 +217,9 @@ class _Making:
         if self.terms is not None:
             return self._measured(caster, self.terms)
         if caster.mixes:
-            (self.fresh / MODEL_FILE).write_bytes(caster.graph(()))
+            from extractor.zoo.onnx_save import save_onnx
+
+            save_onnx(caster.graph(()), self.fresh / MODEL_FILE)
         return None
 
     def _caster(self) -> "Caster":
@@ -214,6 +228,11 @@ class _Making:
             from extractor.precision.bf16 import Bf16
 
             return Bf16(path)
+        if (n_bytes := graph_bytes(self.source)) > MAX_GRAPH_BYTES:
+            raise ExportError(
+                f"{self.spec.name} is not made: the graph in fp32 has {n_bytes:,} bytes, and onnxruntime turns at most "
+                f"{MAX_GRAPH_BYTES:,} to another precision; stay with fp32, or take bf16, which leaves it as it is"
+            )
         if self.spec.precision == "fp16":
             from extractor.precision.fp16 import Fp16
 

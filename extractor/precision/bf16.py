@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 # onnx is imported where layers are compared: what meets the floor needs none.
 
@@ -27,14 +28,15 @@ class Bf16:
 
         return tuple(node.name for node in weighted(load(str(self.path))))
 
-    def graph(self, _kept: Collection[str]) -> bytes:
-        """Return the file as it is."""
-        return self.path.read_bytes()
+    def graph(self, _kept: Collection[str]) -> Any:
+        """Return the network as it is."""
+        from extractor.precision.graphs import load
 
-    def alone(self, layer: str) -> bytes:
+        return load(str(self.path))
+
+    def alone(self, layer: str) -> Any:
         """Return the network where what one layer takes is rounded to bf16."""
         from extractor.precision.graphs import load
         from extractor.precision.rounding import BF16, rounded_at
 
-        data: bytes = rounded_at(load(str(self.path)), layer, BF16).SerializeToString()
-        return data
+        return rounded_at(load(str(self.path)), layer, BF16)

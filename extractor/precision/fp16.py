@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from extractor.precision.graphs import as_bytes, load, weighted
+from extractor.precision.graphs import load, ordered, weighted
 from extractor.precision.rounding import FP16, rounded_at
 
 
@@ -29,7 +29,7 @@ class Fp16:
         """Read an ONNX file."""
         return cls(load(str(path)))
 
-    def graph(self, kept: Collection[str]) -> bytes:
+    def graph(self, kept: Collection[str]) -> Any:
         """Return the network in fp16, but for the layers that are kept."""
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
@@ -38,9 +38,8 @@ class Fp16:
         made = convert_float_to_float16(
             copy, keep_io_types=True, op_block_list=list(DEFAULT_OP_BLOCK_LIST), node_block_list=list(kept)
         )
-        return as_bytes(made)
+        return ordered(made)
 
-    def alone(self, layer: str) -> bytes:
+    def alone(self, layer: str) -> Any:
         """Return the network where what one layer takes is rounded to fp16."""
-        data: bytes = rounded_at(self.model, layer, FP16).SerializeToString()
-        return data
+        return rounded_at(self.model, layer, FP16)

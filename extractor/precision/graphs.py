@@ -6,13 +6,11 @@ from typing import Any, Protocol
 import onnx
 from onnxruntime.quantization.onnx_model import ONNXModel
 
-from extractor.zoo.onnx_bytes import onnx_bytes
-
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 class Caster(Protocol):
-    """What each precision has: it makes graphs, as bytes, from one in fp32."""
+    """What each precision has: it makes graphs, as `onnx.ModelProto`, from one in fp32."""
 
     mixes: bool  # whether layers may stay in fp32
     alone_in: str  # the precision in which `alone` is run
@@ -21,10 +19,10 @@ class Caster(Protocol):
     def layers(self) -> tuple[str, ...]:
         """The names of nodes, in the order of the graph."""
 
-    def graph(self, kept: Collection[str]) -> bytes:
-        """Return the network in this precision, but for the layers that are kept."""
+    def graph(self, kept: Collection[str]) -> Any:
+        """Return the network in this precision, but for the layers that are kept; only where these may be."""
 
-    def alone(self, layer: str) -> bytes:
+    def alone(self, layer: str) -> Any:
         """Return the network in fp32, but for one layer."""
 
 
@@ -54,8 +52,8 @@ def load(path: str) -> Any:
     return named(onnx.load(path))
 
 
-def as_bytes(model: Any) -> bytes:
-    """Serialise a model whose nodes may stand in any order."""
-    ordered = ONNXModel(model)
-    ordered.topological_sort()
-    return onnx_bytes(ordered.model)
+def ordered(model: Any) -> Any:
+    """Return a model whose nodes stood in any order with each behind what it takes."""
+    made = ONNXModel(model)
+    made.topological_sort()
+    return made.model

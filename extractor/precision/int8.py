@@ -16,7 +16,7 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader, create_cal
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from extractor.precision.graphs import as_bytes, load, weighted
+from extractor.precision.graphs import load, ordered, weighted
 
 FOLLOWERS = ("Clip", "Relu")  # of a convolution: its output has their range, and they cost nothing any more
 OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Add", *FOLLOWERS)
@@ -69,15 +69,15 @@ class Int8:
         calibrator.collect_data(_Reader(batches))
         return cls(model, calibrator.compute_data())
 
-    def graph(self, kept: Collection[str]) -> bytes:
+    def graph(self, kept: Collection[str]) -> Any:
         """Return the network in int8, but for the layers that are kept."""
         return self._quantised([layer for layer in self.layers if layer not in kept])
 
-    def alone(self, layer: str) -> bytes:
+    def alone(self, layer: str) -> Any:
         """Return the network in fp32, but for one layer."""
         return self._quantised([layer])
 
-    def _quantised(self, layers: Collection[str]) -> bytes:
+    def _quantised(self, layers: Collection[str]) -> Any:
         copy = type(self.model)()
         copy.CopyFrom(self.model)
         chosen = [node for layer in layers for node in self._nodes[layer]]
@@ -85,7 +85,7 @@ class Int8:
             copy, True, False, QuantType.QInt8, QuantType.QUInt8, self.ranges, chosen, [], OPS, _OPTIONS
         )
         quantizer.quantize_model()
-        return as_bytes(quantizer.model.model)
+        return ordered(quantizer.model.model)
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types

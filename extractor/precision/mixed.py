@@ -17,6 +17,7 @@ from extractor.outcome import Embedding
 from extractor.plan import Plan
 from extractor.precision.graphs import Caster
 from extractor.spec import MODEL_FILE, Spec
+from extractor.zoo.onnx_save import save_onnx
 
 SHOWN = 5  # of the worst layers, in an error
 MAX_KEPT = 0.5  # share of the layers; with more in fp32 there is little to gain
@@ -129,7 +130,7 @@ class Mixture:
         found = []
         for number, layer in enumerate(layers := self.caster.layers, 1):
             self.tell(f"layer {number} of {len(layers)} alone in {self.spec.precision}")
-            (self.scratch / MODEL_FILE).write_bytes(self.caster.alone(layer))
+            save_onnx(self.caster.alone(layer), self.scratch / MODEL_FILE)
             alone = embed_alone(Backbone.load(self.scratch, spec, plan), self.sensed)
             distance = 1 - float(cosines_of(alone, expected).mean())
             found.append(Sensitivity(layer, distance if np.isfinite(distance) else np.inf))
@@ -137,7 +138,7 @@ class Mixture:
 
     def _try(self, kept: tuple[str, ...]) -> "_Tried":
         if self.caster.mixes:
-            (self.folder / MODEL_FILE).write_bytes(self.caster.graph(kept))
+            save_onnx(self.caster.graph(kept), self.folder / MODEL_FILE)
         backbone = Backbone.load(self.folder, self.spec, self.plan)
         embeddings = embed_alone(backbone, self.held)
         mean = float(cosines_of(embeddings, self.expected).mean())

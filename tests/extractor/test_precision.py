@@ -200,7 +200,7 @@ def test_what_stays_in_fp32_is_not_quantised_again_by_the_runtime(tmp_path: Path
     arrays = [np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), np.uint8) for seed in range(24)]
     caster = Int8.calibrate(folder / MODEL_FILE, (collate(spec, [array]) for array in arrays), tmp_path)
     assert caster.layers == ("first", "middle", "last")
-    (folder / MODEL_FILE).write_bytes(caster.graph(["middle"]))
+    onnx.save(caster.graph(["middle"]), folder / MODEL_FILE)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     plain = onnxruntime.InferenceSession(folder / MODEL_FILE, options, providers=["CPUExecutionProvider"])
