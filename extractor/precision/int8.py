@@ -61,8 +61,9 @@ class Int8:
         workspace : Path
             A folder for files that nobody needs afterwards.
         """
-        prepared, augmented = (str(workspace / f"{what}.onnx") for what in ("prepared", "augmented"))
-        quant_pre_process(str(path), prepared, skip_symbolic_shape=True)
+        whole, prepared, augmented = (str(workspace / f"{what}.onnx") for what in ("whole", "prepared", "augmented"))
+        onnx.save(load(str(path)), whole)  # with the weights that stand beside it
+        quant_pre_process(whole, prepared, skip_symbolic_shape=True)
         model = load(prepared)
         onnx.save(model, prepared)  # with the names that it was given
         calibrator = create_calibrator(prepared, OPS, augmented, calibrate_method=CalibrationMethod.MinMax)

@@ -20,7 +20,7 @@ from extractor.plan import Plan
 from extractor.precision.int8 import Int8
 from extractor.prepare import load_prepare
 from extractor.proof import Proof
-from extractor.spec import MODEL_FILE, PRECISIONS, read_spec, verify_files, write_spec
+from extractor.spec import MODEL_FILE, PRECISIONS, WEIGHTS_FILE, read_spec, sha256, verify_files, write_spec
 from extractor.tune.search import Goal, tune
 from tests.runtimes import needs_bf16
 from tests.tiny import SIZE, layers_item, npy, write_tiny_convs, write_tiny_layers
@@ -243,3 +243,18 @@ def test_a_backbone_in_int8_is_tuned_as_it_is(layers: Path, tmp_path: Path) -> N
     assert report.best.fidelity is not None
     assert report.best.fidelity.min_cosine == pytest.approx(1)
     assert report.proposals == []
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16", pytest.param("bf16", marks=needs_bf16)])
+def test_weights_beside_the_graph_are_read_and_never_written(layers: Path, tmp_path: Path, precision: str) -> None:
+    model = onnx.load(layers / MODEL_FILE)
+    onnx.save(model, layers / MODEL_FILE, save_as_external_data=True, location=WEIGHTS_FILE, size_threshold=100)
+    spec = read_spec(layers)
+    files = {**spec.files, **{name: sha256(layers / name) for name in (MODEL_FILE, WEIGHTS_FILE)}}
+    write_spec(layers, dataclasses.replace(spec, files=files))
+    made = derive(layers, precision, tmp_path / "new", terms=TERMS)
+    assert (WEIGHTS_FILE in read_spec(made).files) is (precision == "bf16")
+    verify_files(made, read_spec(made))
+    verify_files(layers, read_spec(layers))
+    with Extractor.load(made) as extractor:
+        assert extractor.extract(HELD).shape == (len(HELD), 16)
