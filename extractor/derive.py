@@ -143,10 +143,10 @@ def derive(
                 tell=tell,
             )
             making.fill()
-    except ImportError as error:
-        raise RuntimeMissing(
-            f"making {precision} takes {error.name or 'onnx'}: pip install 'headwater[export]'"
-        ) from None
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise RuntimeMissing(f"making {precision} takes onnx: pip install 'headwater[export]'") from None
     except OSError as error:
         raise ExportError(
             f"{target} cannot be written: {error.strerror or error}; free some space or choose another folder"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import pytest
 
 from extractor import Extractor
 from extractor.backbone import Backbone, collate
-from extractor.comparison import cosines_of, embed_alone
+from extractor.comparison import cosines_of, embed_alone, fidelity_of
 from extractor.derive import Terms, derive
-from extractor.errors import BackboneInvalid, ExportError, UndecodableItem
+from extractor.errors import BackboneInvalid, ExportError, RuntimeMissing, UndecodableItem
 from extractor.fidelity import HeadAccuracy
 from extractor.golden import read_golden, tolerance_of
 from extractor.plan import Plan
@@ -258,3 +259,43 @@ def test_weights_beside_the_graph_are_read_and_never_written(layers: Path, tmp_p
     verify_files(layers, read_spec(layers))
     with Extractor.load(made) as extractor:
         assert extractor.extract(HELD).shape == (len(HELD), 16)
+
+
+def test_neighbours_are_those_that_brute_force_finds() -> None:
+    draw = np.random.default_rng(0)
+    wanted = draw.normal(size=(30, 5)).astype(np.float32)
+    found = (wanted + 0.2 * draw.normal(size=wanted.shape)).astype(np.float32)
+    fidelity = fidelity_of(found, wanted, [found[:], -found])
+
+    def nearest(rows: np.ndarray, row: int) -> list[int]:
+        cosines = rows @ rows[row] / np.linalg.norm(rows, axis=1)
+        return [int(other) for other in np.argsort(-cosines) if other != row]
+
+    pairs = [(nearest(found, row), nearest(wanted, row)) for row in range(30)]
+    assert fidelity.n_items == 30
+    assert fidelity.neighbours == pytest.approx(np.mean([own[0] == other[0] for own, other in pairs]))
+    assert fidelity.neighbours_10 == pytest.approx(
+        np.mean([len(set(own[:10]) & set(other[:10])) / 10 for own, other in pairs])
+    )
+    assert fidelity.batch_cosine == pytest.approx(-1)
+
+
+def test_a_graph_beyond_what_the_tools_take_is_refused(
+    layers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("extractor.derive.MAX_GRAPH_BYTES", 100)
+    for precision in ("int8", "fp16"):
+        with pytest.raises(ExportError, match=r"bytes, and onnxruntime turns at most 100 .* or take bf16"):
+            derive(layers, precision, tmp_path / "new", terms=TERMS)
+    assert left(tmp_path) == ["layers"]
+
+
+def test_without_onnx_the_command_that_brings_it_is_named(
+    layers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("onnx", "extractor.precision.fp16", "extractor.precision.graphs"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(RuntimeMissing, match=r"making fp16 takes onnx: pip install 'headwater\[export\]'"):
+        derive(layers, "fp16", tmp_path / "new", terms=TERMS)
+    assert left(tmp_path) == ["layers"]
