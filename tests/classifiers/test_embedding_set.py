@@ -142,6 +142,7 @@ def test_rows_are_filtered_by_label_by_column_and_by_predicate(dump: Path) -> No
     assert found.labelled().keys.tolist() == ["0", "3", "4"]
     assert found.labelled().at([2, 0]).X[:, 0].tolist() == [12, 0]
     assert found.at([3, 2]).numbers.tolist() == [4, 3]
+    assert found.at([3, 2, 1, 0]).X[:, 0].tolist() == [12, 9, 3, 0]
     with pytest.raises(InvalidOption, match="there is no column 'colour', only key, label, camera"):
         found.where(colour="red")
 
