@@ -1,8 +1,8 @@
 """A backbone's facts, as `spec.json` holds them beside the weights, and the fingerprint that they give.
 
-A backbone folder holds `model.onnx`, `spec.json`, `golden.npz` and, for texts, `tokenizer.json`. The
-fingerprint covers all that may change the embedding of the same bytes, and nothing else: renaming a backbone,
-or mending its licence note, leaves it as it was.
+A backbone folder holds `model.onnx`, `spec.json`, `golden.npz`, for texts `tokenizer.json` and, where the weights are
+larger than one ONNX file can be, `weights.bin`. The fingerprint covers all that may change the embedding of the same
+bytes, and nothing else: renaming a backbone, or mending its licence note, leaves it as it was.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ FORMAT = 1  # of spec.json; a newer one is refused
 SPEC_FILE = "spec.json"
 MODEL_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
+WEIGHTS_FILE = "weights.bin"  # of a graph whose weights are larger than one ONNX file can be
 TOKENIZER_FILE = "tokenizer.json"
 PLAN_FILE = "plan.json"  # how to run it on each machine; not part of the spec
 
@@ -149,6 +150,11 @@ def verify_files(folder: Path, spec: Spec) -> None:
                 f"{path} has SHA-256 {found}, its spec says {expected}: the file was changed or cut short; "
                 "copy or export the backbone again"
             )
+
+
+def graph_bytes(folder: Path) -> int:
+    """Return the size of a backbone's graph and its weights."""
+    return sum(path.stat().st_size for name in (MODEL_FILE, WEIGHTS_FILE) if (path := folder / name).exists())
 
 
 def sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from threading import Condition, Lock, Thread
+from threading import Condition, Thread
 
 import grpc
 
@@ -25,6 +25,7 @@ PATIENCE_S = 600.0  # for servers that are away to come back
 GIVE_UP_S = 20.0  # on one of several servers; its items are asked of the others
 PAUSE_S = 5.0  # before it is tried again
 LOOK_S = 0.5
+AHEAD = 64  # items that are read before a server has room for them
 
 
 @dataclass
@@ -43,39 +44,48 @@ class _Work:
     Parameters
     ----------
     source : iterator of bytes or ItemError
-        Read by one thread at a time.
+        Read by a thread of its own: who waits for it would not take up what others leave.
     """
 
     source: Iterator[Readable]
     found: "SimpleQueue[tuple[int, Outcome] | BaseException | None]" = field(default_factory=SimpleQueue)
     left: "deque[tuple[int, bytes]]" = field(default_factory=deque)  # by a server that failed
+    ahead: "deque[tuple[int, bytes]]" = field(default_factory=deque)  # read, and asked of nobody yet
     n_read: int = 0
     n_answered: int = 0
     ended: bool = False
     over: bool = False
-    reading: Lock = field(default_factory=Lock)
     changed: Condition = field(default_factory=Condition)
 
     @property
     def done(self) -> bool:
         return self.over or (self.ended and self.n_answered == self.n_read)
 
+    def read(self) -> None:
+        """Read items until there are no more, or it is over."""
+        try:
+            for position, item in enumerate(self.source):
+                with self.changed:
+                    self.n_read = position + 1
+                    if not isinstance(item, ItemError):
+                        self.ahead.append((position, item))
+                        self.changed.notify_all()
+                        self.changed.wait_for(lambda: self.over or len(self.ahead) < AHEAD)
+                if isinstance(item, ItemError):
+                    self._answer(position, Outcome(error=item))
+                if self.over:
+                    return
+        except BaseException as error:  # the dump has to know
+            self.found.put(error)
+        finally:
+            with self.changed:
+                self.ended = True
+                self.changed.notify_all()
+
     def items(self, turn: _Turn) -> Iterator[bytes]:
         """Yield what a server is asked, until all is answered or its turn is over; waits for what others may leave."""
-        while not turn.over:
-            item = None
-            with self.changed:
-                if self.done:
-                    return
-                if self.left:
-                    item = self._take(turn, self.left.popleft())
-                elif self.ended:
-                    self.changed.wait(LOOK_S)
-                    continue
-            if item is None:
-                item = self._read(turn)
-            if item is not None:
-                yield item
+        while (item := self._next(turn)) is not None:
+            yield item
 
     def answer(self, turn: _Turn, place: int, outcome: Outcome) -> None:
         """Take what a server answers."""
@@ -97,32 +107,17 @@ class _Work:
             if self.done:
                 self.changed.notify_all()
 
-    def _read(self, turn: _Turn) -> bytes | None:
-        """Read one more item; None where there is none, or none to be asked."""
-        with self.reading:
-            if self.ended or self.over:
-                return None
-            item = next(self.source, None)
-            with self.changed:
-                if item is None:
-                    self.ended = True
-                    self.changed.notify_all()
-                    return None
-                position, self.n_read = self.n_read, self.n_read + 1
-                if not isinstance(item, ItemError):
-                    return self._take(turn, (position, item))
-        self._answer(position, Outcome(error=item))
+    def _next(self, turn: _Turn) -> bytes | None:
+        with self.changed:
+            while not (turn.over or self.done):
+                if waiting := self.left or self.ahead:
+                    turn.taken[turn.n_taken] = one = waiting.popleft()
+                    turn.n_taken += 1
+                    if len(self.ahead) == AHEAD - 1:
+                        self.changed.notify_all()  # there is room
+                    return one[1]
+                self.changed.wait(LOOK_S)
         return None
-
-    def _take(self, turn: _Turn, one: tuple[int, bytes]) -> bytes | None:
-        """Note what a server is asked, the lock being held; None when its turn is over meanwhile."""
-        if turn.over:
-            self.left.append(one)
-            self.changed.notify_all()
-            return None
-        turn.taken[turn.n_taken] = one
-        turn.n_taken += 1
-        return one[1]
 
 
 class Spread:
@@ -162,6 +157,7 @@ class Spread:
     def outcomes(self, items: Iterator[Readable]) -> Generator[tuple[int, Outcome], None, None]:
         """Yield each item's position and outcome as it comes."""
         work = _Work(items)
+        Thread(target=work.read, name="dump-read-on", daemon=True).start()
         for client in self._clients:
             Thread(target=self._ask, args=(client, work), name=f"dump-{client.target}", daemon=True).start()
         n_asking, answered_at = len(self._clients), time.monotonic()
@@ -195,6 +191,8 @@ class Spread:
             try:
                 self._check(client.describe())
                 for place, outcome in client.iter_unordered(work.items(turn)):
+                    if outcome.error is not None and retry.of_item(outcome.error).retryable:  # it is the server's
+                        raise outcome.error
                     work.answer(turn, place, outcome)
             except BaseException as error:  # whatever it is, the others and the dump have to know
                 work.end(turn)

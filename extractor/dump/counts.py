@@ -17,13 +17,19 @@ class Counts:
     skipped : int
         Items that were committed before.
     done, errors, cached, truncated : int
-        Items with an outcome; those of them that failed, that the cache had, and whose end was left out.
+        Items whose rows were handed to the writer; those that failed, that the cache had, and whose end was left out.
+    overflowed : int
+        Rows whose embedding OUT's precision cannot hold: an error instead.
     committed, shards : int
         Rows and files that nothing can take back.
     kinds : dict of str to int
         Errors by their class.
     vanished : int
         Rows of the dump that the source no longer has.
+    changed : int
+        Files that were skipped, and have changed since they were dumped.
+    first_changed : str
+        The first one's key.
     read_bytes, written_bytes : int
     read_s, write_s : float
         Spent by the threads that read and write.
@@ -40,10 +46,13 @@ class Counts:
     errors: int = 0
     cached: int = 0
     truncated: int = 0
+    overflowed: int = 0
     committed: int = 0
     shards: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
     vanished: int = 0
+    changed: int = 0
+    first_changed: str = ""
     read_bytes: int = 0
     written_bytes: int = 0
     read_s: float = 0.0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Datasource
+from ray.data._internal.execution.execution_callback import ExecutionCallback  # of a context's public field
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -99,6 +100,28 @@ class FeedSource(Datasource):  # type: ignore[misc]  # whose types mypy does not
         return [ReadTask(lambda: _rows(feed), facts)]
 
 
+class Left(Exception):  # no error: nobody waits any more
+    """Ends what Ray Data does for a feed."""
+
+
+class Waiting:
+    """Whether somebody waits for what Ray Data does; Ray pickles it with its settings, and asks this one."""
+
+    def __init__(self) -> None:
+        self.over = False
+
+    def callback(self) -> type:
+        """Return what Ray Data calls as it goes, many times a second, and which ends it when nobody waits."""
+        waiting = self
+
+        class Ending(ExecutionCallback):  # type: ignore[misc]  # whose types mypy does not follow
+            def on_execution_step(self, _: object) -> None:
+                if waiting.over:
+                    raise Left
+
+        return Ending
+
+
 def start_feed() -> Any:
     """Return the handle of a feed on the driver's machine, which lives no longer than the driver."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -106,7 +129,7 @@ def start_feed() -> Any:
 
 
 def mapped(
-    feed: Any, mapper: type, arguments: tuple[Any, ...], share: "Share", *, calls: int, queued: int
+    feed: Any, mapper: type, arguments: tuple[Any, ...], share: "Share", waiting: Waiting, *, calls: int, queued: int
 ) -> Generator[bytes, None, None]:
     """Have Ray Data map the runs of a feed, and yield what comes back, in any order.
 
@@ -119,12 +142,15 @@ def mapped(
         To make one, after what tells it of attempts.
     share : Share
         Of the cluster, for an actor.
+    waiting : Waiting
+        When it is over, Left is raised: this thread, which waits in Ray, cannot be told otherwise.
     calls, queued : int
         Runs that an actor is at, and that wait for it.
     """
     context = DataContext.get_current().copy()
     context.target_max_block_size = 1  # byte: each row is a block of its own, and none waits for the next
     context.enable_progress_bars = context.print_on_execution_start = False
+    context.custom_execution_callback_classes = [waiting.callback()]
     context.execution_no_progress_timeout_s = -1  # a source may be slow
     with DataContext.current(context):
         runs = ray.data.read_datasource(FeedSource(feed), override_num_blocks=1, num_cpus=0)

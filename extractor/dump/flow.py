@@ -1,6 +1,7 @@
 """reader -> extractor or client -> writer: entries become rows, handed on in the order of the source."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from threading import Event, Lock, Thread
@@ -94,9 +95,9 @@ class Flow:
         self._counts.elapsed_s = time.monotonic() - begun
         told(self._counts)
         self._error = self._error or self._source_error
-        if self._error is not None:
+        if self._error is not None and not stop.is_set():  # a signal may reach those who are asked, too
             raise self._error
-        return not stopped
+        return not stopped and self._error is None
 
     def _work(self) -> None:
         try:
@@ -118,14 +119,16 @@ class Flow:
 
     def _read(self) -> Iterator[Any]:
         read: Iterator[tuple[Entry, Any]]
+        listed_at: deque[float] = deque()  # of entries that are being read
+        entries = _timed(self._entries, listed_at)
         if isinstance(self._verb, ReadingVerb):
-            read = self._verb.reading(self._entries, self._counts)
+            read = self._verb.reading(entries, self._counts)
         else:
-            read = read_ahead(self._entries, max_bytes=self._verb.max_item_bytes, counts=self._counts)
+            read = read_ahead(entries, max_bytes=self._verb.max_item_bytes, counts=self._counts)
         begun = time.monotonic()
         for position, (entry, item) in enumerate(read):
             self._counts.source_wait_s += time.monotonic() - begun
-            self._pending[position] = row_of(entry, numbered=self._numbered)
+            self._pending[position] = row_of(entry, listed_at.popleft(), numbered=self._numbered)
             del entry
             while len(self._pending) > MAX_PENDING and not self._stop.is_set():
                 self._settled.clear()
@@ -145,14 +148,15 @@ class Flow:
         row = self._pending[position]
         row.embedding = outcome.embedding
         row.error = None if outcome.error is None else clean(str(outcome.error) or type(outcome.error).__name__)
-        row.settled = True
-        self._counts.count(outcome)
+        row.outcome = outcome
         self._hand_on()
 
     def _hand_on(self) -> None:
         with self._lock:
             ready = []
-            while (row := self._pending.get(self._next)) is not None and row.settled:
+            while (row := self._pending.get(self._next)) is not None and row.outcome is not None:
+                self._counts.count(row.outcome)
+                row.outcome = None
                 ready.append(self._pending.pop(self._next))
                 self._next += 1
             if ready:
@@ -160,3 +164,10 @@ class Flow:
                 self._sink.put(ready)
                 self._counts.disk_wait_s += time.monotonic() - begun
                 self._settled.set()
+
+
+def _timed(entries: Iterable[Entry], listed_at: deque[float]) -> Iterator[Entry]:
+    """Yield entries, and note when."""
+    for entry in entries:
+        listed_at.append(time.time())
+        yield entry

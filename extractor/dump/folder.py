@@ -1,6 +1,7 @@
 """OUT, the folder of a dump: held by one dump at a time, mended after a kill, and given whole shards only."""
 
 import fcntl
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,12 +13,12 @@ import pyarrow.parquet as pq
 
 from extractor.dump import shard as shards
 from extractor.dump.manifest import MANIFEST, SHARDS, Manifest, Origin, Shard, name_of, parsed, read_manifest
-from extractor.dump.row import Row
+from extractor.dump.row import Row, times_of
 from extractor.errors import DumpNotWritten, DumpRefused, DumpSpoilt
 
 LOCK = ".lock"
 SUPERSEDED = ".superseded"
-TEMPORARY = ".*.tmp"
+TEMPORARY = (".part-*.tmp", f".{MANIFEST}.tmp", ".embeddings.*.tmp")  # what `write_whole` leaves when it is killed
 
 
 class DumpFolder:
@@ -45,12 +46,11 @@ class DumpFolder:
         self._write_manifest(self.manifest.with_shard(written))
         return written
 
-    def supersede(self, old: Shard, table: Any, errors: int) -> Shard:
+    def supersede(self, old: Shard, table: Any, errors: int, listed: list[list[float]]) -> Shard:
         """Write a shard anew under another name, and move the one that it stands for away; raises DumpNotWritten."""
         name = name_of(old.number, old.revision + 1)
-        written = self._write_shard(table, replace(old, file=name, errors=errors))
-        with writing(self.path):
-            _move_away(self.path, old.file)
+        written = self._write_shard(table, replace(old, file=name, errors=errors, listed=listed))
+        _move_away(self.path, old.file)
         self._write_manifest(self.manifest.with_shard(written))
         return written
 
@@ -59,11 +59,14 @@ class DumpFolder:
         if self.manifest.complete != complete:
             self._write_manifest(replace(self.manifest, complete=complete))
 
-    def keys(self) -> Iterator[str]:
-        """Read the keys of all rows, in order; raises DumpSpoilt."""
+    def keys(self) -> Iterator[tuple[str, float]]:
+        """Read the keys of all rows, in order, and when each was listed; raises DumpSpoilt."""
         for one in self.manifest.shards:
-            for batch in shards.batches(self.path / one.file, [shards.KEY]):
-                yield from batch.column(0).to_pylist()
+            times = times_of(one.listed)
+            for batch in shards.batches(self.path / one.file, [shards.KEY, shards.ERROR]):
+                for key, error in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    time = next(times, math.inf)
+                    yield key, time if error is None else math.inf
 
     def _write_shard(self, table: Any, facts: Shard) -> Shard:
         data = shards.encoded(table, facts)
@@ -103,6 +106,7 @@ def open_folder(
     """
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
+    _check_ours(path)  # before anything is written there
     with _locked(path):
         there, manifest = recovered(path, origin, source)
         _check_same(path, manifest, origin, source, moved=moved)
@@ -121,12 +125,12 @@ def recovered(path: Path, origin: Origin, source: Mapping[str, Any]) -> tuple[Ma
     DumpSpoilt, DumpRefused
     """
     there = None
-    for left in path.glob(TEMPORARY):
-        left.unlink()
+    with writing(path):
+        for left in leftovers(path):
+            left.unlink()
     try:
         manifest = there = read_manifest(path)
     except FileNotFoundError:
-        _check_ours(path)
         manifest = Manifest(_origin_of(path) or origin, source)
     known = {one.file for one in manifest.shards}
     for file in sorted(
@@ -135,6 +139,11 @@ def recovered(path: Path, origin: Origin, source: Mapping[str, Any]) -> tuple[Ma
         manifest = _taken_up(path, manifest, file)
     _check_whole(path, manifest)
     return there, manifest
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return what a killed dump was writing."""
+    return sorted(file for pattern in TEMPORARY for file in path.glob(pattern))
 
 
 def write_whole(path: Path, write: Any) -> None:
@@ -170,17 +179,22 @@ def _locked(path: Path) -> Iterator[None]:
     with writing(path):
         file = (path / LOCK).open("a+")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DumpRefused(
-                f"another dump{_by(file)} is at work in {path}; wait for it, or choose another folder"
-            ) from None
+        if not _taken(file, path):
+            raise DumpRefused(f"another dump{_by(file)} is at work in {path}; wait for it, or choose another folder")
         with writing(path):
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
         yield
+
+
+def _taken(file: IO[str], path: Path) -> bool:
+    with writing(path / LOCK):  # where files cannot be locked, say
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _by(file: IO[str]) -> str:
@@ -190,10 +204,13 @@ def _by(file: IO[str]) -> str:
 
 
 def _check_ours(path: Path) -> None:
-    """Refuse a folder of something else; beside shards may stand what was made of them: an index, a map, an array."""
-    names = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
-    others = [name for name in names if parsed(name)[0] < 0]
-    if others and len(others) == len(names):
+    """Refuse a folder of something else; beside a dump may stand what was made of it: an index, a map, an array."""
+    with writing(path):
+        names = sorted(file.name for file in path.iterdir())
+        locked_by = (path / LOCK).read_bytes()[:20] if LOCK in names else b""
+    others = [name for name in names if not name.startswith(".") and parsed(name)[0] < 0]
+    others += [LOCK] if locked_by and not locked_by.isdigit() else []
+    if others and MANIFEST not in names and not any(parsed(name)[0] >= 0 for name in names):
         raise DumpRefused(
             f"{path} is no dump: it holds {', '.join(others[:3])}; choose another folder, or an empty one"
         )
@@ -219,7 +236,10 @@ def _origin_of(path: Path) -> Origin | None:
 
 def _taken_up(path: Path, manifest: Manifest, file: Path) -> Manifest:
     """Take up a whole shard that the manifest does not know: a kill came between the two."""
-    facts, _ = shards.read_facts(file)
+    facts, schema = shards.read_facts(file)
+    fingerprint = schema.metadata.get(b"headwater.fingerprint", b"").decode(errors="replace")
+    if fingerprint != manifest.origin.fingerprint:
+        raise DumpSpoilt(f"{file} is of the backbone {fingerprint}, not {manifest.origin.fingerprint}; move it away")
     former = next((one for one in manifest.shards if one.number == facts.number), None)
     if former is not None and former.revision > facts.revision:
         _move_away(path, facts.file)
@@ -282,9 +302,10 @@ def _schema(path: Path, manifest: Manifest, origin: Origin, carried: Mapping[str
 def _move_away(path: Path, name: str) -> None:
     file = path / name
     if file.exists():
-        (path / SUPERSEDED).mkdir(exist_ok=True)
-        file.replace(path / SUPERSEDED / name)
-        _sync(path)
+        with writing(path):
+            (path / SUPERSEDED).mkdir(exist_ok=True)
+            file.replace(path / SUPERSEDED / name)
+            _sync(path)
 
 
 def _sync(folder: Path) -> None:

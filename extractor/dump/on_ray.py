@@ -5,6 +5,7 @@ and commits them, as in every dump. Nothing here decides what runs where, and no
 driver's, so a dump on Ray is resumed without Ray and the other way round.
 """
 
+import gc
 import logging
 import os
 import pickle
@@ -13,9 +14,9 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from extractor.dump.counts import Counts
 from extractor.dump.mapper import Mapped, Mapper, Run
@@ -28,8 +29,14 @@ from extractor.sources.entry import Content, Entry
 from extractor.spec import read_spec
 from extractor.stages import StageTimes
 
+if TYPE_CHECKING:
+    from extractor.dump.feed import Waiting
+
 LOCAL = "local"  # the address of a Ray that is started here, in this process, and ends with it
 CONNECT_S = 10.0
+LEAVE_S = (
+    5.0  # for Ray Data to end what nobody waits for: a thread that is in Ray when it is shut down ends the process
+)
 OBJECT_STORE_BYTES = 256 << 20  # of that one; bounds below keep far less in it
 RUN_S = 1.0  # of an actor's time: short, so that rows come to be committed; long, so that Ray's own work is small
 FIRST_ITEMS, MAX_ITEMS = 16, 1024  # of a run, until it is known how long they take, and at most
@@ -96,6 +103,7 @@ class RayVerb:
         self._cache = cache
         self._counts = Counts()
         self._started = False
+        self._streams: list[tuple[Waiting, Event]] = []  # that were begun, and that have ended
 
     def __enter__(self) -> Self:
         self._started = join(self._address)
@@ -104,6 +112,10 @@ class RayVerb:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for waiting, _ in self._streams:
+            waiting.over = True
+        for _, ended in self._streams:
+            ended.wait(LEAVE_S)
         if self._started:
             import ray
 
@@ -116,14 +128,16 @@ class RayVerb:
 
     def outcomes(self, items: Iterator[Content]) -> Generator[tuple[int, Outcome], None, None]:
         """Yield each item's position and outcome, run by run as they are done."""
-        from extractor.dump.feed import start_feed
+        from extractor.dump.feed import Waiting, start_feed
 
         share = share_of_cluster()
         feed = start_feed()
         line = _Line(feed, max_runs=share.actors * (CALLS + QUEUED) + 1)
         Thread(target=line.feed, args=(items,), name="dump-feed", daemon=True).start()
+        waiting, ended = Waiting(), Event()
+        self._streams.append((waiting, ended))
         try:
-            with closing(self._mapped(feed, share)) as done:
+            with closing(self._mapped(feed, share, waiting)) as done:
                 for mapped in done:
                     line.done(mapped)
                     self._count(mapped)
@@ -131,13 +145,15 @@ class RayVerb:
             line.check()
         finally:
             line.close()
+            gc.collect()  # Ray ends an actor when nothing here refers to it any more, and its own circles do
+            ended.set()
 
-    def _mapped(self, feed: Any, share: Share) -> Generator[Mapped, None, None]:
+    def _mapped(self, feed: Any, share: Share, waiting: "Waiting") -> Generator[Mapped, None, None]:
         """Yield what Ray Data brings back."""
         from extractor.dump.feed import mapped
 
         arguments = (self._backbone, self.fingerprint, self._cache, None if share.gpus else share.cpus)
-        done = mapped(feed, Mapper, arguments, share, calls=CALLS, queued=QUEUED)
+        done = mapped(feed, Mapper, arguments, share, waiting, calls=CALLS, queued=QUEUED)
         with _said_by_ray(), closing(done):
             for data in done:
                 yield pickle.loads(data)  # noqa: S301  # by our own actors
@@ -249,7 +265,7 @@ def join(address: str) -> bool:
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # on stderr, where the progress is
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends its work is told of by us
     own = {"num_cpus": cores(), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -259,6 +275,9 @@ def join(address: str) -> bool:
         raise EngineFailed(
             f"no Ray answers at {address} ({_said(error)}); start one there, or take --ray {LOCAL}"
         ) from None
+    except BaseException:  # a signal, say: what was started by then would stay
+        ray.shutdown()
+        raise
     return True
 
 

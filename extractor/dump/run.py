@@ -124,9 +124,9 @@ def as_source(source: Source | str | Path, verb: StreamingVerb) -> Source:
 
 def check_apart(source: Source, out: Path) -> None:
     """Refuse to dump into the folder that is read: the shards would be items of the next run."""
-    facts = source.describe()
-    if facts["kind"] == "folder" and out.resolve().is_relative_to(Path(facts["place"]).resolve()):
-        raise DumpRefused(f"{out} is within {facts['place']}, which is dumped; choose a folder beside it")
+    place = Path(source.describe()["place"])
+    if place.is_dir() and out.resolve().is_relative_to(place.resolve()):
+        raise DumpRefused(f"{out} is within {place}, which is dumped; choose a folder beside it")
 
 
 def _count(source: Source, counts: Counts) -> None:

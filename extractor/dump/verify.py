@@ -1,6 +1,7 @@
 """OUT -> all that is wrong with it: every shard is read and held against the manifest. Changes nothing."""
 
 import fcntl
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from extractor.dump import shard as shards
-from extractor.dump.folder import LOCK, TEMPORARY
-from extractor.dump.manifest import SHARDS, Manifest, Shard, read_manifest
+from extractor.dump.folder import LOCK, leftovers
+from extractor.dump.manifest import MANIFEST, SHARDS, Manifest, Shard, read_manifest
 from extractor.errors import DumpSpoilt
 
 KEY_BYTES = 16  # of a key's digest: duplicates are found in memory
@@ -66,6 +67,7 @@ def check(out: str | Path) -> Checked:
             problems.append(f"{shard.file}: starts at row {shard.start:,}, the shards before it have {start:,}")
         problems.extend(f"{shard.file}: {problem}" for problem in _of_shard(path, manifest, shard, digests))
         start += shard.rows
+    problems.extend([] if at_work else _edited(path, manifest))
     problems.extend(_duplicates(path, manifest, digests))
     return Checked(manifest, at_work, tuple(problems))
 
@@ -86,8 +88,17 @@ def _strangers(path: Path, manifest: Manifest) -> Iterator[str]:
     for file in sorted(path.glob(SHARDS)):
         if file.name not in known:
             yield f"{file.name}: is not in the manifest; run the dump again, which takes it up"
-    for file in sorted(path.glob(TEMPORARY)):
+    for file in leftovers(path):
         yield f"{file.name}: is left from a dump that was killed; run the dump again, which removes it"
+
+
+def _edited(path: Path, manifest: Manifest) -> Iterator[str]:
+    """Name what the manifest's own lines contradict; what only it knows, as where the source was, nothing does."""
+    found = json.loads((path / MANIFEST).read_bytes())
+    expected = json.loads(manifest.as_json())
+    for name in ("rows", "errors"):
+        if found.get(name) != expected[name]:
+            yield f"{MANIFEST}: says {name} {found.get(name)}, its shards have {expected[name]:,} in all"
 
 
 def _of_shard(path: Path, manifest: Manifest, shard: Shard, digests: bytearray) -> Iterator[str]:
@@ -101,6 +112,7 @@ def _of_shard(path: Path, manifest: Manifest, shard: Shard, digests: bytearray) 
     try:
         with pq.ParquetFile(pa.BufferReader(data)) as file:
             yield from _of_schema(file, manifest, shard)
+            yield from _of_line(file, shard)
             yield from _of_rows(file, manifest, shard, digests)
     except shards.UNREADABLE as error:
         yield f"is no shard ({type(error).__name__})"
@@ -108,14 +120,23 @@ def _of_shard(path: Path, manifest: Manifest, shard: Shard, digests: bytearray) 
 
 def _of_schema(file: pq.ParquetFile, manifest: Manifest, shard: Shard) -> Iterator[str]:
     schema = file.schema_arrow
-    fingerprint = (schema.metadata or {}).get(b"headwater.fingerprint", b"").decode(errors="replace")
-    if fingerprint != manifest.origin.fingerprint:
-        yield f"is of the fingerprint {fingerprint!r}, the dump of {manifest.origin.fingerprint!r}"
+    for what in ("fingerprint", "backbone", "dim"):
+        said = (schema.metadata or {}).get(f"headwater.{what}".encode(), b"").decode(errors="replace")
+        if said != str(getattr(manifest.origin, what)):
+            yield f"is of the {what} {said!r}, the dump of {str(getattr(manifest.origin, what))!r}"
     expected = shards.schema_of(manifest.origin, {}).field(shards.EMBEDDING).type
     if schema.field(shards.EMBEDDING).type != expected:
         yield f"has embeddings of {schema.field(shards.EMBEDDING).type}, not of {expected}"
     if file.metadata.num_rows != shard.rows:
         yield f"has {file.metadata.num_rows:,} rows, not {shard.rows:,}"
+
+
+def _of_line(file: pq.ParquetFile, shard: Shard) -> Iterator[str]:
+    """Hold the manifest's line against the one that the shard keeps itself."""
+    said = json.loads((file.schema_arrow.metadata or {}).get(shards.SHARD_KEY, b"{}"))
+    differing = [name for name, value in said.items() if value != getattr(shard, name, None)]
+    if differing:
+        yield f"says {', '.join(f'{name} {said[name]!r}' for name in differing)}, the manifest something else"
 
 
 def _of_rows(file: pq.ParquetFile, manifest: Manifest, shard: Shard, digests: bytearray) -> Iterator[str]:

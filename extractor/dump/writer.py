@@ -94,9 +94,10 @@ class Writer:
         return rows
 
     def _commit(self, rows: list[Row]) -> None:
-        begun = time.monotonic()
+        begun, n_failed = time.monotonic(), sum(row.error is not None for row in rows)
         written = self._folder.commit(rows, self._columns)
         self._counts.write_s += time.monotonic() - begun
+        self._counts.overflowed += written.errors - n_failed
         self._counts.committed += written.rows
         self._counts.shards += 1
         self._counts.written_bytes += written.bytes
@@ -104,4 +105,10 @@ class Writer:
 
 def _size(row: Row) -> int:
     embedding = 0 if row.embedding is None else row.embedding.nbytes
-    return embedding + sum(len(value) for value in row.columns if isinstance(value, str | bytes | list))
+    return embedding + sum(map(_size_of, row.columns))
+
+
+def _size_of(value: object) -> int:
+    if isinstance(value, dict):  # as `datasets` keeps another image
+        return sum(map(_size_of, value.values()))
+    return len(value) if isinstance(value, str | bytes | list) else 0

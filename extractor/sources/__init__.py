@@ -5,7 +5,7 @@
 | a folder | every file below it; labels are the folders that they stand in | relative path |
 | `.csv`, `.jsonl`, `.parquet` with a column `path` | files, beside the table | that path |
 | the same with a column `text`, or of bytes | what stands in the rows | row number, from 0 |
-| `.tar`, or a folder of them | WebDataset samples | the member; behind the archive's name, where there are several |
+| `.tar`, or a folder of them | WebDataset samples | the member; behind the archive's name, in a folder of them |
 | a folder of `.parquet` or `.arrow` | what Hugging Face `datasets` keeps | row number, from 0 |
 | `-` | a path a line on stdin | the line |
 
@@ -25,7 +25,7 @@ from extractor.sources.places import Local, Place, parent_of, place_of, shown
 __all__ = ["Entry", "Options", "Source", "open_source"]
 
 STDIN = "-"
-PEEKED = 256  # files of a folder, which tell what it is
+PEEKED = 256  # files of a folder: where none of them is one of a data set, it is none
 BESIDE = (".json", ".md", ".txt", ".gitattributes")  # what stands beside the files of a data set
 
 
@@ -85,9 +85,9 @@ def _file(place: Place, name: str, options: Options, modality: str) -> Source:
     if kind.endswith(table.SUFFIXES):
         return table.TableSource(place, name, options)
     if kind.endswith((columnar.PARQUET, columnar.ARROW)):
-        return columnar.ColumnarSource(place, [name], options)
+        return columnar.ColumnarSource(place, [name], options, alone=True)
     if kind.endswith(tar.SUFFIXES):
-        return tar.TarSource(place, [name], modality=modality)
+        return tar.TarSource(place, [name], modality=modality, alone=True)
     known = ", ".join((*table.SUFFIXES, columnar.PARQUET, columnar.ARROW, *tar.SUFFIXES))
     raise SourceInvalid(f"{place}/{name} is none of {known}; name one, a folder, or - for a list on stdin")
 
@@ -96,8 +96,7 @@ def _folder(place: Place, options: Options, pattern: str, modality: str) -> Sour
     from extractor.sources import columnar, tar
 
     for kinds in ((columnar.PARQUET,), (columnar.ARROW,), tar.SUFFIXES):
-        if pattern == EVERY and _is_of(place, kinds):
-            files = [entry.key for entry in FolderSource(place).entries() if entry.key.lower().endswith(kinds)]
+        if pattern == EVERY and (files := _files_of(place, kinds)):
             if kinds == tar.SUFFIXES:
                 return tar.TarSource(place, files, modality=modality)
             if kinds == (columnar.ARROW,):
@@ -106,14 +105,14 @@ def _folder(place: Place, options: Options, pattern: str, modality: str) -> Sour
     return FolderSource(place, pattern=pattern)
 
 
-def _is_of(place: Place, kinds: tuple[str, ...]) -> bool:
-    """Tell whether the files of a folder are of some kinds, but for those that stand beside a data set."""
-    found = False
-    for _, entry in zip(range(PEEKED), FolderSource(place).entries(), strict=False):
-        name = entry.key.lower()
-        if not name.endswith((*kinds, *BESIDE)):
-            return False
-        found = found or name.endswith(kinds)
+def _files_of(place: Place, kinds: tuple[str, ...]) -> list[str]:
+    """Return the files of some kinds in a folder that has no others but what stands beside a data set; else none."""
+    found: list[str] = []
+    for number, entry in enumerate(FolderSource(place).entries()):
+        if entry.key.lower().endswith(kinds):
+            found.append(entry.key)
+        elif not entry.key.lower().endswith(BESIDE) or (number >= PEEKED and not found):
+            return []
     return found
 
 

@@ -32,6 +32,8 @@ class ColumnarSource:
     files : sequence of str
         Paths in that folder.
     options : Options
+    alone : bool
+        The source is the one file, not the folder, to which others may come.
 
     Raises
     ------
@@ -39,14 +41,17 @@ class ColumnarSource:
         There is no file, one cannot be read, or no column holds items.
     """
 
-    def __init__(self, place: Place, files: Sequence[str], options: Options = PLAIN) -> None:
+    def __init__(self, place: Place, files: Sequence[str], options: Options = PLAIN, *, alone: bool = False) -> None:
         if not files:
             raise SourceInvalid(f"{place} has no {PARQUET} or {ARROW} file; name a folder that has")
         self.place = place
         self.files = files
         self.options = options
+        self._where = f"{place}/{files[0]}" if alone else str(place)
         with self._opened(files[0]) as (schema, _, _):
             self._schema = schema
+        if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+            raise SourceInvalid(f"{self._where} has several columns {', '.join(map(repr, twice))}; rename them")
         self._bytes = _bytes_column(schema, options)
         names = [name for name in schema.names if name != self._bytes]
         if self._bytes is None:
@@ -61,10 +66,6 @@ class ColumnarSource:
     def numbered(self) -> bool:
         """Rows are, but for those that name a path."""
         return self._bytes is not None or not self._layout.is_path
-
-    @property
-    def _where(self) -> str:
-        return f"{self.place}/{self.files[0]}" if len(self.files) == 1 else str(self.place)
 
     def describe(self) -> dict[str, Any]:
         """Return what it is and where."""

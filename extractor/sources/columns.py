@@ -1,7 +1,7 @@
 """Which columns of a table are the item, its label, and what is carried along; the rows of a table as entries."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,8 @@ class Options:
     urls: bool = False
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides which items there are."""
-        return {"item": self.item, "path": self.path, "label": self.label}
+        """Return what decides which items there are, and what is carried along."""
+        return {"item": self.item, "path": self.path, "label": self.label, "carry_text": self.carry_text}
 
 
 PLAIN = Options()
@@ -82,11 +82,10 @@ class Layout:
                 f"{where} has no column {options.label!r}, only {', '.join(map(repr, names))}; mend --label-column"
             )
         is_path = item == options.path or (asked is None and item == PATH)
-        others = [name for name in names if name not in (item, label)]
-        carried = {name: _carried_as(name) for name in others}
-        if options.carry_text and not is_path:
-            carried[item] = TEXT
-        return cls(item, is_path, label, carried)
+        carried = {item: TEXT} if options.carry_text and not is_path else {}
+        for name in sorted((name for name in names if name not in (item, label)), key=RESERVED.__contains__):
+            carried[name] = _carried_as(name, {*RESERVED, *carried.values()})
+        return cls(item, is_path, label, {name: carried[name] for name in names if name in carried})
 
 
 def entry_of(row: Mapping[str, Any], number: int, layout: Layout, options: Options, place: Place) -> Entry:
@@ -98,7 +97,7 @@ def entry_of(row: Mapping[str, Any], number: int, layout: Layout, options: Optio
     elif layout.is_path:
         key, content = str(value), file_of(str(value), place, urls=options.urls)
     else:
-        key, content = str(number), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        key, content = str(number), value if isinstance(value, str) else _as_json(value)
     label = None if layout.label is None else label_of(row.get(layout.label))
     return Entry(clean(key), content, label, tuple(row.get(name) for name in layout.carried))
 
@@ -129,8 +128,14 @@ def as_text(value: Any) -> str | None:
     """Return what is carried along as text: what is none in JSON is written as JSON."""
     if value is None:
         return None
-    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return clean(value if isinstance(value, str) else _as_json(value))
 
 
-def _carried_as(name: str) -> str:
-    return f"source_{name}" if name in RESERVED else name
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)  # a Parquet file has times and more
+
+
+def _carried_as(name: str, taken: Container[str]) -> str:
+    while name in taken:
+        name = f"source_{name}"
+    return name

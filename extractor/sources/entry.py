@@ -1,9 +1,12 @@
 """What a source lists: an entry for each item, whose bytes are read later, by several threads."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from extractor.errors import ItemError
+
+_ESCAPE = re.compile(r"\\x[0-9a-f]{2}")
 
 
 class Stored(Protocol):
@@ -72,10 +75,8 @@ def once_each(entries: Iterable[Entry]) -> Iterator[Entry]:
 
     seen: set[int] = set()
     for number, entry in enumerate(entries):
-        mark = int.from_bytes(blake3(entry.key.encode()).digest(8))
-        if mark in seen:
+        while (mark := int.from_bytes(blake3(entry.key.encode()).digest(8))) in seen:
             entry = entry._replace(key=f"{entry.key}#{number}")
-            mark = int.from_bytes(blake3(entry.key.encode()).digest(8))
         seen.add(mark)
         yield entry
 
@@ -86,8 +87,14 @@ def clean(text: str) -> str:
 
 
 def printable(name: str) -> str:
-    r"""Return a file's name as text that Parquet holds: bytes that are no UTF-8 as `\xff`."""
+    r"""Return a file's name as text that Parquet holds: bytes that are no UTF-8 as `\xff`.
+
+    No two names become one: where a name has such text already, its backslashes are `\x5c`.
+    """
     try:
-        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        data = name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         return clean(name)
+    if _ESCAPE.search(found := data.decode("utf-8", "backslashreplace")):
+        found = data.replace(b"\\", rb"\x5c").decode("utf-8", "backslashreplace")
+    return found

@@ -25,6 +25,8 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
+Stamp = tuple[int, int]  # of a file: its bytes, and when it was changed (ns); another file has another
+
 
 class Name(NamedTuple):
     """A name in a folder, and whether it is a folder itself."""
@@ -50,20 +52,29 @@ class LocalFile:
                     raise UnreadableItem(f"cannot read {printable(self.path)}: it is {kind}, not a file")
                 check_size(facts.st_size, max_bytes)
                 data = file.read(facts.st_size)
+                changed = stamp_of(descriptor) != (len(data), facts.st_mtime_ns)
         except (OSError, ValueError) as error:  # ValueError: no name of a file, as a table may have it
             raise UnreadableItem(f"cannot read {printable(self.path)}: {_why(self.path, error)}") from None
-        if len(data) != facts.st_size:
+        if changed:
             raise UnreadableItem(f"{printable(self.path)} was changed while it was read; try it again")
         return data
+
+    def changed_at(self) -> float:
+        """Return when it was changed (Unix time); 0 where nobody can tell."""
+        try:
+            return os.stat(self.path).st_mtime
+        except (OSError, ValueError):
+            return 0.0
 
 
 @dataclass(frozen=True)
 class LocalRange:
-    """A run of bytes within a file of this machine: a member of an archive; see `Stored`."""
+    """A run of bytes within a file of this machine, a member of an archive, while it has its stamp; see `Stored`."""
 
     path: str
     start: int
     n_bytes: int
+    stamp: "Stamp"
 
     def read(self, max_bytes: int) -> bytes:
         """Return the bytes."""
@@ -71,8 +82,11 @@ class LocalRange:
         try:
             with open(self.path, "rb", buffering=0) as file:  # not a Path each
                 data = os.pread(file.fileno(), self.n_bytes, self.start)
+                changed = stamp_of(file.fileno()) != self.stamp
         except OSError as error:
             raise UnreadableItem(f"cannot read {printable(self.path)}: {_why(self.path, error)}") from None
+        if changed:
+            raise UnreadableItem(f"{printable(self.path)} was changed while it was read; try it again")
         if len(data) != self.n_bytes:
             raise UnreadableItem(
                 f"{printable(self.path)} is cut short: it ends {self.n_bytes - len(data):,} bytes too early"
@@ -186,6 +200,12 @@ class Remote:
 
 
 Place = Local | Remote
+
+
+def stamp_of(descriptor: int) -> Stamp:
+    """Return the stamp of an open file of this machine."""
+    facts = os.fstat(descriptor)
+    return facts.st_size, facts.st_mtime_ns
 
 
 def is_remote(path: str) -> bool:

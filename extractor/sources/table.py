@@ -16,7 +16,7 @@ import pyarrow as pa
 from extractor.errors import SourceInvalid
 from extractor.sources.columns import PLAIN, Layout, Options, as_text, entry_of
 from extractor.sources.entry import Entry, once_each
-from extractor.sources.places import Place
+from extractor.sources.places import Place, stamp_of
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson")
 MAX_FIELD_CHARACTERS = 16 << 20  # of a CSV; Python's own limit is shorter than a text may be
@@ -87,7 +87,8 @@ class TableSource:
     def _rows(self) -> Iterator[dict[str, Any]]:
         read = _csv if self.name.lower().endswith(".csv") else _jsonl
         with self._opened() as file:
-            yield from read(file, self._where)
+            descriptor = None if self.place.local_path(self.name) is None else file.fileno()
+            yield from _whole(read(file, self._where), descriptor, self._where)
 
     @contextmanager
     def _opened(self) -> Iterator[io.TextIOWrapper]:
@@ -99,6 +100,24 @@ class TableSource:
         except OSError as error:
             why = error.strerror or type(error).__name__
             raise SourceInvalid(f"{self._where} cannot be read: {why}; name a table that is there") from None
+
+
+def _whole(rows: Iterator[dict[str, Any]], descriptor: int | None, where: str) -> Iterator[dict[str, Any]]:
+    """Yield rows, the last one only where nobody has written to the file meanwhile: it might be half of one."""
+    before = descriptor and stamp_of(descriptor)
+    broken: SourceInvalid | None = None
+    last: list[dict[str, Any]] = []
+    try:
+        for row in rows:
+            yield from last
+            last = [row]
+    except SourceInvalid as error:  # of the row that follows the last
+        broken = error
+    if before != (descriptor and stamp_of(descriptor)):
+        raise SourceInvalid(f"{where} was changed while it was read; run it again for what is in it now")
+    yield from last
+    if broken is not None:
+        raise broken
 
 
 def _csv(file: Iterable[str], where: str) -> Iterator[dict[str, Any]]:

@@ -6,9 +6,10 @@ and by several threads; others are read on the way.
 """
 
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 from extractor.errors import ItemError, ItemTooLarge, SourceInvalid, UnreadableItem
 from extractor.items import check_size
 from extractor.sources.entry import Content, Entry, Stored, once_each, printable
-from extractor.sources.places import LocalRange, Place
+from extractor.sources.places import LocalRange, Place, stamp_of
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "npy")
@@ -63,20 +64,23 @@ class TarSource:
     files : sequence of str
     modality : str
         `text` takes the texts for the items, anything else the pictures, or texts where there are none.
+    alone : bool
+        The source is the one archive, not the folder, to which others may come.
     """
 
     numbered = False
 
-    def __init__(self, place: Place, files: Sequence[str], *, modality: str = "") -> None:
+    def __init__(self, place: Place, files: Sequence[str], *, modality: str = "", alone: bool = False) -> None:
         self.place = place
         self.files = files
         self.modality = modality
+        self.alone = alone
         carried = ("json",) if modality == "text" else ("json", "caption")
         self.columns: Mapping[str, Any] = dict.fromkeys(carried, pa.string())
 
     def describe(self) -> dict[str, Any]:
         """Return what it is and where."""
-        where = f"{self.place}/{self.files[0]}" if len(self.files) == 1 else str(self.place)
+        where = f"{self.place}/{self.files[0]}" if self.alone else str(self.place)
         return {"kind": "tar", "place": where, "modality": self.modality}
 
     def entries(self) -> Iterator[Entry]:
@@ -87,7 +91,7 @@ class TarSource:
         """Return None: only reading tells."""
 
     def _archive(self, file: str) -> Iterator[Entry]:
-        before = f"{printable(file)}/" if len(self.files) > 1 else ""
+        before = "" if self.alone else f"{printable(file)}/"
         try:
             for _, members in groupby(self._members(file), key=lambda member: member.sample):
                 entry = self._entry(list(members))
@@ -114,14 +118,16 @@ class TarSource:
     def _members(self, file: str) -> Iterator[_Member]:
         local = self.place.local_path(file)
         with ExitStack() as stack:
-            lazily = local is not None and file.lower().endswith(".tar")
             raw = stack.enter_context(self._opened(file))
-            archive = stack.enter_context(tarfile.open(fileobj=raw, mode="r:" if lazily else "r|*"))
+            range_of = None
+            if local is not None and file.lower().endswith(".tar"):
+                range_of = partial(LocalRange, local, stamp=stamp_of(raw.fileno()))
+            archive = stack.enter_context(tarfile.open(fileobj=raw, mode="r|*" if range_of is None else "r:"))
             while (info := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # it would remember every one
                 if info.isdir():
                     continue
-                content = self._content(archive, info, local if lazily else None)
+                content = self._content(archive, info, range_of)
                 yield _Member(info.name, content)
 
     def _opened(self, file: str) -> Any:
@@ -130,11 +136,13 @@ class TarSource:
         except OSError as error:
             raise SourceInvalid(f"{self.place}/{file} cannot be read: {error.strerror}; mend it") from None
 
-    def _content(self, archive: tarfile.TarFile, info: tarfile.TarInfo, local: str | None) -> Stored | ItemError:
+    def _content(
+        self, archive: tarfile.TarFile, info: tarfile.TarInfo, range_of: Callable[..., Stored] | None
+    ) -> Stored | ItemError:
         if not info.isreg():
             return UnreadableItem(f"{printable(info.name)} is a link or a device in the archive, not a file")
-        if local is not None and not info.issparse():
-            return LocalRange(local, info.offset_data, info.size)
+        if range_of is not None and not info.issparse():
+            return range_of(start=info.offset_data, n_bytes=info.size)
         if info.size > MAX_BYTES:
             return ItemTooLarge(f"item has {info.size:,} bytes, the limit is {MAX_BYTES:,}; send a smaller one")
         file = archive.extractfile(info)

@@ -99,7 +99,8 @@ def dump(
     """Embed every item of SOURCE into Parquet files in OUT; run it again to go on where it stopped, or for new items.
 
     A failed item is a row with its error. What is done is committed every few seconds, and by SIGINT and SIGTERM, after
-    which the exit code is 130 or 143. The source is never written to.
+    which the exit code is 130 or 143. The source is never written to. A file that has changed since it was dumped is
+    told of and not done again; a table that has is refused, unless rows were only added.
 
     Example: `headwater dump photos/ embedded/ --backbone efficientnet-lite0`
     """
@@ -116,17 +117,16 @@ def dump(
 
     options = Options(item=item_column, path=path_column, label=label_column, carry_text=carry_text, urls=urls)
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
-    with _verb(backbone, server or [], ray, cache, access) as verb, _stopped_by_signals() as (stop, stopped_by):
-        if target is None:
-            items = _source_of(path, verb.modality, urls=urls)
-        else:
-            items = open_source(source, options=options, pattern=pattern, modality=verb.modality)
-        counts = _run(items, path, verb, stop, dtype=dtype, moved=moved, retry=retry_errors)
-    _tell(path, counts, retried=retry_errors)
-    if stopped_by:
-        name = signal.Signals(stopped_by[0]).name
-        err.print(f"stopped by {name}: what was done is committed; run it again to go on", soft_wrap=True)
-        raise typer.Exit(_SIGNALLED + stopped_by[0])
+    with _told_of_signals() as signals:
+        with _verb(backbone, server or [], ray, cache, access) as verb:
+            if target is None:
+                items = _source_of(path, verb.modality, urls=urls)
+            else:
+                items = open_source(source, options=options, pattern=pattern, modality=verb.modality)
+            signals.take()
+            signals.at_work = True
+            counts = _run(items, path, verb, signals.stop, dtype=dtype, moved=moved, retry=retry_errors)
+        _tell(path, counts, retried=retry_errors)
     if npy:
         for file in write_npy(path):
             out.print(str(file), soft_wrap=True, markup=False)
@@ -159,25 +159,53 @@ def _verb(
             yield LocalVerb(stack.enter_context(Extractor.load(backbone or only_installed(), cache=cache)))
 
 
+class _Signals:
+    """SIGINT and SIGTERM: the first stops a dump at work, or ends what comes before it; the second ends all."""
+
+    def __init__(self) -> None:
+        self.stop = Event()
+        self.at_work = False
+        self.by: signal.Signals | None = None
+        self._former: dict[int, Any] = {}
+
+    def take(self) -> None:
+        """Have them told to this, whoever took them meanwhile, as Ray does when it starts."""
+        for one in (signal.SIGINT, signal.SIGTERM):
+            self._former.setdefault(one, signal.signal(one, self._on_signal))
+
+    def give_back(self) -> None:
+        """Have them told to whoever had them before."""
+        for one, former in self._former.items():
+            signal.signal(one, former)
+
+    def _on_signal(self, number: int, _: object) -> None:
+        self.by = signal.Signals(number)
+        self.stop.set()
+        signal.alarm(0)  # a Ray that is just starting has had SIGTERM before, and would abort the process after 3 s
+        self.give_back()
+        if not self.at_work:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def _stopped_by_signals() -> Iterator[tuple[Event, list[int]]]:
-    """Give an event that SIGINT and SIGTERM set, and which of them did; the second one ends the program as ever."""
-    stop = Event()
-    by: list[int] = []
-    former: dict[int, Any] = {}
-
-    def on_signal(number: int, _: object) -> None:
-        by.append(number)
-        stop.set()
-        for one, handler in former.items():
-            signal.signal(one, handler)
-
-    former.update({one: signal.signal(one, on_signal) for one in (signal.SIGINT, signal.SIGTERM)})
+def _told_of_signals() -> Iterator[_Signals]:
+    """Say at the end which signal it was, with the exit code that a shell gives for it."""
+    signals = _Signals()
+    signals.take()
     try:
-        yield stop, by
+        yield signals
+    except KeyboardInterrupt:
+        if signals.by is None or signals.at_work:  # it is the second
+            raise
+    except SystemExit as ended:
+        if ended.code != signal.SIGTERM:
+            raise
+        signals.by = signal.SIGTERM  # which Ray took, between its start and ours
     finally:
-        for one, handler in former.items():
-            signal.signal(one, handler)
+        signals.give_back()
+    if signals.by is not None:
+        err.print(f"stopped by {signals.by.name}: what was done is committed; run it again to go on", soft_wrap=True)
+        raise typer.Exit(_SIGNALLED + signals.by)
 
 
 def _source_of(path: Path, modality: str, *, urls: bool) -> "Source":
@@ -193,7 +221,13 @@ def _source_of(path: Path, modality: str, *, urls: bool) -> "Source":
         raise DumpSpoilt(f"{path} has no manifest.json; name the folder of a dump") from None
     if facts["kind"] == "list":
         raise SourceInvalid(f"the dump in {path} is of a list on stdin; give it again: headwater dump - {path}")
-    options = Options(item=facts.get("item"), path=facts.get("path"), label=facts.get("label", "label"), urls=urls)
+    options = Options(
+        item=facts.get("item"),
+        path=facts.get("path"),
+        label=facts.get("label", "label"),
+        carry_text=facts.get("carry_text", False),
+        urls=urls,
+    )
     return open_source(facts["place"], options=options, pattern=facts.get("pattern", EVERY), modality=modality)
 
 
@@ -255,7 +289,8 @@ def _duration(seconds: float) -> str:
 
 def _tell(path: Path, counts: "Counts", *, retried: bool) -> None:
     """Say what was done, what was not, and where the time went."""
-    n_good = counts.done - counts.errors
+    n_failed = counts.errors + counts.overflowed
+    n_good = counts.done - n_failed
     if retried:
         lines = [
             f"{counts.done:,} items asked for again: {n_good:,} have an embedding now, {counts.errors:,} failed again"
@@ -265,19 +300,39 @@ def _tell(path: Path, counts: "Counts", *, retried: bool) -> None:
         lines = [
             f"{counts.committed:,} rows in {counts.shards:,} shards in {path}, "
             f"{counts.written_bytes / MIB:,.1f} MiB{before}",
-            f"{n_good:,} embeddings ({counts.cached:,} from the cache) and {counts.errors:,} errors",
+            f"{n_good:,} embeddings ({counts.cached:,} from the cache) and {n_failed:,} errors",
         ]
-    if counts.kinds:
-        lines.append("errors: " + ", ".join(f"{n:,} {kind}" for kind, n in sorted(counts.kinds.items())))
-    if counts.errors:
-        lines.append(f"see column `error`; ask again for them: headwater dump --retry-errors {path}")
-    if counts.truncated:
-        lines.append(f"{counts.truncated:,} items were longer than the backbone reads; their ends were left out")
-    if counts.vanished:
-        lines.append(f"{counts.vanished:,} rows are of items that the source has no longer; they stay")
+    lines += _noted(path, counts)
     lines.append(f"{counts.rate:,.0f} items/s; {counts.where_time_went()}")
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)
+
+
+def _noted(path: Path, counts: "Counts") -> list[str]:
+    """Return a line for each thing that a person should know of."""
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(counts.kinds.items()))
+    return [
+        line
+        for n, line in (
+            (counts.errors, f"errors: {kinds}"),
+            (counts.errors, f"see column `error`; ask again for them: headwater dump --retry-errors {path}"),
+            (
+                counts.overflowed,
+                f"{counts.overflowed:,} embeddings have values that float16 cannot hold; dump float32 to have them",
+            ),
+            (
+                counts.truncated,
+                f"{counts.truncated:,} items were longer than the backbone reads; their ends were left out",
+            ),
+            (counts.vanished, f"{counts.vanished:,} rows are of items that the source has no longer; they stay"),
+            (
+                counts.changed,
+                f"{counts.changed:,} files have changed since they were dumped, the first is {counts.first_changed}; "
+                "their rows stay as they were: dump to another folder for new ones",
+            ),
+        )
+        if n
+    ]
 
 
 def _check(path: Path) -> None:

@@ -80,14 +80,14 @@ def _needs(row: "Row") -> str:
 
 
 def _try(row: "Row", weights: str | None) -> None:
-    from extractor.spec import MODEL_FILE, read_spec
+    from extractor.spec import graph_bytes, read_spec
     from extractor.zoo.table import target
 
     name, choice = target(row, weights)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         made = export_with_progress(name, Path(folder) / row.key, choice)
-        spec, megabytes = read_spec(made), (made / MODEL_FILE).stat().st_size / 1e6
+        spec, megabytes = read_spec(made), graph_bytes(made) / 1e6
     out.print(
         f"{row.key}: {spec.modality}, dim {spec.dim}, {megabytes:,.1f} MB, proved equal in "
         f"{time.monotonic() - begun:.0f} s; nothing was kept\nsource: {spec.source}\nlicence: {spec.licence}",

@@ -1,11 +1,14 @@
 """Dumps on Ray: what a local dump gives, row for row, whatever is killed meanwhile."""
 
+import os
 import pickle
+import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +18,14 @@ import pytest
 
 from extractor import Extractor
 from extractor.dump import check, dump, retry_errors
+from extractor.dump.counts import Counts
 from extractor.dump.manifest import read_manifest
 from extractor.dump.mapper import DONE, RUN, Mapper, Run, as_rows
 from extractor.dump.on_ray import RayVerb
 from extractor.errors import (
     BackboneChanged,
     BackboneNotFound,
+    DumpRefused,
     EmptyItem,
     EngineFailed,
     RuntimeMissing,
@@ -149,26 +154,68 @@ def test_what_is_wrong_everywhere_ends_the_dump_and_says_so(tmp_path: Path, tiny
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("how", ["here", "on ray"])
-def test_a_killed_driver_is_resumed(how: str, tmp_path: Path, tiny_text: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_a_killed_driver_is_resumed_on_ray_and_here(tmp_path: Path, tiny_text: Path) -> None:
     out = tmp_path / "ray"
     with subprocess.Popen([sys.executable, "-c", RAY, str(tiny_text), str(out)]) as driver:
         while not (out / "part-00001.parquet").exists():
             assert driver.poll() is None, "it ended before it was killed"
             time.sleep(0.05)
         driver.kill()
+    shutil.copytree(out, tmp_path / "here")
     before = {path.name: path.read_bytes() for path in out.glob("part-*.parquet")}
     assert sum(map(len, before.values()))
-    if how == "here":
-        dumped_here(tiny_text, Slow(seconds=0), out)
-    else:
-        request.getfixturevalue("cluster")
-        with RayVerb(tiny_text, cache="off") as verb:
-            dump(Slow(seconds=0), out, verb)
-    after = {path.name: path.read_bytes() for path in out.glob("part-*.parquet")}
-    assert before.items() < after.items(), "a committed shard is never touched"
+    dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")
+    with RayVerb(tiny_text, cache="off") as verb:
+        dump(Slow(seconds=0), out, verb)
+    for resumed in (out, tmp_path / "here"):
+        after = {path.name: path.read_bytes() for path in resumed.glob("part-*.parquet")}
+        assert before.items() < after.items(), "a committed shard is never touched"
+        assert check(resumed).problems == ()
+        assert_alike(rows(resumed), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / f"whole-{resumed.name}")))
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
+def test_a_second_dump_at_once_is_refused(tmp_path: Path, tiny_text: Path) -> None:
+    refused = []
+
+    def again(counts: Counts) -> None:
+        if counts.done and not refused:
+            with RayVerb(tiny_text, cache="off") as second, pytest.raises(DumpRefused, match="is at work in"):
+                dump(Slow(seconds=0), tmp_path / "out", second)
+            refused.append(True)
+
+    with RayVerb(tiny_text, cache="off") as verb:
+        dump(Slow(), tmp_path / "out", verb, told=again, max_shard_rows=100)
+    assert refused
+    assert_alike(rows(tmp_path / "out"), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize(
+    ("number", "send", "after"),
+    [(signal.SIGINT, os.killpg, "part-00000.parquet"), (signal.SIGTERM, os.kill, "manifest.json")],
+    ids=["ctrl-c at work", "sigterm before anything is done"],
+)
+def test_a_signal_ends_it_as_any_other_dump(
+    number: signal.Signals, send: Callable[[int, int], None], after: str, tmp_path: Path, tiny_text: Path
+) -> None:
+    """Ctrl-C reaches Ray's processes, too; before the actors have started, this one waits within Ray."""
+    out = tmp_path / "out"
+    (tmp_path / "t.csv").write_text("text\n" + "red cat\nblue dog\n" * 500_000)
+    command = [sys.executable, "-m", "headwater", "dump", tmp_path / "t.csv", out, "--backbone", tiny_text, "--ray"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while not (out / after).exists():
+            assert process.poll() is None, "it ended before it was told to"
+            time.sleep(0.05)
+        send(process.pid, number)
+        said = process.communicate()[1]
+    assert process.returncode == 128 + number, said
+    assert f"stopped by {number.name}: what was done is committed; run it again to go on" in said
+    manifest = read_manifest(out)
     assert check(out).problems == ()
-    assert_alike(rows(out), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+    assert (manifest.rows > 0, manifest.complete) == (after.startswith("part"), False)
 
 
 def test_an_actor_of_another_backbone_says_so_for_each_item(tiny_text: Path) -> None:

@@ -1,5 +1,6 @@
 """Sources: each kind lists its items in one order, with keys, labels and what is carried along."""
 
+import decimal
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -95,6 +97,21 @@ def test_a_file_that_is_gone_or_grows_is_an_error_of_its_own(tmp_path: Path) -> 
         content(entry)
 
 
+def test_a_file_that_is_written_while_it_is_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "grows.jpg")
+    (entry,) = open_source(tmp_path).entries()
+
+    def fstat(descriptor: int) -> os.stat_result:
+        facts = os.stat(descriptor)
+        with (tmp_path / "grows.jpg").open("ab") as file:
+            file.write(b"more")
+        return facts
+
+    monkeypatch.setattr("extractor.sources.places.os.fstat", fstat)
+    with pytest.raises(UnreadableItem, match=r"grows\.jpg was changed while it was read; try it again"):
+        content(entry)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_says_so(tmp_path: Path) -> None:
     written(tmp_path, "a/secret.jpg", "b/c.jpg")
@@ -114,6 +131,29 @@ def test_names_that_are_no_utf8_are_listed_and_read(tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"coffee")
     (entry,) = open_source(tmp_path).entries()
     assert (entry.key, content(entry)) == (r"caf\xe9.jpg", b"coffee")
+
+
+def test_whatever_a_file_is_called_it_has_a_key_of_its_own(tmp_path: Path) -> None:
+    names = [
+        b"caf\xe9",
+        b"caf\\xe9",
+        b"caf\\x5cxe9",
+        b"\xe9\\",
+        b"a\\b",
+        b"new\nline",
+        b" ",
+        b"#1",
+        b"a" * 255,
+        "é😀".encode(),
+    ]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(name)
+    entries = list(open_source(tmp_path).entries())
+    assert len({entry.key for entry in entries}) == len(names)
+    assert {content(entry) for entry in entries} == set(names)
+    assert {r"caf\xe9", r"caf\x5cxe9", r"caf\x5cx5cxe9", r"\xe9\x5c", r"a\b", "new\nline"} < {
+        one.key for one in entries
+    }
 
 
 # -- tables
@@ -157,6 +197,39 @@ def test_other_columns_are_named_and_texts_may_be_carried_along(tmp_path: Path) 
         open_source(tmp_path / "t.csv")
     with pytest.raises(SourceInvalid, match="no column 'class'"):
         open_source(tmp_path / "t.csv", options=Options(item="sentence", label="class"))
+
+
+def test_columns_that_would_have_one_name_keep_their_own_values(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("sentence,text,key,source_key\nhello,T,K,S\n")
+    for options, expected in (
+        (Options(), {"sentence": "hello", "source_source_key": "K", "source_key": "S"}),
+        (
+            Options(item="sentence", carry_text=True),
+            {"text": "hello", "source_text": "T", "source_source_key": "K", "source_key": "S"},
+        ),
+    ):
+        source = open_source(tmp_path / "t.csv", options=options)
+        (entry,) = source.entries()
+        assert dict(zip(source.columns, entry.columns, strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "half"),
+    [("t.csv", "text\nred\nblue\n", "gre"), ("t.jsonl", '{"text": "red"}\n{"text": "blue"}\n', '{"text": "gre')],
+)
+def test_a_table_that_is_written_while_it_is_read_gives_no_half_row(
+    tmp_path: Path, name: str, start: str, half: str
+) -> None:
+    (tmp_path / name).write_text(start)
+    entries = open_source(tmp_path / name).entries()
+    assert next(entries).content == "red"
+    with (tmp_path / name).open("a") as file:
+        file.write(half)
+    with pytest.raises(SourceInvalid, match="was changed while it was read; run it again"):
+        assert "gre" not in [entry.content for entry in entries]
+    with (tmp_path / name).open("a") as file:
+        file.write({"t.csv": "en\n", "t.jsonl": 'en"}\n'}[name])
+    assert [entry.content for entry in open_source(tmp_path / name).entries()] == ["red", "blue", "green"]
 
 
 @pytest.mark.parametrize(
@@ -245,6 +318,38 @@ def test_a_dict_of_data_sets_asks_for_a_split(tmp_path: Path) -> None:
         open_source(tmp_path)
 
 
+def test_every_type_of_a_parquet_file_is_carried_along(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": ["red", None, "cat"],
+            "time": pa.array([1, 2, None], pa.timestamp("ns", "Europe/Berlin")),
+            "price": pa.array([decimal.Decimal("1.20"), None, None]),
+            "kind": pa.array(["a", "b", None]).dictionary_encode(),
+            "map": pa.array([[("a", 1)], None, []], pa.map_(pa.string(), pa.int64())),
+            "nested": [{"a": [1]}, None, {"a": None}],
+            "half": pa.array(np.array([1, 2, 3], np.float16)),
+            "bytes": pa.array([b"a", b"\xff", None]),
+            "large": pa.array(["a", "b", "c"], pa.large_string()),
+            "unsigned": pa.array([2**63 + 1, 2, 3], pa.uint64()),
+            "nothing": pa.nulls(3),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    source = open_source(tmp_path / "t.parquet", options=Options(item="text"))
+    columns = zip(*(entry.columns for entry in source.entries()), strict=True)
+    for (name, kind), values in zip(source.columns.items(), columns, strict=True):
+        assert pa.chunked_array([pa.array(values, kind)]).equals(table[name]), name
+    (entry, _, empty) = open_source(tmp_path / "t.parquet", options=Options(item="time")).entries()
+    assert entry.content == '"1970-01-01 01:00:00.000000001+01:00"'
+    assert isinstance(empty.content, ItemError)
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table([["red"], ["x"], ["y"]], names=["text", "n", "n"]), tmp_path / "t.parquet")
+    with pytest.raises(SourceInvalid, match="has several columns 'n'; rename them"):
+        open_source(tmp_path / "t.parquet")
+
+
 def test_a_parquet_manifest_of_paths(tmp_path: Path) -> None:
     written(tmp_path, "a.jpg")
     pq.write_table(pa.table({"path": ["a.jpg"], "label": ["x"], "n": [1]}), tmp_path / "t.parquet")
@@ -309,6 +414,23 @@ def test_an_archive_that_is_cut_short_is_one_more_error(tmp_path: Path) -> None:
     assert failed and all("0.tar" in one for one in failed)
 
 
+def test_an_archive_that_is_replaced_while_it_is_read_gives_nothing_of_the_other(tmp_path: Path) -> None:
+    path = archive(tmp_path / "s.tar", {"1.jpg": b"one", "2.jpg": b"two"})
+    first, second = open_source(path).entries()
+    assert content(first) == b"one"
+    archive(tmp_path / "new.tar", {"1.jpg": b"ONE", "2.jpg": b"TWO"}).replace(path)
+    with pytest.raises(UnreadableItem, match=r"s\.tar was changed while it was read; try it again"):
+        content(second)
+
+
+def test_one_picture_among_archives_makes_all_of_them_files(tmp_path: Path) -> None:
+    for i in range(260):
+        (tmp_path / f"{i:03}.tar").touch()
+    assert open_source(tmp_path).describe()["kind"] == "tar"
+    written(tmp_path, "last.jpg")
+    assert open_source(tmp_path).describe()["kind"] == "folder"
+
+
 # -- lists, places, and what is none
 
 
@@ -319,6 +441,8 @@ def test_a_list_names_a_file_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     entries = list(source.entries())
     assert [one.key for one in entries] == ["a.jpg", f"{tmp_path}/b.jpg", "a.jpg#2"]
     assert [content(one) for one in entries] == [b"a.jpg", b"b.jpg", b"a.jpg"]
+    keys = [one.key for one in open_source("-", stdin=["a", "a#2", "a", "a"]).entries()]
+    assert keys == ["a", "a#2", "a#2#2", "a#3"]
 
 
 def test_remote_folders_tables_and_archives() -> None:

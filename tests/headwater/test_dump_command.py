@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +24,9 @@ from extractor import Extractor
 from extractor.dump import check, dump
 from extractor.dump.counts import Counts
 from extractor.dump.manifest import read_manifest
-from extractor.errors import BackboneChanged, BackboneNotFound
+from extractor.errors import BackboneChanged, BackboneNotFound, NotServing
+from extractor.limits import Limits
+from extractor.outcome import Outcome
 from extractor.sources import open_source
 from headwater import Client
 from headwater.cli import main
@@ -119,6 +123,23 @@ def test_a_dump_a_check_and_a_retry(headwater: Headwater, photos: Path, tiny_ima
     assert "another checksum" in done.stderr
 
 
+def test_a_retry_of_a_dump_carries_along_what_the_dump_did(
+    headwater: Headwater, tiny_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.csv").write_text("sentence,n\nred cat,1\nblue dog,2\n")
+    out, backbone = tmp_path / "out", ["--backbone", tiny_text]
+    with monkeypatch.context() as patch:
+        patch.setattr(Extractor, "load", partial(Extractor.load, limits=Limits(max_item_bytes=7)))
+        done = headwater("dump", tmp_path / "t.csv", out, *backbone, "--item-column", "sentence", "--carry-text")
+    assert "1 ItemTooLarge" in done.stdout, done.stderr
+    done = headwater("dump", "--retry-errors", out, *backbone)
+    assert "1 have an embedding now" in done.stdout, done.stderr
+    assert [(row["text"], row["n"], row["error"]) for row in table(out)] == [
+        ("red cat", "1", None),
+        ("blue dog", "2", None),
+    ]
+
+
 def test_what_cannot_be_is_told_in_a_line(headwater: Headwater, photos: Path, tiny_image: Path, tmp_path: Path) -> None:
     done = headwater("dump", photos)
     assert done.returncode == 2 and "name SOURCE and OUT" in done.stderr
@@ -178,6 +199,23 @@ def test_sigint_ends_a_dump_in_the_middle_of_its_work(headwater: Headwater, tiny
     done = headwater("dump", tmp_path / "t.csv", tmp_path / "out", "--backbone", tiny_text)
     thread.join()
     assert_stopped(done, signal.SIGINT, tmp_path / "out")
+
+
+def test_a_signal_before_the_work_ends_it_with_the_same_words(
+    headwater: Headwater, tiny_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.csv").write_text("text\nred\n")
+
+    def loads(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(30)  # what the signal ends
+
+    monkeypatch.setattr(Extractor, "load", loads)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        done = headwater("dump", tmp_path / "t.csv", tmp_path / "out", "--backbone", tiny_text)
+        assert done.returncode == 128 + number
+        assert f"stopped by {number.name}: what was done is committed; run it again to go on" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def assert_stopped(done: Done, by: signal.Signals, out: Path) -> None:
@@ -279,6 +317,60 @@ def test_what_one_server_leaves_another_takes_up(
         goes.join()
         counts = dump(photos, tmp_path / "out", verb)
     assert counts.done == N_PHOTOS
+    assert_all_there(tmp_path / "out")
+
+
+def test_what_a_server_leaves_is_taken_up_while_the_source_waits_for_it(
+    extractor: Extractor, tiny_image: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.spread.GIVE_UP_S", 0.5)
+    monkeypatch.setattr("extractor.dump.flow.MAX_PENDING", 8)  # fewer than there are: the source waits for the first
+    away = threading.Event()
+
+    class Hangs(Slow):
+        def submit(self, *arguments: object, **options: object) -> object:
+            if not away.is_set():
+                away.set()
+                time.sleep(1.5)  # beyond what the client waits; then the server goes
+            raise NotServing("it has gone")
+
+    with (
+        Extractor.load(tiny_image, cache="off") as second,
+        in_this_process({"tiny-image": second}) as stays,
+        in_this_process({"tiny-image": Hangs(extractor)}) as goes,
+        Client(goes.address) as one,
+        Client(stays.address) as other,
+    ):
+        done: list[Counts] = []
+        verb = Spread([one, other], patience_s=30)
+        thread = threading.Thread(target=lambda: done.append(dump(photos, tmp_path / "out", verb)), daemon=True)
+        thread.start()
+        thread.join(20)
+        assert done, "it hangs"
+    assert away.is_set() and done[0].done == N_PHOTOS
+    assert_all_there(tmp_path / "out")
+
+
+def test_items_that_a_server_cannot_serve_are_asked_of_another(
+    extractor: Extractor, tiny_image: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.spread.GIVE_UP_S", 0.5)
+
+    class Sick(Slow):
+        def submit(self, items: list[bytes], **options: object) -> object:
+            request = self._extractor.submit([], **options)
+            request.future = Future()
+            request.future.set_result([Outcome(error=NotServing("the session hangs"))] * len(items))
+            return request
+
+    with (
+        Extractor.load(tiny_image, cache="off") as second,
+        in_this_process({"tiny-image": second}) as well,
+        in_this_process({"tiny-image": Sick(extractor)}) as sick,
+        Client(sick.address) as one,
+        Client(well.address) as other,
+    ):
+        assert dump(photos, tmp_path / "out", Spread([one, other], patience_s=30)).done == N_PHOTOS
     assert_all_there(tmp_path / "out")
 
 
