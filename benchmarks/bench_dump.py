@@ -39,7 +39,7 @@ from choice import some_of
 from environment import ENVIRONMENTS
 from photos import photos
 from processes import cpu_by_process
-from record import markdown, write_result
+from record import keep_result, markdown, write_result
 from servers import NotStarted
 from texts import texts
 
@@ -203,7 +203,13 @@ def contest(
         for i, part in enumerate(parts):
             order = list(contenders)
             for what in (*order[i % 2 :], *order[: i % 2]):  # the limit is the first, or the last
-                turns[what].append(contenders[what](part.first(FIRST_TEXTS.get(what) if kind == TEXTS else None)))
+                try:
+                    turn = contenders[what](part.first(FIRST_TEXTS.get(what) if kind == TEXTS else None))
+                except NotStarted as error:  # a peer that has ended since
+                    absent[what] = str(error)
+                    del contenders[what], turns[what]
+                else:
+                    turns[what].append(turn)
     return turns, absent
 
 
@@ -411,22 +417,34 @@ def main() -> None:
     given = parser.parse_args()
     sizes = {IMAGES: 300, TEXTS: 3000} if given.quick else {IMAGES: given.photos, TEXTS: given.texts}
     n_rounds = 1 if given.quick else given.rounds
+    note = f"{n_rounds} rounds, medians; memory and Ray once"
     rows: list[dict[str, Any]] = []
+    for more in measured(given, sizes, n_rounds):
+        rows = even([*rows, *more])
+        keep_result(Path(__file__), rows, note=note, suffix=given.suffix)  # what comes next may fail
+    write_result(Path(__file__), rows, note=note, suffix=given.suffix)
+    print(markdown(rows))
+
+
+def measured(given: argparse.Namespace, sizes: dict[str, int], n_rounds: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of what was asked for, one question after the other."""
     for kind in (kind for kind in (IMAGES, TEXTS) if kind in given.only):
         ensure(BACKBONES[kind])
         with tempfile.TemporaryDirectory() as folder:
             parts = parts_of(kind, sizes[kind], n_rounds, Path(folder))
             these = [peer for peer in PEERS[kind] if peer in given.peers]
-            rows += rows_of(kind, *contest(kind, parts, Path(folder), peers=these, environments=given.envs))
+            yield rows_of(kind, *contest(kind, parts, Path(folder), peers=these, environments=given.envs))
     if MEMORY in given.only:
-        rows += [memory_of(int(n)) for n in ("1000,100000" if given.quick else given.memory).split(",")]
+        yield [memory_of(int(n)) for n in ("1000,100000" if given.quick else given.memory).split(",")]
     for kind in (IMAGES, TEXTS) if RAY in given.only else ():
         with tempfile.TemporaryDirectory() as folder:
-            rows += on_ray_of(kind, min(sizes[kind], RAY_ITEMS[kind]), 1, Path(folder))
+            yield on_ray_of(kind, min(sizes[kind], RAY_ITEMS[kind]), 1, Path(folder))
+
+
+def even(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows that all have the same columns."""
     columns = dict.fromkeys(column for row in rows for column in row)
-    rows = [{column: row.get(column, "") for column in columns} for row in rows]
-    write_result(Path(__file__), rows, note=f"{n_rounds} rounds, medians; Ray once", suffix=given.suffix)
-    print(markdown(rows))
+    return [{column: row.get(column, "") for column in columns} for row in rows]
 
 
 if __name__ == "__main__":

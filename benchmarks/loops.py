@@ -5,7 +5,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +46,12 @@ class Loop:
 
     def _asked(self, question: dict[str, float]) -> Load:
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(question) + "\n")
-        self.process.stdin.flush()
-        found = Load(**json.loads(self.process.stdout.readline()))
+        with suppress(BrokenPipeError):  # it has ended, as there will be no answer
+            self.process.stdin.write(json.dumps(question) + "\n")
+            self.process.stdin.flush()
+        if not (answer := self.process.stdout.readline()):
+            raise NotStarted(f"{self.name} ended with code {self.process.wait()} while it embedded")
+        found = Load(**json.loads(answer))
         found.memory_mb = processes.memory_mb(self.process.pid)
         return found
 

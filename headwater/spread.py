@@ -191,7 +191,7 @@ class Spread:
             try:
                 self._check(client.describe())
                 for place, outcome in client.iter_unordered(work.items(turn)):
-                    if outcome.error is not None and _may_pass(outcome.error):  # of the server, not of the item
+                    if outcome.error is not None and retry.of_item(outcome.error).retryable:  # it is the server's
                         raise outcome.error
                     work.answer(turn, place, outcome)
             except BaseException as error:  # whatever it is, the others and the dump have to know

@@ -32,6 +32,9 @@ sorts where `part-00003.parquet` stood; then that one moves to `OUT/.superseded/
 of `part-N` and its `-rK` the one with the greatest K counts. Readers that read by the manifest never see both; the
 next dump or retry ends what a kill has interrupted.
 
+A file that has changed in the source since it was dumped is told of when the dump is run again, by its time of change;
+its row stays as it was.
+
 What a kill leaves: a shard is written as `.part-….tmp`, synced, renamed, and the folder synced; the manifest follows by
 the same steps. A shard that is there and not in the manifest is whole, and is taken up from its own metadata.
 """

@@ -26,6 +26,10 @@ class Counts:
         Errors by their class.
     vanished : int
         Rows of the dump that the source no longer has.
+    changed : int
+        Files that were skipped, and have changed since they were dumped.
+    first_changed : str
+        The first one's key.
     read_bytes, written_bytes : int
     read_s, write_s : float
         Spent by the threads that read and write.
@@ -47,6 +51,8 @@ class Counts:
     shards: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
     vanished: int = 0
+    changed: int = 0
+    first_changed: str = ""
     read_bytes: int = 0
     written_bytes: int = 0
     read_s: float = 0.0

@@ -1,6 +1,7 @@
 """reader -> extractor or client -> writer: entries become rows, handed on in the order of the source."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from threading import Event, Lock, Thread
@@ -118,14 +119,16 @@ class Flow:
 
     def _read(self) -> Iterator[Any]:
         read: Iterator[tuple[Entry, Any]]
+        listed_at: deque[float] = deque()  # of entries that are being read
+        entries = _timed(self._entries, listed_at)
         if isinstance(self._verb, ReadingVerb):
-            read = self._verb.reading(self._entries, self._counts)
+            read = self._verb.reading(entries, self._counts)
         else:
-            read = read_ahead(self._entries, max_bytes=self._verb.max_item_bytes, counts=self._counts)
+            read = read_ahead(entries, max_bytes=self._verb.max_item_bytes, counts=self._counts)
         begun = time.monotonic()
         for position, (entry, item) in enumerate(read):
             self._counts.source_wait_s += time.monotonic() - begun
-            self._pending[position] = row_of(entry, numbered=self._numbered)
+            self._pending[position] = row_of(entry, listed_at.popleft(), numbered=self._numbered)
             del entry
             while len(self._pending) > MAX_PENDING and not self._stop.is_set():
                 self._settled.clear()
@@ -161,3 +164,10 @@ class Flow:
                 self._sink.put(ready)
                 self._counts.disk_wait_s += time.monotonic() - begun
                 self._settled.set()
+
+
+def _timed(entries: Iterable[Entry], listed_at: deque[float]) -> Iterator[Entry]:
+    """Yield entries, and note when."""
+    for entry in entries:
+        listed_at.append(time.time())
+        yield entry

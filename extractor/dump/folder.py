@@ -1,6 +1,7 @@
 """OUT, the folder of a dump: held by one dump at a time, mended after a kill, and given whole shards only."""
 
 import fcntl
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from extractor.dump import shard as shards
 from extractor.dump.manifest import MANIFEST, SHARDS, Manifest, Origin, Shard, name_of, parsed, read_manifest
-from extractor.dump.row import Row
+from extractor.dump.row import Row, times_of
 from extractor.errors import DumpNotWritten, DumpRefused, DumpSpoilt
 
 LOCK = ".lock"
@@ -45,10 +46,10 @@ class DumpFolder:
         self._write_manifest(self.manifest.with_shard(written))
         return written
 
-    def supersede(self, old: Shard, table: Any, errors: int) -> Shard:
+    def supersede(self, old: Shard, table: Any, errors: int, listed: list[list[float]]) -> Shard:
         """Write a shard anew under another name, and move the one that it stands for away; raises DumpNotWritten."""
         name = name_of(old.number, old.revision + 1)
-        written = self._write_shard(table, replace(old, file=name, errors=errors))
+        written = self._write_shard(table, replace(old, file=name, errors=errors, listed=listed))
         _move_away(self.path, old.file)
         self._write_manifest(self.manifest.with_shard(written))
         return written
@@ -58,11 +59,14 @@ class DumpFolder:
         if self.manifest.complete != complete:
             self._write_manifest(replace(self.manifest, complete=complete))
 
-    def keys(self) -> Iterator[str]:
-        """Read the keys of all rows, in order; raises DumpSpoilt."""
+    def keys(self) -> Iterator[tuple[str, float]]:
+        """Read the keys of all rows, in order, and when each was listed; raises DumpSpoilt."""
         for one in self.manifest.shards:
-            for batch in shards.batches(self.path / one.file, [shards.KEY]):
-                yield from batch.column(0).to_pylist()
+            times = times_of(one.listed)
+            for batch in shards.batches(self.path / one.file, [shards.KEY, shards.ERROR]):
+                for key, error in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    time = next(times, math.inf)
+                    yield key, time if error is None else math.inf
 
     def _write_shard(self, table: Any, facts: Shard) -> Shard:
         data = shards.encoded(table, facts)

@@ -45,6 +45,8 @@ class Shard:
     first_key, last_key : str
     digest : str
         Of what the rows of a numbered source were like; see `extractor.dump.row.mark_of`.
+    listed : list of [int, float]
+        Numbers of rows, and when they were listed (Unix time); see `extractor.dump.row.listed_of`.
     bytes : int
     blake3 : str
         Of the file, as its last two fields are known when it is written.
@@ -57,6 +59,7 @@ class Shard:
     first_key: str
     last_key: str
     digest: str = ""
+    listed: list[list[float]] = field(default_factory=list)
     bytes: int = 0
     blake3: str = ""
 

@@ -5,6 +5,7 @@ and commits them, as in every dump. Nothing here decides what runs where, and no
 driver's, so a dump on Ray is resumed without Ray and the other way round.
 """
 
+import gc
 import logging
 import os
 import pickle
@@ -144,6 +145,7 @@ class RayVerb:
             line.check()
         finally:
             line.close()
+            gc.collect()  # Ray ends an actor when nothing here refers to it any more, and its own circles do
             ended.set()
 
     def _mapped(self, feed: Any, share: Share, waiting: "Waiting") -> Generator[Mapped, None, None]:

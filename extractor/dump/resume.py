@@ -10,20 +10,23 @@ from extractor.dump.folder import DumpFolder
 from extractor.dump.row import digest_of, mark_of
 from extractor.errors import DumpRefused
 from extractor.sources.entry import Entry
+from extractor.sources.places import LocalFile
+
+CLOCK_S = 0.01  # by which a file's time of change may be behind the clock
 
 
 def not_yet_dumped(entries: Iterable[Entry], folder: DumpFolder, counts: Counts, *, numbered: bool) -> Iterator[Entry]:
     """Leave out what is committed.
 
     As long as source and dump have the same keys, one is held beside the other. From the first difference on, the keys
-    that the dump still has are remembered (about 100 MB a million), and what is not among them is yielded.
+    that the dump still has are remembered (about 150 MB a million), and what is not among them is yielded.
 
     Parameters
     ----------
     entries : iterable of Entry
     folder : DumpFolder
     counts : Counts
-        Is told of what is left out, and of what the source has no longer.
+        Is told of what is left out, of what of that has changed since, and of what the source has no longer.
     numbered : bool
         Keys are row numbers: of each shard, the rows are compared as far as they tell without being read.
 
@@ -70,25 +73,31 @@ def _after_rows(stream: Iterator[Entry], folder: DumpFolder, counts: Counts) -> 
 
 def _after_keys(stream: Iterator[Entry], folder: DumpFolder, counts: Counts) -> Iterator[Entry]:
     keys = folder.keys()
-    for key in keys:
+    for key, listed_at in keys:
         entry = next(stream, None)
         if entry is None or entry.key != key:
-            left = {_short(key), *map(_short, keys)}
+            left = {_short(one): time for one, time in chain([(key, listed_at)], keys)}
             yield from _others(stream if entry is None else chain([entry], stream), left, counts)
             return
-        counts.skipped += 1
+        _skip(entry, listed_at, counts)
     yield from stream
 
 
-def _others(entries: Iterator[Entry], left: set[bytes], counts: Counts) -> Iterator[Entry]:
+def _others(entries: Iterator[Entry], left: dict[bytes, float], counts: Counts) -> Iterator[Entry]:
     for entry in entries:
-        short = _short(entry.key)
-        if short in left:
-            left.remove(short)
-            counts.skipped += 1
-        else:
+        listed_at = left.pop(_short(entry.key), None)
+        if listed_at is None:
             yield entry
+        else:
+            _skip(entry, listed_at, counts)
     counts.vanished = len(left)
+
+
+def _skip(entry: Entry, listed_at: float, counts: Counts) -> None:
+    counts.skipped += 1
+    if isinstance(entry.content, LocalFile) and entry.content.changed_at() > listed_at - CLOCK_S:
+        counts.changed += 1
+        counts.first_changed = counts.first_changed or entry.key
 
 
 def _short(key: str) -> bytes:

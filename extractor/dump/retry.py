@@ -14,7 +14,7 @@ from extractor.dump.flow import Flow, Told
 from extractor.dump.folder import DumpFolder
 from extractor.dump.manifest import Shard
 from extractor.dump.resume import rows_by_shard
-from extractor.dump.row import Row
+from extractor.dump.row import Row, listed_of, times_of
 from extractor.dump.run import as_source, as_verb, opened
 from extractor.dump.verb import StreamingVerb
 from extractor.pipeline import Extractor
@@ -103,7 +103,9 @@ class Repairs:
         if not mended:
             return
         table = self._table(shard, rows)
-        written = self._folder.supersede(shard, table, table.column(shards.ERROR).length() - _n_null(table))
+        times = dict(enumerate(times_of(shard.listed))) | {place: row.listed_at for place, row in rows.items()}
+        n_failed = table.num_rows - table.column(shards.ERROR).null_count
+        written = self._folder.supersede(shard, table, n_failed, listed_of(times.values()))
         self._counts.committed += mended
         self._counts.shards += 1
         self._counts.written_bytes += written.bytes
@@ -118,10 +120,6 @@ class Repairs:
         places[list(rows)] = former.num_rows + np.arange(len(rows))
         again = shards.table_of(list(rows.values()), self._folder.schema, self._columns)
         return pa.concat_tables([former, again]).take(pa.array(places)).combine_chunks()
-
-
-def _n_null(table: pa.Table) -> int:
-    return int(table.column(shards.ERROR).null_count)
 
 
 def _failed(path: Path) -> Iterator[tuple[int, str]]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from extractor.dump.manifest import FORMAT, Origin, Shard
-from extractor.dump.row import Row, digest_of
+from extractor.dump.row import Row, digest_of, listed_of
 from extractor.errors import DumpRefused, DumpSpoilt
 
 KEY, EMBEDDING, LABEL, ERROR = "key", "embedding", "label", "error"
@@ -90,6 +90,7 @@ def facts_of(file: str, start: int, rows: Sequence[Row]) -> Shard:
         first_key=rows[0].key,
         last_key=rows[-1].key,
         digest=digest_of(row.mark for row in rows),
+        listed=listed_of(row.listed_at for row in rows),
     )
 
 

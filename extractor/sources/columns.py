@@ -39,8 +39,8 @@ class Options:
     urls: bool = False
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides which items there are."""
-        return {"item": self.item, "path": self.path, "label": self.label}
+        """Return what decides which items there are, and what is carried along."""
+        return {"item": self.item, "path": self.path, "label": self.label, "carry_text": self.carry_text}
 
 
 PLAIN = Options()

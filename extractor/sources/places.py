@@ -59,6 +59,13 @@ class LocalFile:
             raise UnreadableItem(f"{printable(self.path)} was changed while it was read; try it again")
         return data
 
+    def changed_at(self) -> float:
+        """Return when it was changed (Unix time); 0 where nobody can tell."""
+        try:
+            return os.stat(self.path).st_mtime
+        except (OSError, ValueError):
+            return 0.0
+
 
 @dataclass(frozen=True)
 class LocalRange:

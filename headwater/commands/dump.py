@@ -99,7 +99,8 @@ def dump(
     """Embed every item of SOURCE into Parquet files in OUT; run it again to go on where it stopped, or for new items.
 
     A failed item is a row with its error. What is done is committed every few seconds, and by SIGINT and SIGTERM, after
-    which the exit code is 130 or 143. The source is never written to.
+    which the exit code is 130 or 143. The source is never written to. A file that has changed since it was dumped is
+    told of and not done again; a table that has is refused, unless rows were only added.
 
     Example: `headwater dump photos/ embedded/ --backbone efficientnet-lite0`
     """
@@ -220,7 +221,13 @@ def _source_of(path: Path, modality: str, *, urls: bool) -> "Source":
         raise DumpSpoilt(f"{path} has no manifest.json; name the folder of a dump") from None
     if facts["kind"] == "list":
         raise SourceInvalid(f"the dump in {path} is of a list on stdin; give it again: headwater dump - {path}")
-    options = Options(item=facts.get("item"), path=facts.get("path"), label=facts.get("label", "label"), urls=urls)
+    options = Options(
+        item=facts.get("item"),
+        path=facts.get("path"),
+        label=facts.get("label", "label"),
+        carry_text=facts.get("carry_text", False),
+        urls=urls,
+    )
     return open_source(facts["place"], options=options, pattern=facts.get("pattern", EVERY), modality=modality)
 
 
@@ -295,21 +302,37 @@ def _tell(path: Path, counts: "Counts", *, retried: bool) -> None:
             f"{counts.written_bytes / MIB:,.1f} MiB{before}",
             f"{n_good:,} embeddings ({counts.cached:,} from the cache) and {n_failed:,} errors",
         ]
-    if counts.kinds:
-        lines.append("errors: " + ", ".join(f"{n:,} {kind}" for kind, n in sorted(counts.kinds.items())))
-    if counts.overflowed:
-        lines.append(
-            f"{counts.overflowed:,} embeddings have values that float16 cannot hold; dump float32 to have them"
-        )
-    if counts.errors:
-        lines.append(f"see column `error`; ask again for them: headwater dump --retry-errors {path}")
-    if counts.truncated:
-        lines.append(f"{counts.truncated:,} items were longer than the backbone reads; their ends were left out")
-    if counts.vanished:
-        lines.append(f"{counts.vanished:,} rows are of items that the source has no longer; they stay")
+    lines += _noted(path, counts)
     lines.append(f"{counts.rate:,.0f} items/s; {counts.where_time_went()}")
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)
+
+
+def _noted(path: Path, counts: "Counts") -> list[str]:
+    """Return a line for each thing that a person should know of."""
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(counts.kinds.items()))
+    return [
+        line
+        for n, line in (
+            (counts.errors, f"errors: {kinds}"),
+            (counts.errors, f"see column `error`; ask again for them: headwater dump --retry-errors {path}"),
+            (
+                counts.overflowed,
+                f"{counts.overflowed:,} embeddings have values that float16 cannot hold; dump float32 to have them",
+            ),
+            (
+                counts.truncated,
+                f"{counts.truncated:,} items were longer than the backbone reads; their ends were left out",
+            ),
+            (counts.vanished, f"{counts.vanished:,} rows are of items that the source has no longer; they stay"),
+            (
+                counts.changed,
+                f"{counts.changed:,} files have changed since they were dumped, the first is {counts.first_changed}; "
+                "their rows stay as they were: dump to another folder for new ones",
+            ),
+        )
+        if n
+    ]
 
 
 def _check(path: Path) -> None:

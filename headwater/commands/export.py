@@ -69,8 +69,8 @@ def export(
         typer.Option(
             "--output",
             "--layer",
-            help="The node, or value, whose output is the embedding; several are concatenated. `headwater layers` "
-            "lists them; by default `penultimate`, what the last linear layer takes.",
+            help="The node, or value, whose output is the embedding; several, `a,b` or the option twice, are "
+            "concatenated. `headwater layers` lists them; by default `penultimate`, what the last linear layer takes.",
             rich_help_panel=_OWN,
         ),
     ] = None,
@@ -163,7 +163,7 @@ def export(
             name,
             folder,
             _choice(
-                layers=tuple(layers or ()),
+                layers=_several(layers or []),
                 pooling=pooling,
                 modality=modality,
                 preprocess=read_facts("--preprocess", preprocess),
@@ -244,6 +244,10 @@ def _fidelity(spec: "Spec") -> Table:
     for row in shown.items():
         table.add_row(*row)
     return table
+
+
+def _several(given: list[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for one in given for name in one.split(",") if name.strip())
 
 
 def _choice(**given: Any) -> "Choice | None":

@@ -225,7 +225,7 @@ def test_a_session_that_fails_on_everything_ends_the_dump(tmp_path: Path, texts:
 
     with pytest.raises(InferenceFailed):
         dump(sentences(tmp_path / "t.csv", 2000), tmp_path / "out", Fails(texts))
-    assert read_manifest(tmp_path / "out").errors <= 256
+    assert 0 < read_manifest(tmp_path / "out").errors < 512  # 256 in a row, beside those that came before a good one
 
 
 def test_what_no_parquet_file_holds_is_written_as_it_can_be(tmp_path: Path, texts: Extractor) -> None:
@@ -293,6 +293,29 @@ def test_a_second_run_does_only_what_is_new_and_leaves_shards_as_they_were(tmp_p
     assert check(tmp_path / "out").problems == ()
     counts = dump(source, tmp_path / "out", images)
     assert (counts.skipped, counts.done, counts.shards) == (21, 0, 0)
+
+
+def test_a_file_that_has_changed_since_is_told_of_and_stays_as_it_was(
+    tmp_path: Path, images: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("extractor.dump.row.LISTED_S", 0.0)  # all of this takes less
+    source, out = photos(tmp_path, 9), tmp_path / "out"
+    (source / "odd/0005.png").write_bytes(b"broken")
+    for path in source.rglob("*.png"):
+        os.utime(path, (1, 1))
+    dump(source, out, images, max_shard_rows=3)
+    assert dump(source, out, images).changed == 0
+    for name in ("even/0008.png", "odd/0001.png", "odd/0005.png"):
+        (source / name).write_bytes(png(flat(99)))
+    (source / "even/0000.png").unlink()  # what is held side by side, and what is remembered
+    before = table(out)
+    Event().wait(0.02)  # longer than a file's time may be behind
+    counts = dump(source, out, images)
+    assert (counts.skipped, counts.changed, counts.first_changed, counts.vanished) == (8, 2, "even/0008.png", 1)
+    assert table(out).equals(before)
+    assert retry_errors(source, out, images).errors == 0
+    assert dump(source, out, images).changed == 2, "what was asked for again is as it is now"
+    assert check(out).problems == ()
 
 
 def test_rows_that_were_added_to_a_table_are_done_and_changed_ones_refused(tmp_path: Path, texts: Extractor) -> None:
@@ -467,7 +490,9 @@ def test_a_shard_that_the_manifest_does_not_know_is_taken_up(tmp_path: Path, tex
     dump(sentences(tmp_path / "t.csv", 50), tmp_path / "out", texts, max_shard_rows=20)
     before, manifest = shard_bytes(tmp_path / "out"), (tmp_path / "out/manifest.json").read_text()
     found = json.loads(manifest)
-    (tmp_path / "out/manifest.json").write_text(json.dumps({**found, "rows": 40, "shards": found["shards"][:-1]}))
+    shards = found["shards"][:-1]
+    edited = {**found, "rows": sum(one["rows"] for one in shards), "shards": shards}
+    (tmp_path / "out/manifest.json").write_text(json.dumps(edited))
     (tmp_path / "out/.part-00009.parquet.tmp").write_bytes(b"half")
     assert len(check(tmp_path / "out").problems) == 2
     assert dump(tmp_path / "t.csv", tmp_path / "out", texts).skipped == 50
@@ -532,7 +557,8 @@ def test_a_check_sees_any_byte_of_a_shard_and_any_number_of_the_manifest(tmp_pat
     edits += [{"backbone": "another"}, {"fingerprint": "another"}, {"shards": manifest["shards"][:-1]}]
     first, *rest = manifest["shards"]
     for name, value in first.items():
-        edits.append({"shards": [{**first, name: f"{value}0" if isinstance(value, str) else value + 1}, *rest]})
+        another = f"{value}0" if isinstance(value, str) else value + 1 if isinstance(value, int) else []
+        edits.append({"shards": [{**first, name: another}, *rest]})
     for edit in edits:
         (out / "manifest.json").write_text(json.dumps({**manifest, **edit}))
         assert check(out).problems, edit

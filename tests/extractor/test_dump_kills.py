@@ -133,7 +133,7 @@ def test_what_kills_interrupt_is_ended_as_if_nothing_had_been(tmp_path: Path, ti
     source = texts(tmp_path / "texts.csv")
     with nursery(tiny_text) as one:
         assert one.run(source, tmp_path / "whole") == 0
-        kill_often(one, source, tmp_path, 4)
+        kill_often(one, source, tmp_path, 2)
 
 
 @pytest.mark.stress

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,26 +154,25 @@ def test_what_is_wrong_everywhere_ends_the_dump_and_says_so(tmp_path: Path, tiny
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("how", ["here", "on ray"])
-def test_a_killed_driver_is_resumed(how: str, tmp_path: Path, tiny_text: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_a_killed_driver_is_resumed_on_ray_and_here(tmp_path: Path, tiny_text: Path) -> None:
     out = tmp_path / "ray"
     with subprocess.Popen([sys.executable, "-c", RAY, str(tiny_text), str(out)]) as driver:
         while not (out / "part-00001.parquet").exists():
             assert driver.poll() is None, "it ended before it was killed"
             time.sleep(0.05)
         driver.kill()
+    shutil.copytree(out, tmp_path / "here")
     before = {path.name: path.read_bytes() for path in out.glob("part-*.parquet")}
     assert sum(map(len, before.values()))
-    if how == "here":
-        dumped_here(tiny_text, Slow(seconds=0), out)
-    else:
-        request.getfixturevalue("cluster")
-        with RayVerb(tiny_text, cache="off") as verb:
-            dump(Slow(seconds=0), out, verb)
-    after = {path.name: path.read_bytes() for path in out.glob("part-*.parquet")}
-    assert before.items() < after.items(), "a committed shard is never touched"
-    assert check(out).problems == ()
-    assert_alike(rows(out), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+    dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")
+    with RayVerb(tiny_text, cache="off") as verb:
+        dump(Slow(seconds=0), out, verb)
+    for resumed in (out, tmp_path / "here"):
+        after = {path.name: path.read_bytes() for path in resumed.glob("part-*.parquet")}
+        assert before.items() < after.items(), "a committed shard is never touched"
+        assert check(resumed).problems == ()
+        assert_alike(rows(resumed), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / f"whole-{resumed.name}")))
 
 
 @pytest.mark.stress

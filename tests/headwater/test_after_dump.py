@@ -208,6 +208,23 @@ def test_a_head_learns_from_a_dump_with_labels_that_came_later(tmp_path: Path, r
     assert "--labels are for a dump" in told
 
 
+def test_a_head_of_several_labels_or_of_numbers_learns_from_a_dump(tmp_path: Path, run: Run) -> None:
+    several = ["|".join(name for name, bit in (("odd", 1), ("high", 4)) if y & bit) for y in Y[:120].tolist()]
+    dump = write_dump(tmp_path / "d", X[:120], labels=[*several[:118], None, None], sum=X[:120].sum(axis=1).tolist())
+    base = ("train", dump, "--no-report", "--name", "one", "--head")
+    told = run(*base, "logistic", "--kind", "multi")
+    assert "2 rows of" in told
+    assert "head one@1: 2 classes, 118 examples, pixels" in told  # those that are neither odd nor high among them
+    assert "head one@2: 120 examples" in run(*base, "ridge", "--kind", "regression", "--label-column", "sum")
+    assert "a regression needs a finite number" in run(*base, "ridge", "--kind", "regression")
+    names = [["odd"] * int(y % 2) + ["low"] * int(y < 5) for y in Y[:120]]
+    rows = [{"key": f"items/{i}.jpg", "label": name, "camera": [1, None][i == 7]} for i, name in enumerate(names)]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    later = ("--labels", tmp_path / "t.jsonl", "--kind", "multi")
+    assert "head one@3: 2 classes, 120 examples" in run(*base, "logistic", *later)
+    assert "1 of 120 rows have no 'camera'" in run(*base, "logistic", *later, "--group-column", "camera")
+
+
 def test_what_headwater_dumps_is_read_as_it_was_dumped(tiny_image: Path, tmp_path: Path, run: Run, rows: Rows) -> None:
     (tmp_path / "src" / "a").mkdir(parents=True)
     for i in range(12):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from extractor.dump import check, dump
 from extractor.dump.counts import Counts
 from extractor.dump.manifest import read_manifest
 from extractor.errors import BackboneChanged, BackboneNotFound, NotServing
+from extractor.limits import Limits
 from extractor.outcome import Outcome
 from extractor.sources import open_source
 from headwater import Client
@@ -119,6 +121,23 @@ def test_a_dump_a_check_and_a_retry(headwater: Headwater, photos: Path, tiny_ima
     done = headwater("dump", "--check", out)
     assert done.returncode == 1
     assert "another checksum" in done.stderr
+
+
+def test_a_retry_of_a_dump_carries_along_what_the_dump_did(
+    headwater: Headwater, tiny_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.csv").write_text("sentence,n\nred cat,1\nblue dog,2\n")
+    out, backbone = tmp_path / "out", ["--backbone", tiny_text]
+    with monkeypatch.context() as patch:
+        patch.setattr(Extractor, "load", partial(Extractor.load, limits=Limits(max_item_bytes=7)))
+        done = headwater("dump", tmp_path / "t.csv", out, *backbone, "--item-column", "sentence", "--carry-text")
+    assert "1 ItemTooLarge" in done.stdout, done.stderr
+    done = headwater("dump", "--retry-errors", out, *backbone)
+    assert "1 have an embedding now" in done.stdout, done.stderr
+    assert [(row["text"], row["n"], row["error"]) for row in table(out)] == [
+        ("red cat", "1", None),
+        ("blue dog", "2", None),
+    ]
 
 
 def test_what_cannot_be_is_told_in_a_line(headwater: Headwater, photos: Path, tiny_image: Path, tmp_path: Path) -> None:
