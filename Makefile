@@ -24,7 +24,7 @@ demo: setup  ## serve a real backbone, and watch two classifiers learn from it
 	$(BIN)/headwater demo
 
 test: setup  ## the tests (minutes)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 stress: setup  ## the long suites: fresh environments, kills, soak
 	$(BIN)/python -m pytest -m stress --timeout=1800

@@ -16,7 +16,7 @@ from rich.table import Table
 
 PACKAGES = (
     *("onnxruntime", "onnxruntime-gpu", "openvino", "grpcio", "pillow", "numpy", "scikit-learn", "faiss-cpu"),
-    *("soundfile", "soxr", "openwakeword"),
+    *("soundfile", "soxr", "openwakeword", "pyarrow", "ray"),
 )
 
 

@@ -15,10 +15,11 @@ def texts(tokenizer_file: Path, n: int = N_TEXTS) -> list[str]:
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.no_truncation()
     words = sorted(word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 2)
+    vocabulary = np.array(words)  # once: `choice` would make an array of a list for each text
     rng = np.random.default_rng(0)
     lengths = np.where(np.arange(n) < round(SHORT_SHARE * n), SHORT, LONG)
     rng.shuffle(lengths)
-    made = [" ".join(rng.choice(words, length - SPECIAL)) for length in lengths]
+    made = [" ".join(rng.choice(vocabulary, length - SPECIAL)) for length in lengths]
     assert len(set(made)) == n
     assert [len(one.ids) for one in tokenizer.encode_batch(made)] == lengths.tolist()
     return made

@@ -19,6 +19,8 @@ LEAST_ROWS = 10
 # Of the median squared distance. Of 0 (energy distance, linear), 1, 4, 16 and the largest of several, 4 was about the
 # best for other shares of classes, noise and less variety among digits and assistant requests, and near it elsewhere.
 GAMMA = 4.0
+ROUNDING = 1e-7  # of float32: what differs by less is the same
+LEAST_SAME = 0.9999  # cosine of one item's embeddings, made among other batch-mates or in another run
 BLOCK_ROWS = 2048
 
 Floats = NDArray[np.float64]
@@ -39,6 +41,11 @@ class Drift:
         very many rows are compared the smallest change has a small p-value; this tells whether it is large.
     n_compared : tuple of int
         Rows of either side that were compared.
+    n_copies : tuple of int
+        How many of these are just like another one of their side: where that is by chance, the p-value stands; where
+        one brought the other (frames of a film), it is too small.
+    n_shared : int
+        How many of the newer ones are among the older ones that were compared, which hides drift.
     rows : ndarray of shape (n_scored,), int64
         Newer rows, those first that stand where there is most more than there was.
     times : ndarray of shape (n_scored,), float64
@@ -54,6 +61,8 @@ class Drift:
     p_value: float
     auc: float
     n_compared: tuple[int, int]
+    n_copies: tuple[int, int]
+    n_shared: int
     rows: NDArray[np.int64]
     times: Floats
     nearest: NDArray[np.int64]
@@ -113,6 +122,7 @@ def drift(
         p,
         _told_apart(one, other, random_state),
         (len(one), len(other)),
+        *_copies(one, other),
         scored[order],
         times[order],
         rows[near[order]],
@@ -130,7 +140,22 @@ def discrepancy(
     np.fill_diagonal(kernel, 0)
     is_new = np.repeat([0, 1], [len(one), len(other)])
     found = _discrepancies(kernel, _labellings(is_new, n, random))
-    return float(found[0]), (1 + int((found[1:] >= found[0] - 1e-12).sum())) / (n + 1)
+    return float(found[0]), (1 + int((found[1:] >= found[0] - ROUNDING).sum())) / (n + 1)
+
+
+def _copies(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[tuple[int, int], int]:
+    """Return how many rows of each set are just like another one of it, and how many of the other are in the one."""
+    of_one, of_other = _cosines(one, one, 2)[:, 1], _cosines(other, other, 2)[:, 1]
+    n_one, n_other, n_shared = (int((near >= LEAST_SAME).sum()) for near in (of_one, of_other, _cosines(other, one, 1)))
+    return (n_one, n_other), n_shared
+
+
+def _cosines(asked: NDArray[np.float32], unit: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """Return the cosines of the k rows of a set that are nearest to each asked one, (n_asked, k)."""
+    index = faiss.IndexFlatIP(unit.shape[1])
+    index.add(unit)
+    found: NDArray[np.float32] = index.search(asked, k)[0]
+    return found
 
 
 def _told_apart(one: NDArray[np.float32], other: NDArray[np.float32], random_state: int | None) -> float:
@@ -171,10 +196,13 @@ def _gamma(unit: NDArray[np.float32], random: np.random.Generator) -> float:
 
 def _kernel(one: NDArray[np.float32], other: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
     """Return the Gaussian kernel of each pair of rows; scikit-learn's own goes through float64, and is slow."""
-    lengths = np.square(one).sum(axis=1)[:, np.newaxis] + np.square(other).sum(axis=1)
-    squared = np.maximum(lengths - 2 * (one @ other.T), 0, out=lengths)
-    found: NDArray[np.float32] = np.exp(np.multiply(squared, np.float32(-gamma), out=squared), out=squared)
-    return found
+    squared: NDArray[np.float32] = one @ other.T  # in place from here on, for it may be gigabytes
+    squared *= -2
+    squared += np.square(one).sum(axis=1)[:, np.newaxis]
+    squared += np.square(other).sum(axis=1)
+    np.maximum(squared, 0, out=squared)
+    squared *= np.float32(-gamma)
+    return np.exp(squared, out=squared)
 
 
 def _labellings(is_new: NDArray[np.int64], n: int, random: np.random.Generator) -> NDArray[np.float32]:

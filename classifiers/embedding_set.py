@@ -1,5 +1,7 @@
 """A dump on disk -> embeddings X (n, dim), labels y (n,), keys and whatever was carried along, to learn from."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from classifiers.embeddings import first_alike
 from classifiers.errors import DumpUnreadable, EmbeddingMismatch, InvalidLabels, InvalidOption, TooFewExamples
 from classifiers.folds import Fold, make_folds
-from classifiers.shards import ERROR, KEY, LABEL, read_shards
+from classifiers.shards import ERROR, KEY, LABEL, SEPARATOR, read_shards
 from classifiers.target import Target
 
 NAMED = 5  # keys that a message names
@@ -132,9 +134,15 @@ class EmbeddingSet:
         return values
 
     def at(self, rows: ArrayLike) -> Self:
-        """Return some rows: positions (m,) int, or a mask (n,) bool; the order is theirs."""
+        """Return some rows: positions (m,) int, or a mask (n,) bool; the order is theirs.
+
+        Raises
+        ------
+        IndexError
+            There is no such row, or the mask is of another length.
+        """
         chosen = np.asarray(rows)
-        places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        places = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
         return replace(self, rows=self.rows[places], numbers=self.numbers[places], table=self.table.take(places))
 
     def where(self, **wanted: Any) -> Self:
@@ -148,14 +156,31 @@ class EmbeddingSet:
         kept = np.ones(len(self), bool)
         for name, value in wanted.items():
             several = isinstance(value, Collection) and not isinstance(value, str | bytes)
-            allowed = list(value) if several else [value]
-            kept &= np.fromiter((one in allowed for one in self.column(name)), bool, len(self))
+            kept &= _among(self.column(name), list(value) if several else [value])
         return self.at(kept)
 
     def filter(self, predicate: Callable[[dict[str, Any]], bool]) -> Self:
         """Return the rows of which a predicate says yes; it is given a dict of key, label and carried columns."""
         rows = (row for batch in self.table.to_batches() for row in batch.to_pylist())
         return self.at(np.fromiter((bool(predicate(row)) for row in rows), bool, len(self)))
+
+    def groups(self, name: str) -> list[str]:
+        """Return what belongs together, (n,), by a carried column of which every row has something.
+
+        Raises
+        ------
+        InvalidLabels
+            A row has nothing there: it would belong with all others of which that is not known.
+        InvalidOption
+            There is no such column.
+        """
+        found = self.column(name).tolist()
+        if None in found:
+            raise InvalidLabels(
+                f"{found.count(None):,} of {len(self):,} rows have no {name!r}, the first is "
+                f"{self.keys[found.index(None)]!r}; join it, or keep only rows that have one"
+            )
+        return [str(one) for one in found]
 
     def labelled(self) -> Self:
         """Return the rows that have a label."""
@@ -174,13 +199,13 @@ class EmbeddingSet:
         Raises
         ------
         InvalidLabels
-            A row has no label; narrow with `labelled()`.
+            A row has no label, or no group; narrow with `labelled()`, or `filter`.
         TooFewExamples
             There is one class, or one group.
         """
         self._check_labelled()
         same = None if groups else first_alike(self.X)
-        of = np.array([str(one) for one in self.column(groups)]) if groups else None
+        of = np.array(self.groups(groups)) if groups else None
         return make_folds(Target.of(self.y.astype(str)), cv=cv, groups=of, same=same, random_state=random_state)
 
     def split(
@@ -199,7 +224,7 @@ class EmbeddingSet:
         Raises
         ------
         InvalidLabels
-            A row has no label; narrow with `labelled()`.
+            A row has no label, or no group; narrow with `labelled()`, or `filter`.
         InvalidOption
             Another `test_size`.
         TooFewExamples
@@ -314,16 +339,20 @@ def check_same_origin(one: EmbeddingSet, other: EmbeddingSet) -> None:
         )
 
 
+def _among(column: NDArray[np.object_], allowed: list[Any]) -> NDArray[np.bool_]:
+    """Return which values of a column (n,) are among some, which may be very many."""
+    try:
+        known = frozenset(allowed)
+        return np.fromiter((one in known for one in column), bool, len(column))
+    except TypeError:  # lists, which have no hash
+        return np.fromiter((one in allowed for one in column), bool, len(column))
+
+
 def few(keys: Iterable[str]) -> str:
     """Return some keys in words."""
     every = list(keys)
-    return ", ".join(every[:NAMED]) + (f" and {len(every) - NAMED:,} more" if len(every) > NAMED else "")
-
-
-def _errors(table: Any, numbers: NDArray[np.int64]) -> dict[str, str]:
-    failed = table.take(numbers)
-    keys = failed.column(KEY).to_pylist() if KEY in failed.column_names else map(str, numbers.tolist())
-    return {str(key): str(error) for key, error in zip(keys, failed.column(ERROR).to_pylist(), strict=True)}
+    shown = ("".join(one if one.isprintable() else "?" for one in key) for key in every[:NAMED])  # strangers' words
+    return ", ".join(shown) + (f" and {len(every) - NAMED:,} more" if len(every) > NAMED else "")
 
 
 def _read_table(path: Path, key: str) -> Any:
@@ -331,21 +360,35 @@ def _read_table(path: Path, key: str) -> Any:
     import pyarrow
 
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise DumpUnreadable(f"{path} is none of {', '.join(readers)}; name one of these")
     try:
-        table = readers[path.suffix](path, key)
+        table = readers[path.suffix.lower()](path, key)
+        if twice := [name for name, n in Counter(table.column_names).items() if n > 1]:
+            raise DumpUnreadable(f"{path} has several columns {few(twice)}; rename all but one")
         names = {key, LABEL} & set(table.column_names)
         if key not in names:
             raise DumpUnreadable(
-                f"{path} has no column {key!r}, only {', '.join(table.column_names)}; name the one that has the keys"
+                f"{path} has no column {key!r}, only {', '.join(table.column_names) or 'nothing'}; "
+                "name the one that has the keys"
             )
         for name in names:
-            place = table.column_names.index(name)
-            table = table.set_column(place, name, table.column(name).cast(pyarrow.string()))
+            table = table.set_column(table.column_names.index(name), name, _as_strings(table.column(name)))
         return table.filter(table.column(key).is_valid())
-    except (pyarrow.ArrowException, OSError) as error:
+    except DumpUnreadable:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DumpUnreadable(f"{path} cannot be read: {str(error)[:300]}; mend it") from None
+
+
+def _as_strings(column: Any) -> Any:
+    """Return a column of strings; several labels of one item in one, as a dump has them."""
+    import pyarrow
+    from pyarrow import compute
+
+    if pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type):
+        return compute.binary_join(column.cast(pyarrow.list_(pyarrow.string())), SEPARATOR)
+    return column.cast(pyarrow.string())
 
 
 def _read_csv(path: Path, key: str) -> Any:
@@ -364,9 +407,15 @@ def _read_csv(path: Path, key: str) -> Any:
 
 
 def _read_jsonl(path: Path, _: str) -> Any:
-    from pyarrow import json
+    """Read objects one a line; Arrow's own reader takes keys and labels that look like times for times."""
+    import pyarrow
 
-    return json.read_json(path)
+    with path.open(encoding="utf-8-sig") as file:
+        rows = [json.loads(line) for line in file if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise DumpUnreadable(f"{path} has a line that is no object; write one a line, with a key and a label")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pyarrow.table({name: [row.get(name) for row in rows] for name in names})
 
 
 def _read_parquet(path: Path, _: str) -> Any:

@@ -1,9 +1,9 @@
 """A dump's Parquet files -> what they are of, their columns, and their embeddings (n, dim) float32, mapped if many.
 
 Columns are `key` (string), `embedding` (list of float32 or float16, null where there is an error), `label` (string or
-null), `error` (string or null) and whatever else was carried along; the schema's metadata name the fingerprint. A dump
-is a folder of such files or one of them; or an `X.npy` with its keys in `X.npy.txt`, a line a row, or in `X.jsonl`, an
-object a row.
+null; several with `|` between), `error` (string or null) and whatever else was carried along; the schema's metadata
+name the fingerprint. A dump is a folder of such files or one of them; or an `X.npy` with its keys in `X.npy.txt`, a
+line a row, or in `X.jsonl`, an object a row.
 """
 
 import json
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from classifiers.errors import DumpUnreadable
 
+SEPARATOR = "|"  # between several labels of one item
 SUFFIX, ARRAY_SUFFIX = ".parquet", ".npy"
 SHARD = re.compile(r"part-(\d+)(?:-r(\d+))?\.parquet")  # and the number of its retry
 EMBEDDING, LABEL, KEY, ERROR = "embedding", "label", "key", "error"
@@ -359,7 +360,8 @@ def _keys_file(path: Path) -> Path | None:
 
 
 def _keys(path: Path) -> tuple[list[str], list[str | None]]:
-    lines = path.read_text("utf-8", "replace").splitlines()
+    with path.open(encoding="utf-8", errors="replace") as file:  # not `splitlines`: keys may hold other line ends
+        lines = [line.removesuffix("\n") for line in file]
     if path.suffix == ".txt":
         return lines, [None] * len(lines)
     try:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from extractor import runtime, zoo
 from extractor.backbone import Backbone, collate
-from extractor.errors import ExportError
+from extractor.errors import ExportError, ItemError
 from extractor.golden import TOLERANCES, Golden, differences, within, write_golden
 from extractor.home import backbones_folder
 from extractor.outcome import Embedding
-from extractor.prepare import load_prepare
+from extractor.prepare import Prepare, load_prepare
 from extractor.spec import GOLDEN_FILE, MODEL_FILE, Spec, sha256, write_spec
 from extractor.zoo.choice import Choice
 from extractor.zoo.network import Network
@@ -94,16 +94,29 @@ def _fill(folder: Path, network: Network, tell: Progress) -> None:
         (folder / name).write_bytes(content)
     spec = _spec(network)
     prepare = load_prepare(spec, folder)
-    arrays = [prepare(item).array for item in network.golden_items]
+    arrays = _prepared(prepare, network.golden_items)
     tell(f"computing the golden embeddings in {network.framework}")
     embeddings = np.concatenate([network.reference(collate(spec, [array])) for array in arrays])
     tell("writing the graph as ONNX")
-    (folder / MODEL_FILE).write_bytes(network.to_onnx())
+    network.write_onnx(folder / MODEL_FILE)
     tell(f"comparing the new graph with {network.framework} at batches of {', '.join(map(str, PROOF_BATCHES))}")
     _prove(Backbone.load(folder, spec), arrays, embeddings, network.framework)
     tell("writing the folder")
     write_golden(folder / GOLDEN_FILE, Golden(network.golden_items, embeddings))
     write_spec(folder, _with_files(spec, folder))
+
+
+def _prepared(prepare: Prepare, items: Sequence[bytes]) -> list[NDArray[Any]]:
+    arrays = []
+    for number, item in enumerate(items, start=1):
+        try:
+            arrays.append(prepare(item).array)
+        except ItemError as error:
+            raise ExportError(
+                f"item {number} of {len(items)} for the proof cannot be read: {error}; nothing was written; leave it "
+                "out, or mend it"
+            ) from None
+    return arrays
 
 
 def _prove(backbone: Backbone, arrays: Sequence[NDArray[Any]], expected: Embedding, framework: str) -> None:

@@ -16,7 +16,7 @@ from classifiers.persist import load_head
 from extractor.backbone import Backbone, collate
 from extractor.errors import BackboneChanged, BackboneInvalid
 from extractor.proof import Proof
-from extractor.spec import MODEL_FILE, TOKENIZER_FILE, Spec, read_spec, verify_files
+from extractor.spec import MODEL_FILE, TOKENIZER_FILE, Spec, graph_bytes, read_spec, verify_files
 from headwater.errors import HeadNotExported
 from headwater.onnx_head.export import check_size, weights_bytes, write_proved
 from headwater.onnx_head.graph import INPUT, add_metadata, head_graph
@@ -68,7 +68,7 @@ def fuse(backbone: Path, head: Path, out: Path) -> float:
         )
     _check_precision(spec)
     verify_files(backbone, spec)
-    check_size((backbone / MODEL_FILE).stat().st_size + weights_bytes(head_graph(model)))
+    check_size(graph_bytes(backbone) + weights_bytes(head_graph(model)))
     graph = _merged(_read(backbone / MODEL_FILE), model, spec.name)
     add_metadata(graph, model, manifest, title(head))
     _add_recipe(graph, spec)

@@ -165,7 +165,7 @@ def _table(data: Path, kind: str, columns: Columns) -> Iterator[Row]:
         item_column = columns.item or (PATH if PATH in row and TEXT not in row else TEXT)
         item = str(_cell(row, item_column, where))
         # No label at all is an answer where there may be several.
-        label = _label(_cell(row, columns.label, where, may_be_empty=kind == MULTI), kind, where)
+        label = label_of(_cell(row, columns.label, where, may_be_empty=kind == MULTI), kind, where)
         group = str(_cell(row, columns.group, where)) if columns.group else None
         yield Row(data.parent / item if item_column == PATH else item, label, f"{data.name}:{number}", group)
 
@@ -182,7 +182,14 @@ def _cell(row: dict[str, Any], column: str, where: str, *, may_be_empty: bool = 
     return "" if empty else row[column]
 
 
-def _label(value: Any, kind: str, where: str) -> Label:
+def label_of(value: Any, kind: str, where: str) -> Label:
+    """Return what a cell says: the one label, the several, or the number.
+
+    Raises
+    ------
+    DataInvalid
+        It is none of its kind.
+    """
     if kind == MULTI:
         several = value if isinstance(value, list) else str(value or "").split(SEPARATOR)
         return tuple(dict.fromkeys(_name(str(one).strip(), where) for one in several if str(one).strip()))

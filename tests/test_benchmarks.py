@@ -30,6 +30,31 @@ def test_a_name_that_is_none_is_told_of(script: str) -> None:
     assert "argument --only: servce: choose among" in done.stderr
 
 
+@pytest.mark.parametrize(("flag", "known"), [("--only", "photos"), ("--peers", "fastembed")])
+def test_a_part_or_a_peer_of_dumps_that_is_none_is_told_of(flag: str, known: str) -> None:
+    done = python("bench_dump.py", flag, f"{known},{known[:-1]}")
+    assert done.returncode == 2
+    assert f"argument {flag}: {known[:-1]}: choose among" in done.stderr
+
+
+@pytest.mark.parametrize(("n_items", "n_parts"), [(7, 3), (4, 1)])
+def test_the_texts_of_a_dump_are_shared_out_to_rounds(n_items: int, n_parts: int) -> None:
+    code = f"""
+import tempfile
+from pathlib import Path
+import bench_dump
+bench_dump.find_backbone = lambda name: Path()
+bench_dump.texts = lambda tokenizer, n: [f"text {{i}}" for i in range(n)]
+with tempfile.TemporaryDirectory() as folder:
+    parts = bench_dump.parts_of("texts", {n_items}, {n_parts}, Path(folder))
+    assert [part.start for part in parts] == [sum(len(one.items) for one in parts[:i]) for i in range({n_parts})]
+    assert len(parts[0].first(1).source.read_text().splitlines()) == 1
+    print(sum(len(part.source.read_text().splitlines()) for part in parts))
+"""
+    done = python("-c", code)
+    assert (done.returncode, done.stdout) == (0, f"{n_items}\n"), done.stderr
+
+
 def test_a_package_that_is_not_installed_costs_no_result() -> None:
     done = python("-c", "import record; record.PACKAGES = ('numpy', 'no-such'); print(*record._versions())")
     assert (done.returncode, done.stdout) == (0, "numpy\n"), done.stderr

@@ -13,6 +13,8 @@ import typer
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from extractor import Extractor
+from extractor.dump import dump
 from headwater.cli import app
 from headwater.process import serving
 from tests.test_layers import ROOT
@@ -39,12 +41,25 @@ def address(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield server.target
 
 
+@pytest.fixture(scope="module")
+def made(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `cat.jpg`, `dog.jpg`, `photos/` with a folder a label, and `embedded/`, their dump."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name, image in zip(("cat", "dog"), load_sample_images().images, strict=True):
+        photo = Image.fromarray(image)
+        photo.save(folder / f"{name}.jpg")
+        (folder / "photos" / name).mkdir(parents=True)
+        for turn, mirrored in enumerate((photo, photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT))):
+            mirrored.save(folder / "photos" / name / f"{turn}.jpg")
+    with Extractor.load("efficientnet-lite0") as extractor:
+        dump(folder / "photos", folder / "embedded", extractor)
+    return folder
+
+
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name, image in zip(("cat.jpg", "dog.jpg"), load_sample_images().images, strict=True):
-        Image.fromarray(image).save(tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def here(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(made)
+    return made
 
 
 def test_there_are_examples() -> None:

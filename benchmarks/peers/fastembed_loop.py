@@ -1,6 +1,6 @@
 """fastembed's own loop on the same ONNX file, as a custom model whose pooling is in the graph.
 
-Tuned: a thread a core in its session, batches of 32; it pads to the longest of a batch and does not sort.
+Tuned: a thread a core in its session; it pads to the longest of a batch and does not sort.
 """
 
 import json
@@ -13,11 +13,10 @@ from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
 from loop import run
 
-BATCH_SIZE = 32
 NAME = "headwater/backbone"
 
 
-def load(folder: Path, threads: int) -> Callable[[list[str]], np.ndarray]:
+def load(folder: Path, threads: int, batch_size: int) -> Callable[[list[str]], np.ndarray]:
     """Lay out a folder as fastembed wants it, and open it."""
     spec = json.loads((folder / "spec.json").read_text())
     laid_out = Path(tempfile.mkdtemp())
@@ -34,7 +33,7 @@ def load(folder: Path, threads: int) -> Callable[[list[str]], np.ndarray]:
         model_file="model.onnx",
     )
     model = TextEmbedding(NAME, threads=threads, specific_model_path=str(laid_out))
-    return lambda texts: np.stack(list(model.embed(texts, batch_size=BATCH_SIZE)))
+    return lambda texts: np.stack(list(model.embed(texts, batch_size=batch_size)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """sentence-transformers' own loop on the same ONNX file: its sorting, batching and padding around our graph.
 
 The graph pools by itself, so it enters as a module of its own rather than through `backend="onnx"`, whose wrapper
-takes only graphs of tokens. Tuned: a thread a core in its session, which may spin, as nothing else runs; batches of 32.
+takes only graphs of tokens. Tuned: a thread a core in its session, which may spin, as nothing else runs.
 """
 
 import json
@@ -16,8 +16,6 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules.input_module import InputModule
 from session import open_session
 from tokenizers import Tokenizer
-
-BATCH_SIZE = 32
 
 
 class Graph(InputModule):
@@ -48,10 +46,10 @@ class Graph(InputModule):
         raise NotImplementedError
 
 
-def load(folder: Path, threads: int) -> Callable[[list[str]], np.ndarray]:
+def load(folder: Path, threads: int, batch_size: int) -> Callable[[list[str]], np.ndarray]:
     """Open the model."""
     model = SentenceTransformer(modules=[Graph(folder, threads)], device="cpu")
-    return lambda texts: model.encode(texts, batch_size=BATCH_SIZE, show_progress_bar=False)
+    return lambda texts: model.encode(texts, batch_size=batch_size, show_progress_bar=False)
 
 
 if __name__ == "__main__":

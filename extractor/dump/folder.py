@@ -204,12 +204,13 @@ def _by(file: IO[str]) -> str:
 
 
 def _check_ours(path: Path) -> None:
+    """Refuse a folder of something else; beside a dump may stand what was made of it: an index, a map, an array."""
     with writing(path):
-        names = [file.name for file in path.iterdir()]
+        names = sorted(file.name for file in path.iterdir())
         locked_by = (path / LOCK).read_bytes()[:20] if LOCK in names else b""
-    others = sorted(name for name in names if not name.startswith(".") and parsed(name)[0] < 0)
+    others = [name for name in names if not name.startswith(".") and parsed(name)[0] < 0]
     others += [LOCK] if locked_by and not locked_by.isdigit() else []
-    if others and MANIFEST not in names:
+    if others and MANIFEST not in names and not any(parsed(name)[0] >= 0 for name in names):
         raise DumpRefused(
             f"{path} is no dump: it holds {', '.join(others[:3])}; choose another folder, or an empty one"
         )

@@ -17,6 +17,7 @@ from extractor.recipes import (
     ImagePreprocess,
     LogMelPreprocess,
     Preprocess,
+    TextPreprocess,
     parse_preprocess,
 )
 from extractor.spec import Input
@@ -26,6 +27,7 @@ from extractor.zoo.steps import Cast, Reshape, Scale, Step, Transpose
 
 N_MADE_UP = 7
 MAX_SECONDS = 30  # of a sound, where nobody says
+_N_TOKENS = 5  # of an example
 _LONGEST_MADE_UP = 64  # of an array whose first axis varies
 _RECIPES = {"array": "npy/1", "audio": "waveform/1", "image": "center-crop/1", "text": "tokenizer/1"}
 
@@ -73,13 +75,19 @@ class Front:
             from extractor.zoo.golden.sounds import sounds
 
             return sounds()
+        if isinstance(self.preprocess, TextPreprocess):
+            from extractor.zoo.golden import TEXTS
+
+            return [text.encode() for text in TEXTS]
         return [_npy(_draw(self._shape(i), self.spec.dtype, seed=i + 1)) for i in range(N_MADE_UP)]
 
     def _length(self) -> int:
-        """Return a length within the bounds: of a second of sound, or of an array that is not long."""
+        """Return a length within the bounds: of a second of sound, of a short text, of an array that is not long."""
         facts = self.preprocess
         if isinstance(facts, ArrayPreprocess):
             return min(facts.max_length, max(facts.min_length, _LONGEST_MADE_UP))
+        if isinstance(facts, TextPreprocess):
+            return min(facts.max_tokens, _N_TOKENS)
         sound = cast(AudioPreprocess, facts)
         n_samples = min(sound.max_samples, max(sound.min_samples, sound.sample_rate))
         return n_frames(n_samples, facts) if isinstance(facts, LogMelPreprocess) else n_samples
@@ -105,7 +113,7 @@ def front_of(graph_input: Any, choice: Choice) -> Front:
     ExportError
         The input has another form than the modality's, or what was said does not suffice.
     """
-    makers = {"array": _array, "audio": _audio, "image": _image}
+    makers = {"array": _array, "audio": _audio, "image": _image, "text": _text}
     modality = choice.modality or "array"
     if modality not in makers:
         raise ExportError(f"modality is {modality!r}; onnx:FILE takes {', '.join(makers)}")
@@ -206,6 +214,18 @@ def _image(name: str, dtype: str, shape: tuple[int | str, ...], choice: Choice) 
     if channels_first:
         steps.append(Transpose((0, 3, 1, 2)))
     return Front("image", Input("uint8", ("batch", facts.size, facts.size, 3)), facts, name, steps)
+
+
+def _text(name: str, dtype: str, shape: tuple[int | str, ...], choice: Choice) -> Front:
+    if len(shape) not in (0, 2) or np.dtype(dtype).kind != "i":
+        raise ExportError(f"{name!r} is {dtype} {shape}; a text's token ids are int64 (batch, tokens)")
+    if shape and isinstance(shape[1], int):
+        raise ExportError(
+            f"{name!r} takes {shape[1]} tokens and no other number; export the network with a free axis of tokens"
+        )
+    facts = _recipe(choice, dict(choice.preprocess or {}))
+    steps = [Cast(dtype)] if dtype != "int64" else []
+    return Front("input_ids", Input("int64", ("batch", "tokens")), facts, name, steps)
 
 
 def _recipe(choice: Choice, facts: Mapping[str, Any]) -> Preprocess:

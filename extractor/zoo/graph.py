@@ -1,9 +1,10 @@
-"""A torch network -> the bytes of one ONNX file, the same at every export."""
+"""A torch network -> an ONNX file, the same bytes at every export."""
 
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -11,7 +12,7 @@ import torch
 
 from extractor.errors import ExportError
 from extractor.spec import Input
-from extractor.zoo.onnx_bytes import MAX_BYTES, onnx_bytes
+from extractor.zoo.onnx_save import save_onnx
 from extractor.zoo.torch_network import TorchNetwork
 
 OPSET = 20
@@ -19,23 +20,18 @@ OUTPUT = "embeddings"  # not `embedding`: BERT has a node of that name, and the 
 _EXAMPLE = 2  # a batch of 1 would be taken for a constant
 
 
-def trace(network: TorchNetwork) -> bytes:
-    """Trace the network with `torch.onnx.export`, weights inside; axes that the spec names stay free.
+def write_graph(network: TorchNetwork, path: Path) -> None:
+    """Trace the network with `torch.onnx.export`; axes that the spec names stay free.
 
     Raises
     ------
     ExportError
-        The weights are larger than one file can be; the exporter cannot trace the network, or gives a graph that
-        ONNX's checker refuses.
+        The exporter cannot trace the network, or gives a graph that ONNX's checker refuses.
     """
-    n_bytes = sum(one.numel() * one.element_size() for one in network.module.state_dict().values())
-    if n_bytes > MAX_BYTES:
-        raise ExportError(
-            f"{network.name} has {n_bytes / 2**30:.2f} GiB of weights, one ONNX file holds at most 2; take a smaller "
-            "one of its family"
-        )
     try:
-        return onnx_bytes(_trace(network))
+        save_onnx(_trace(network), path)
+    except OSError:
+        raise  # of the disk
     except Exception as error:  # torch's and onnx's exceptions share no root
         raise ExportError(
             f"{network.name} cannot be exported by torch {torch.__version__} and onnx {onnx.__version__}: "

@@ -1,6 +1,5 @@
 """A text network on the Hub -> its part for the export: BERT and its kin, XLNet, T5's encoder, GPT-2, CLIP's texts."""
 
-import json
 from typing import Any, cast
 
 import numpy as np
@@ -16,8 +15,8 @@ from extractor.zoo.front import recipe_of
 from extractor.zoo.golden import TEXTS
 from extractor.zoo.hub_part import Part, Run, facts_of, file_of
 from extractor.zoo.taps import Tap
+from extractor.zoo.tokenizer import least, without_bounds
 
-MAX_TOKENS = 512  # where nothing else bounds a text
 POOLINGS = ("mean", "cls", "max", "last", "pooler")
 _FLOAT_MASK = ("xlnet",)  # which subtracts its mask from 1.0
 _TOKENIZERS = (
@@ -92,8 +91,7 @@ def _json(reference: str, tokenizer: Any) -> bytes:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ExportError(f"{reference} has a tokenizer in Python alone; convert it to a tokenizer.json")
-    facts = json.loads(backend.to_str())
-    return json.dumps({**facts, "truncation": None, "padding": None}, ensure_ascii=False).encode()
+    return without_bounds(backend.to_str())
 
 
 def _max_tokens(reference: str, tokenizer: Any, config: Any) -> int:
@@ -101,8 +99,7 @@ def _max_tokens(reference: str, tokenizer: Any, config: Any) -> int:
     behind = (config.pad_token_id or 0) + 1 if any(one in config.model_type for one in _OFFSET) else 0
     positions = next((value for key in _POSITIONS if (value := getattr(config, key, None))), None)
     published = facts_of(reference, "sentence_bert_config.json").get("max_seq_length")
-    bounds = [MAX_TOKENS, tokenizer.model_max_length, published, positions and positions - behind]
-    return int(min(bound for bound in bounds if bound and bound > 0))
+    return least([tokenizer.model_max_length, published, positions and positions - behind])
 
 
 def _pooling(reference: str) -> str:

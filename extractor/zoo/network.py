@@ -4,6 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -52,5 +53,8 @@ class Network(ABC):
         """Return what the untouched network makes of one item: inputs (1, …) as `input` names them -> (1, dim)."""
 
     @abstractmethod
-    def to_onnx(self) -> bytes:
-        """Return one ONNX file with the weights inside, the same bytes at every export; raises ExportError."""
+    def write_onnx(self, path: Path) -> None:
+        """Write an ONNX file, the same bytes at every export; raises ExportError.
+
+        Weights that one file cannot hold go into `weights.bin` beside it.
+        """

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from extractor.errors import ExportError
-from extractor.spec import GOLDEN_FILE, MODEL_FILE, PLAN_FILE, SPEC_FILE, TOKENIZER_FILE
+from extractor.spec import GOLDEN_FILE, MODEL_FILE, PLAN_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 
-_OURS = {SPEC_FILE, MODEL_FILE, GOLDEN_FILE, TOKENIZER_FILE, PLAN_FILE}
+_OURS = {SPEC_FILE, MODEL_FILE, GOLDEN_FILE, TOKENIZER_FILE, WEIGHTS_FILE, PLAN_FILE}
 
 
 @contextmanager

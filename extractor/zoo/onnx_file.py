@@ -17,19 +17,22 @@ from onnx import ModelProto, compose, helper
 from extractor.errors import ExportError
 from extractor.outcome import Embedding
 from extractor.recipes import modality_of
-from extractor.spec import LENGTHS, MASK, Input, sha256
+from extractor.spec import LENGTHS, MASK, TOKENIZER_FILE, Input, sha256
 from extractor.zoo.choice import PENULTIMATE, Choice
 from extractor.zoo.front import Front, front_of
 from extractor.zoo.layer import Layer
 from extractor.zoo.network import Network, backbone_name
-from extractor.zoo.onnx_bytes import onnx_bytes
-from extractor.zoo.onnx_model import cut, find_layer, read_model, real_inputs, reference_session
+from extractor.zoo.onnx_model import cut, find_layer, is_apart, read_model, real_inputs, reference_session
 from extractor.zoo.onnx_model import layers as layers_of
-from extractor.zoo.steps import POOLINGS, Cast, Nodes, Step, apply_all, write_all
+from extractor.zoo.onnx_save import save_onnx
+from extractor.zoo.steps import MASKED_POOLINGS, POOLINGS, Cast, Nodes, Step, apply_all, write_all
+from extractor.zoo.tokenizer import max_tokens, read_tokenizer
 
 OUTPUT = "embeddings"
 PREFIX = "network/"  # of all values of the graph that was brought, so that none has the name of one of ours
 _OWN = "headwater/"  # of ours
+TEXT, TOKENS, ZEROS = "text", "input_ids", "zeros"
+_TEXTS_OWN = {"attention_mask": MASK, "token_type_ids": ZEROS}  # as exporters of texts' networks call their inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,7 @@ class Original:
         Values.
     front : Front
     side : mapping of str to str
-        The graph's inputs beside the items, each with `lengths` or `attention_mask`.
+        The graph's inputs beside the items, each with `lengths`, `attention_mask` or `zeros`.
     """
 
     session: Any
@@ -56,11 +59,13 @@ class Original:
         try:
             feed = {self.front.graph_input: apply_all(self.front.steps, values)}
             for name, what in self.side.items():
-                given = np.array([values.shape[1]]) if what == LENGTHS else np.ones(values.shape[:2])
-                feed[name] = given.astype(self._dtype(name))
+                feed[name] = _of_one(values, what).astype(self._dtype(name))
             found: list[NDArray[Any]] = self.session.run(list(self.layers), feed)
         except Exception as error:  # onnxruntime's exceptions share no public root
-            raise ExportError(f"the graph cannot run one item of its own shape: {error}") from None
+            raise ExportError(
+                f"the graph cannot run one item of its own shape: as {values.dtype} {values.shape}: {error}; say with "
+                "--preprocess what an item is"
+            ) from None
         return found
 
     def _dtype(self, name: str) -> np.dtype[Any]:
@@ -81,6 +86,8 @@ class OnnxNetwork(Network):
     original : Original
     back : sequence of sequence of Step
         What stands behind each layer.
+    weights_folder : Path, optional
+        Of the weights that the model keeps outside.
     """
 
     framework: ClassVar[str] = "the original graph"
@@ -88,6 +95,7 @@ class OnnxNetwork(Network):
     model: Any
     original: Original
     back: Sequence[Sequence[Step]]
+    weights_folder: Path | None = None
 
     def reference(self, inputs: Mapping[str, NDArray[Any]]) -> Embedding:
         """Return what the original graph makes of one item."""
@@ -102,10 +110,12 @@ class OnnxNetwork(Network):
             )
         return embedding
 
-    def to_onnx(self) -> bytes:
-        """Return the cut graph with its front end and its pooling."""
+    def write_onnx(self, path: Path) -> None:
+        """Write the cut graph with its front end and its pooling."""
         try:
-            return onnx_bytes(self.model)
+            save_onnx(self.model, path, self.weights_folder)
+        except OSError:
+            raise  # of the disk
         except Exception as error:  # onnx's exceptions share no root
             raise ExportError(f"{self.name}: onnx {onnx.__version__} refuses the cut graph: {error}") from error
 
@@ -127,25 +137,31 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
     """
     path = Path(reference)
     model = read_model(path)
+    choice, files = _with_tokenizer(path.parent, replace(choice, modality=choice.modality or _modality(model)))
     layers = list(dict.fromkeys(find_layer(model, name) for name in choice.layers or (PENULTIMATE,)))
-    side = _side_inputs(choice)
+    side = _side_inputs(model, choice)
     front = front_of(_values_input(model, layers, side), choice)
-    original = Original(_open(model, layers), layers, front, _kept(model, layers, side))
+    apart = path.parent if is_apart(model) else None
+    original = Original(_open(model, layers, apart), layers, front, _kept(model, layers, side))
     values = original.run(front.example())
-    back = [_behind(*pair, choice.pooling) for pair in zip(layers, values, strict=True)]
+    padding = _padding_inputs(original, choice)
+    masked = front.example().shape[1] if MASK in padding else None
+    back = [_behind(*pair, choice.pooling, masked) for pair in zip(layers, values, strict=True)]
     network = OnnxNetwork(
         name=backbone_name(choice.name or path.stem),
         modality=modality_of(front.preprocess),
         dim=0,
         pooling=choice.pooling or _by_default(values[0].ndim) or "none",
-        input=front.input | (_padding_inputs(original.side) if choice.pads else {}),
+        input=front.input | padding,
         preprocess=front.preprocess,
         source=f"{choice.source or path.name}; SHA-256 {sha256(path)}; {', '.join(layers)}",
         licence=choice.licence,
         golden_items=choice.items or front.made_up_items(),
+        files=files,
         model=None,
         original=original,
         back=back,
+        weights_folder=apart,
     )
     dim = network.reference({front.name: front.example()}).shape[1]
     return replace(network, dim=dim, model=_wrapped(model, network, dim))
@@ -156,10 +172,24 @@ def layers(reference: str, _choice: Choice) -> list[Layer]:
     return layers_of(read_model(Path(reference)))
 
 
-def _side_inputs(choice: Choice) -> dict[str, str]:
-    """Return the graph's inputs beside the items, each with what it is given."""
+def _modality(model: ModelProto) -> str:
+    return TEXT if TOKENS in real_inputs(model) else "array"
+
+
+def _with_tokenizer(folder: Path, choice: Choice) -> tuple[Choice, dict[str, bytes]]:
+    """Return, for texts, what is chosen with the bound that lies beside the network, and its tokenizer."""
+    if choice.modality != TEXT:
+        return choice, {}
+    facts = {"max_tokens": max_tokens(folder)} | dict(choice.preprocess or {})
+    return replace(choice, preprocess=facts), {TOKENIZER_FILE: read_tokenizer(folder)}
+
+
+def _side_inputs(model: ModelProto, choice: Choice) -> dict[str, str]:
+    """Return the graph's inputs beside the items, each with what it is given; those of texts go by their names."""
+    known = _TEXTS_OWN if choice.modality == TEXT else {}
+    side = {name: what for name, what in known.items() if name in real_inputs(model)}
     named = {choice.lengths: LENGTHS, choice.mask: MASK}
-    side = {name: what for name, what in named.items() if name}
+    side |= {name: what for name, what in named.items() if name}
     if choice.pads and not side:
         raise ExportError("items of different lengths can share a batch only by --lengths or --mask; name that input")
     return side
@@ -170,9 +200,12 @@ def _kept(model: ModelProto, layers: Sequence[str], side: Mapping[str, str]) -> 
     return {name: what for name, what in side.items() if name in inputs}
 
 
-def _padding_inputs(side: Mapping[str, str]) -> dict[str, Input]:
-    shapes = {LENGTHS: ("batch",), MASK: ("batch", "length")}
-    return {what: Input("int64", shapes[what]) for what in side.values()}
+def _padding_inputs(original: Original, choice: Choice) -> dict[str, Input]:
+    """Return the backbone's inputs that say what is padding, where items of different lengths share a batch."""
+    if not choice.pads and choice.modality != TEXT:
+        return {}
+    shapes = {LENGTHS: ("batch",), MASK: original.front.spec.shape[:2]}
+    return {what: Input("int64", shapes[what]) for what in original.side.values() if what in shapes}
 
 
 def _values_input(model: ModelProto, layers: Sequence[str], side: Mapping[str, str]) -> Any:
@@ -190,19 +223,19 @@ def _values_input(model: ModelProto, layers: Sequence[str], side: Mapping[str, s
     return next(iter(inputs.values()))
 
 
-def _open(model: ModelProto, layers: Sequence[str]) -> Any:
+def _open(model: ModelProto, layers: Sequence[str], apart: Path | None) -> Any:
     """Open a session on the file as it came, with the layers among its outputs.
 
     Where the file has more inputs than lead to them, it is one on the part that does.
     """
     part = cut(model, layers)
     if len(real_inputs(part)) < len(real_inputs(model)):
-        return reference_session(part)
+        return reference_session(part, apart)
     shown = ModelProto()
     shown.CopyFrom(model)
     there = {one.name for one in shown.graph.output}
     shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in layers if name not in there)
-    return reference_session(shown)
+    return reference_session(shown, apart)
 
 
 def _by_default(n_axes: int) -> str | None:
@@ -210,22 +243,23 @@ def _by_default(n_axes: int) -> str | None:
     return None if n_axes == 2 else "mean" if n_axes == 3 else "gap"
 
 
-def _behind(name: str, values: NDArray[Any], pooling: str | None) -> list[Step]:
-    """Return what turns a layer's values of one item into (1, dim) float32."""
+def _behind(name: str, values: NDArray[Any], pooling: str | None, masked: int | None) -> list[Step]:
+    """Return what turns a layer's values of one item into (1, dim) float32; `masked` is its length, by a mask."""
     chosen = pooling or _by_default(values.ndim)
-    if chosen is not None and chosen not in POOLINGS:
-        raise ExportError(f"pooling is {chosen!r}, not one of {', '.join(POOLINGS)}")
+    if chosen is not None and chosen not in POOLINGS | MASKED_POOLINGS:
+        raise ExportError(f"pooling is {chosen!r}, not one of {', '.join(POOLINGS | MASKED_POOLINGS)}")
     if values.ndim < 2 or len(values) != 1 or values.dtype.kind not in "fiub":
         raise ExportError(
             f"{name!r} is {values.dtype} {values.shape} for one item; a layer has numbers, and the batch comes first"
         )
     if values.ndim == 2:
         return [Cast("float32")]
-    pool, n_axes = POOLINGS[chosen or "flatten"]
-    if n_axes not in (0, values.ndim):
-        fitting = [one for one, (_, takes) in POOLINGS.items() if takes in (0, values.ndim)]
+    fitting = {one: pool for one, (pool, takes) in POOLINGS.items() if takes in (0, values.ndim)}
+    if values.ndim == 3 and values.shape[1] == masked:
+        fitting = MASKED_POOLINGS
+    if chosen not in fitting:
         raise ExportError(f"{name!r} is {values.shape} for one item; take --pooling {' or '.join(fitting)}")
-    return [Cast("float32"), pool]
+    return [Cast("float32"), fitting[chosen]]
 
 
 def _wrapped(model: ModelProto, network: OnnxNetwork, dim: int) -> ModelProto:
@@ -262,8 +296,17 @@ def _alias(nodes: Nodes, value: str, graph_input: str) -> None:
     nodes.nodes.append(helper.make_node("Identity", [value], [PREFIX + graph_input]))
 
 
+def _of_one(values: NDArray[Any], what: str) -> NDArray[Any]:
+    """Return what one item (1, length, …), of which nothing is padding, gives to an input beside it."""
+    if what == LENGTHS:
+        return np.array([values.shape[1]])
+    return (np.ones if what == MASK else np.zeros)(values.shape[:2])
+
+
 def _whole(nodes: Nodes, values: str, what: str) -> str:
-    """Write what says that nothing of a batch is padding."""
+    """Write the same for a batch of items of one length; zeros for token ids."""
+    if what == ZEROS:
+        return nodes.add("Mul", [values, nodes.constant(np.array(0, np.int64))])
     shape = nodes.add("Shape", [values])
     batch, length = (nodes.add("Gather", [shape, nodes.constant(np.array([axis], np.int64))]) for axis in (0, 1))
     if what == LENGTHS:

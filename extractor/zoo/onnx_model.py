@@ -1,4 +1,4 @@
-"""An ONNX file -> its model with the weights inside; its layers and their shapes; the part that leads to some of them.
+"""An ONNX file -> its model with its weights; its layers and their shapes; the part that leads to some of them.
 
 Nothing of the file is executed here, and nothing but the file and the data that it names beside it is read.
 """
@@ -10,27 +10,30 @@ from typing import Any
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
-from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from extractor.errors import ExportError
 from extractor.zoo.choice import PENULTIMATE
 from extractor.zoo.layer import Layer
-from extractor.zoo.onnx_bytes import MAX_BYTES
+from extractor.zoo.onnx_save import INSIDE, MAX_BYTES, tensor_bytes
 
 _MATMULS = {"Gemm", "MatMul"}
 _SHOWN = 5  # names that an error lists
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"  # as onnxruntime calls it
 
 
 def read_model(path: Path) -> ModelProto:
     """Read an ONNX file, with the tensors that it keeps in files beside it.
 
+    Where the whole is larger than one file can be, the large tensors stay where they are, and the model names their
+    places: see `is_apart`.
+
     Raises
     ------
     ExportError
-        The file is missing, no ONNX graph, or cut short; a file beside it is missing, elsewhere or cut short; or the
-        whole is larger than one file can be.
+        The file is missing, no ONNX graph, or cut short; or a file beside it is missing, elsewhere or cut short.
     """
-    _check_size(path, _size(path))
+    _check_size(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's exceptions share no public root
@@ -39,17 +42,32 @@ def read_model(path: Path) -> ModelProto:
         raise ExportError(f"{path} has no whole ONNX graph in it ({_size(path):,} bytes); copy it again")
     external = [tensor for tensor in _tensors(model.graph) if uses_external_data(tensor)]
     _check_external(path, external)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    apart = _size(path) + sum(map(tensor_bytes, external)) > MAX_BYTES
     try:
-        load_external_data_for_model(model, str(path.parent))
-        for tensor in external:  # so that it is as if the weights had always been inside
-            tensor.ClearField("data_location")
+        for tensor in external:
+            if not apart or tensor.name not in weights or tensor_bytes(tensor) < INSIDE:
+                load_external_data_for_tensor(tensor, str(path.parent))
+                tensor.ClearField("external_data")
+                tensor.ClearField("data_location")  # so that it is as if it had always been inside
     except Exception as error:  # as above
         raise ExportError(f"{path} is no whole ONNX graph: {error}; export it again") from None
     return model
 
 
-def reference_session(model: ModelProto) -> Any:
+def is_apart(model: ModelProto) -> bool:
+    """Tell whether a model keeps weights outside."""
+    return any(map(uses_external_data, model.graph.initializer))
+
+
+def reference_session(model: ModelProto, folder: Path | None = None) -> Any:
     """Return a session of onnxruntime on a model as it came, by which a cut one is measured.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    folder : Path, optional
+        Of the weights that it keeps outside.
 
     Raises
     ------
@@ -61,6 +79,8 @@ def reference_session(model: ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
+    if folder is not None:
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public root
@@ -147,17 +167,16 @@ def _size(path: Path) -> int:
         raise ExportError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _check_size(path: Path, n_bytes: int) -> None:
-    if n_bytes > MAX_BYTES:
+def _check_size(path: Path) -> None:
+    if (n_bytes := _size(path)) > MAX_BYTES:
         raise ExportError(
-            f"{path} holds {n_bytes / 2**30:.2f} GiB with its weights, one ONNX file holds at most 2; save it in fp16, "
-            "or only the part up to the layer that is wanted"
+            f"{path} has {n_bytes / 2**30:.2f} GiB, one ONNX file holds at most 2; save its weights beside it: "
+            "onnx.save(…, save_as_external_data=True)"
         )
 
 
 def _check_external(path: Path, tensors: Sequence[TensorProto]) -> None:
     """Check that the data which tensors name is there, beside the file and whole, before any of it is read."""
-    total = _size(path)
     for tensor in tensors:
         facts = {one.key: one.value for one in tensor.external_data}
         location = facts.get("location", "")
@@ -170,8 +189,8 @@ def _check_external(path: Path, tensors: Sequence[TensorProto]) -> None:
         n_bytes = int(facts.get("length", left - offset))
         if n_bytes < 0 or offset + n_bytes > left:
             raise ExportError(f"{file} has {left:,} bytes, {path.name} needs {offset + n_bytes:,}: it was cut short")
-        total += n_bytes
-    _check_size(path, total)
+        if "length" not in facts:  # which says: all that is left
+            tensor.external_data.add(key="length", value=str(n_bytes))
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
@@ -228,4 +247,5 @@ def _shape(value: Any) -> tuple[int | str, ...] | None:
 
 def _axes(axes: Iterable[Any]) -> Iterator[int | str]:
     for axis in axes:
-        yield axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?"
+        named = axis.dim_param and not axis.dim_param.startswith("unk__")  # as ONNX calls what it cannot tell
+        yield axis.dim_value if axis.HasField("dim_value") else axis.dim_param if named else "?"

@@ -23,8 +23,8 @@ from extractor.recipes import AudioPreprocess
 from extractor.spec import LENGTHS, Input, sha256
 from extractor.zoo.golden.sounds import sounds
 from extractor.zoo.network import Network
-from extractor.zoo.onnx_bytes import onnx_bytes
 from extractor.zoo.onnx_model import cut, read_model, reference_session
+from extractor.zoo.onnx_save import save_onnx
 from extractor.zoo.steps import Nodes
 
 NAME = "speech-embedding"
@@ -68,9 +68,9 @@ class SpeechEmbedding(Network):
         mean: Embedding = embeddings.mean(axis=0, keepdims=True)
         return mean
 
-    def to_onnx(self) -> bytes:
-        """Return the two graphs as one, which tells padding from sound by the lengths."""
-        return onnx_bytes(_fused(self.spectrogram, self.embedder))
+    def write_onnx(self, path: Path) -> None:
+        """Write the two graphs as one, which tells padding from sound by the lengths."""
+        save_onnx(_fused(self.spectrogram, self.embedder), path)
 
 
 def build() -> SpeechEmbedding:

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from extractor.spec import MASK
+
 Array = NDArray[Any]
+_LARGEST = np.finfo(np.float32).max
 
 
 @dataclass
@@ -173,6 +176,53 @@ class Flatten:
         return nodes.add("Flatten", [name])
 
 
+class MaskedMean(Mean):
+    """The mean of those that the mask keeps; of one item, without padding, that is all."""
+
+    def write(self, nodes: Nodes, name: str) -> str:
+        """See `Step`."""
+        weights = _weights(nodes)
+        kept = nodes.add("Mul", [name, weights])
+        return nodes.add("Div", [super().write(nodes, kept), super().write(nodes, weights)])
+
+
+class MaskedMax:
+    """States (n, tokens, dim) -> (n, dim), the largest of those that the mask keeps."""
+
+    def apply(self, values: Array) -> Array:
+        """See `Step`."""
+        largest: Array = values.max(axis=1)
+        return largest
+
+    def write(self, nodes: Nodes, name: str) -> str:
+        """See `Step`."""
+        weights = _weights(nodes)
+        padding = nodes.add("Sub", [weights, nodes.constant(np.array(1, np.float32))])
+        least = nodes.add("Mul", [padding, nodes.constant(np.array(_LARGEST, np.float32))])
+        kept = nodes.add("Add", [nodes.add("Mul", [name, weights]), least])
+        return Max().write(nodes, Transpose((0, 2, 1)).write(nodes, kept))
+
+
+class Last:
+    """States (n, tokens, dim) -> (n, dim), the last that the mask keeps, which is the one before what it does not."""
+
+    def apply(self, values: Array) -> Array:
+        """See `Step`."""
+        return values[:, -1]
+
+    def write(self, nodes: Nodes, name: str) -> str:
+        """See `Step`."""
+        row = Transpose((0, 2, 1)).write(nodes, _weights(nodes))
+        kernel = nodes.constant(np.array([[[0, 1, -1]]], np.float32))
+        is_last = nodes.add("Conv", [row, kernel], pads=(1, 1))
+        return nodes.add("Flatten", [nodes.add("MatMul", [is_last, name])])
+
+
+def _weights(nodes: Nodes) -> str:
+    """Write the mask as float32 (n, tokens, 1)."""
+    return Reshape((0, -1, 1)).write(nodes, Cast("float32").write(nodes, MASK))
+
+
 # Each with how many axes it takes, the batch's among them; 0 for any.
 POOLINGS: dict[str, tuple[Step, int]] = {
     "gap": (Gap(), 0),
@@ -181,6 +231,10 @@ POOLINGS: dict[str, tuple[Step, int]] = {
     "cls": (Cls(), 3),
     "flatten": (Flatten(), 0),
 }
+
+
+# Of states of tokens of which some are padding.
+MASKED_POOLINGS: dict[str, Step] = {"mean": MaskedMean(), "max": MaskedMax(), "cls": Cls(), "last": Last()}
 
 
 def apply_all(steps: Sequence[Step], values: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
@@ -57,11 +58,11 @@ class TorchNetwork(Network):
         found: Embedding = row.numpy()
         return found
 
-    def to_onnx(self) -> bytes:
+    def write_onnx(self, path: Path) -> None:
         """Trace the module with torch's exporter; see `extractor.zoo.graph`."""
-        from extractor.zoo.graph import trace
+        from extractor.zoo.graph import write_graph
 
-        return trace(self)
+        write_graph(self, path)
 
 
 def seeded() -> None:

@@ -89,8 +89,8 @@ def _check_hash(path: Path, wanted: str | None) -> None:
     wanted = wanted or (in_name.group(1) if in_name else None)
     if wanted and not (found := sha256_of(path)).startswith(wanted.lower()):
         raise ExportError(
-            f"{path} has SHA-256 {found}, not {wanted}: it was changed or cut short; nothing of it was read; copy it "
-            "again"
+            f"{path} has SHA-256 {found}, not {wanted}: it was changed or cut short; nothing of it was read; "
+            "remove it, and fetch or copy it again"
         )
 
 

@@ -26,7 +26,7 @@ from extractor.zoo.front import recipe_of
 from extractor.zoo.golden import TEXTS
 from extractor.zoo.layer import Layer
 from extractor.zoo.network import Network, backbone_name
-from extractor.zoo.onnx_bytes import MAX_BYTES, onnx_bytes
+from extractor.zoo.onnx_save import save_onnx
 
 MAX_TOKENS = 512
 OPSET = 17
@@ -61,9 +61,9 @@ class WordVectors(Network):
         mean: Embedding = self.table[known].mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
         return mean
 
-    def to_onnx(self) -> bytes:
-        """Return the table, a look-up and a mean."""
-        return onnx_bytes(_graph(self.name, self.table))
+    def write_onnx(self, path: Path) -> None:
+        """Write the table, a look-up and a mean."""
+        save_onnx(_graph(self.name, self.table), path)
 
 
 def build(reference: str, choice: Choice) -> WordVectors:
@@ -80,7 +80,7 @@ def build(reference: str, choice: Choice) -> WordVectors:
     Raises
     ------
     ExportError
-        The file is missing, not of these formats or cut short, or its table is larger than one file can be.
+        The file is missing, not of these formats or cut short.
     """
     path = Path(reference)
     if choice.layers or choice.pooling not in (None, "mean") or choice.modality not in (None, "text"):
@@ -152,7 +152,6 @@ def _is_text(line: bytes, dim: int) -> bool:
 def _text(
     path: Path, file: BinaryIO, dim: int, n_words: int | None, max_words: int | None
 ) -> tuple[list[str], NDArray[np.float32]]:
-    _check_size(path, n_words if max_words is None else max_words, dim)
     found: dict[str, NDArray[np.float32]] = {}
     n_lines = 0
     for n_lines, line in enumerate(file, start=1):
@@ -179,7 +178,6 @@ def _binary(
     path: Path, file: BinaryIO, dim: int, n_words: int, max_words: int | None
 ) -> tuple[list[str], NDArray[np.float32]]:
     n_taken = min(n_words, max_words or n_words)
-    _check_size(path, n_taken, dim)
     found: dict[str, NDArray[np.float32]] = {}
     for place in range(n_taken):
         word = bytearray()
@@ -190,15 +188,6 @@ def _binary(
             raise ExportError(f"{path} ends after {place:,} of {n_words:,} words: it was cut short")
         found.setdefault(word.lstrip(b"\n").decode("utf-8", "replace"), np.frombuffer(row, "<f4").astype(np.float32))
     return list(found), np.stack(list(found.values()))
-
-
-def _check_size(path: Path, n_words: int | None, dim: int) -> None:
-    n_bytes = 4 * dim * (n_words or 0)
-    if n_bytes > MAX_BYTES:
-        raise ExportError(
-            f"{path} has {n_bytes / 2**30:.2f} GiB of vectors, one ONNX file holds at most 2; take its most frequent "
-            f"words: --arguments '{{\"max_words\": {MAX_BYTES // (8 * dim)}}}'"
-        )
 
 
 def _tokenizer(words: list[str], lowercase: bool) -> bytes:
@@ -225,7 +214,6 @@ def _items(words: list[str], tokenizer: bytes) -> list[bytes]:
 def _graph(name: str, table: NDArray[np.float32]) -> Any:
     """Return the sum of the rows over the number of known words, of which there is at least a billionth."""
     constants = {
-        "table": table,
         "first_word": np.array(_SPECIAL, np.int64),
         "last_axis": np.array([2], np.int64),
         "tokens_axis": np.array([1], np.int64),
@@ -250,6 +238,9 @@ def _graph(name: str, table: NDArray[np.float32]) -> Any:
         name,
         [helper.make_tensor_value_info(one, TensorProto.INT64, ["batch", "tokens"]) for one in ("input_ids", MASK)],
         [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["batch", table.shape[1]])],
-        [numpy_helper.from_array(np.ascontiguousarray(value), key) for key, value in constants.items()],
+        [numpy_helper.from_array(value, key) for key, value in constants.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    rows = model.graph.initializer.add(name="table", data_type=TensorProto.FLOAT, dims=table.shape)
+    rows.raw_data = table.astype("<f4", copy=False).tobytes()  # last, for each call above copies what it is given
+    return model

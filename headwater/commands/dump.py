@@ -106,8 +106,8 @@ def dump(
     """
     if target is None and not (check or retry_errors):
         raise typer.BadParameter("name SOURCE and OUT")
-    if ray and server:
-        raise typer.BadParameter("name a server or Ray, not both")
+    _check_apart({"--check": check, "--retry-errors": retry_errors}, "the one changes nothing")
+    _check_apart({"a server": bool(server), "Ray": bool(ray)}, "either does the work")
     path = Path(source) if target is None else target
     if check:
         _check(path)
@@ -130,6 +130,11 @@ def dump(
     if npy:
         for file in write_npy(path):
             out.print(str(file), soft_wrap=True, markup=False)
+
+
+def _check_apart(given: dict[str, bool], why: str) -> None:
+    if all(given.values()):
+        raise typer.BadParameter(f"name {' or '.join(given)}, not both: {why}")
 
 
 @contextmanager

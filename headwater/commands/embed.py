@@ -91,7 +91,7 @@ def embedded(source: Embedder, labelled: "Labelled") -> Embedded:
     return Embedded(replace(every.at(np.array(good, np.int64)), X=X), keys, len(outcomes) - len(good))
 
 
-def dumped(path: Path, columns: "Columns", labels: Path | None) -> tuple[Embedded, "DumpFacts"]:
+def dumped(path: Path, columns: "Columns", labels: Path | None, kind: str) -> tuple[Embedded, "DumpFacts"]:
     """Read labelled embeddings of a dump, with labels of their own or from a later file; rows without are left out.
 
     Raises
@@ -99,12 +99,15 @@ def dumped(path: Path, columns: "Columns", labels: Path | None) -> tuple[Embedde
     DumpInvalid
         It is no dump.
     DataInvalid
-        No row has a label.
+        No row has a label, or one has none of its kind.
+    InvalidLabels
+        A row has no group.
     """
     from classifiers.embedding_set import few
     from headwater import dumps
     from headwater.errors import DataInvalid
     from headwater.examples import Examples
+    from headwater.labelled import MULTI, label_of
 
     facts, found = dumps.facts(path), dumps.opened(path)
     if labels is not None:
@@ -115,16 +118,19 @@ def dumped(path: Path, columns: "Columns", labels: Path | None) -> tuple[Embedde
         ):
             if n:
                 err.print(f"{len(n):,} {what}: {few(n)}", soft_wrap=True, markup=False)
-    there = [one is not None for one in found.column(columns.label).tolist()]
+    none = (None,) if kind == MULTI else (None, "")  # no label at all is an answer where there may be several
+    there = [one not in none for one in found.column(columns.label).tolist()]
     if not any(there):
         raise DataInvalid(f"no row of {path} has a {columns.label!r}; give labels, by key, with --labels FILE")
     if not all(there):
         err.print(f"{there.count(False):,} rows of {path} have no label and are left out", soft_wrap=True, markup=False)
         found = found.at([row for row, one in enumerate(there) if one])
-    groups = None if columns.group is None else [str(one) for one in found.column(columns.group).tolist()]
-    keys = found.keys.tolist() if found.has_keys else []
-    every = [str(one) for one in found.column(columns.label).tolist()]
-    return Embedded(Examples(found.X, every, names=keys or None, groups=groups), keys, len(found.errors)), facts
+    groups = None if columns.group is None else found.groups(columns.group)
+    keys = found.keys.tolist()
+    cells = zip(found.column(columns.label).tolist(), keys, strict=True)
+    every = [label_of(cell, kind, f"{path}, item {key!r},") for cell, key in cells]
+    names = keys if found.has_keys else []
+    return Embedded(Examples(found.X, every, names=names or None, groups=groups), names, len(found.errors)), facts
 
 
 def required(server: str | None) -> str:

@@ -125,6 +125,7 @@ def _nearest(
             rows = np.sort(np.searchsorted(found.numbers, numbers[0]))
             best, cosines = nearest(found.X[rows], query[np.newaxis], k)
             return rows[best[0]], cosines[0]
-        err.print(f"the index is not of what {dump} holds now; make it anew: headwater index {dump}", soft_wrap=True)
+        told = f"the index is not of what {dump} holds now; make it anew: headwater index {dump}"
+        err.print(told, soft_wrap=True, markup=False)
     rows, cosines = nearest(found.X, query[np.newaxis], k)
     return rows[0], cosines[0]

@@ -59,7 +59,10 @@ def train(
         ),
     ] = "auto",
     kind: Annotated[
-        str, typer.Option(help="`single` label, `multi` for several, `regression` for numbers.")
+        str,
+        typer.Option(
+            help="`single` label, `multi` for several (in a CSV or a dump with `|` between), `regression` for numbers."
+        ),
     ] = "single",
     validation: Annotated[
         Path | None, typer.Option(help="Like DATA: choose, calibrate and find the threshold on these, not by folds.")
@@ -221,9 +224,7 @@ def _dumped(
     for path in sets.values():
         if not is_dump(path):
             raise DataInvalid(f"{path} is no dump of embeddings, and others are; give dumps alone, or none")
-    if kind != "single":
-        raise DataInvalid(f"a dump has one label an item, and {kind} needs a table; name a .csv, .jsonl or .parquet")
-    read = {what: dumped(path, columns, labels) for what, path in sets.items()}
+    read = {what: dumped(path, columns, labels, kind) for what, path in sets.items()}
     first = read["train"][1]
     for what, (_, facts) in read.items():
         if facts.fingerprint != first.fingerprint:

@@ -1,11 +1,13 @@
 """`headwater zoo`: a table of the networks that can be brought; `--try NAME` exports one, checks it and tells."""
 
+import itertools
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -38,14 +40,15 @@ def zoo(
     if tried is not None:
         _try(row_of(tried), weights)
         return
-    table = Table()
-    for title in ("name", "network", "modality", "dim", "MB", "licence", "needs", "headwater export …"):
-        table.add_column(title, overflow="fold")
-    for row in TABLE:
-        network = f"{row.network} (recipe)" if row.recipe else row.network
-        size = f"{row.megabytes:,.4g}"
-        cells = (row.key, network, row.modality, str(row.dim), size, row.licence, _needs(row), row.name)
-        table.add_row(*map(escape, cells))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("name, network\n  headwater export …", overflow="fold")
+    for title in ("dim", "MB", "licence", "needs"):
+        table.add_column(title, overflow="fold", vertical="top")
+    for modality, rows in itertools.groupby(TABLE, lambda row: row.modality):
+        table.add_section()
+        table.add_row(f"[italic]{modality}[/]")
+        for row in rows:
+            table.add_row(*_cells(row))
     out.print(table)
     out.print(
         "A recipe is a small network of that kind, since no package has the architecture: it shows how to bring one's "
@@ -54,6 +57,12 @@ def zoo(
         soft_wrap=True,
         markup=False,
     )
+
+
+def _cells(row: "Row") -> list[str]:
+    network = f"{row.network} (recipe)" if row.recipe else row.network
+    name = f"[bold]{escape(row.key)}[/] {escape(network)}\n  {escape(row.name)}"
+    return [name, str(row.dim), f"{row.megabytes:,.4g}", *map(escape, (row.licence, _needs(row)))]
 
 
 def _needs(row: "Row") -> str:
@@ -71,14 +80,14 @@ def _needs(row: "Row") -> str:
 
 
 def _try(row: "Row", weights: str | None) -> None:
-    from extractor.spec import MODEL_FILE, read_spec
+    from extractor.spec import graph_bytes, read_spec
     from extractor.zoo.table import target
 
     name, choice = target(row, weights)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         made = export_with_progress(name, Path(folder) / row.key, choice)
-        spec, megabytes = read_spec(made), (made / MODEL_FILE).stat().st_size / 1e6
+        spec, megabytes = read_spec(made), graph_bytes(made) / 1e6
     out.print(
         f"{row.key}: {spec.modality}, dim {spec.dim}, {megabytes:,.1f} MB, proved equal in "
         f"{time.monotonic() - begun:.0f} s; nothing was kept\nsource: {spec.source}\nlicence: {spec.licence}",

@@ -8,7 +8,8 @@ const view = { scale: 1, x: 0, y: 0 };  // of a plane of 1 × 1
 let width = 1, height = 1, base = 1, colours = [], chosen = null, matches = null, hovered = -1, waiting = false;
 
 const few = data.labels.length <= data.colours;
-const colourOf = (label) => label < 0 ? data.colours - 1 : few ? label : Math.min(label, data.colours - 1);
+const none = data.labels.length ? data.colours : 0;  // a colour of its own beside labels
+const colourOf = (label) => label < 0 ? none : few ? label : Math.min(label, data.colours - 1);
 const isLit = (i) => (chosen === null || data.label[i] === chosen) && (matches === null || matches[i]);
 
 // Items of each colour together, so that a colour is set once; and of each cell, for the pointer.
@@ -49,7 +50,7 @@ function draw() {
   if (hovered >= 0) {
     context.globalAlpha = 1;
     context.lineWidth = 2;
-    context.strokeStyle = colours[data.colours];
+    context.strokeStyle = colours[data.colours + 1];
     context.beginPath();
     context.arc(xOf(hovered), yOf(hovered), r + 3, 0, 7);
     context.stroke();
@@ -66,7 +67,7 @@ function fit() {
   base = Math.max(1, Math.min((width - 2 * MARGIN) / span[0], (height - 2 * MARGIN) / span[1]));
   const style = getComputedStyle(document.documentElement);
   colours = Array.from({ length: data.colours }, (_, i) => style.getPropertyValue("--c" + i).trim());
-  colours.push(style.getPropertyValue("--ink").trim());
+  for (const name of ["--none", "--ink"]) colours.push(style.getPropertyValue(name).trim());
   draw();
 }
 

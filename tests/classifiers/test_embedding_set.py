@@ -12,6 +12,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from classifiers import EmbeddingSet, shards
+from classifiers.embedding_set import few
 from classifiers.errors import DumpUnreadable, EmbeddingMismatch, InvalidLabels, InvalidOption, TooFewExamples
 from tests.classifiers.conftest import Digits
 from tests.dumps import write_dump, write_shard
@@ -100,9 +101,9 @@ def test_an_array_that_the_dump_has_is_mapped_as_long_as_it_is_of_it(
 
 def test_a_full_disk_is_no_matter(dump: Path) -> None:
     code = (
-        "import resource, signal, sys; from classifiers import EmbeddingSet, shards; shards.MAPPED_BYTES = 1\n"
+        "import resource, signal, sys, pathlib; from classifiers import shards; shards.MAPPED_BYTES = 1\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\n"
-        "print(len(EmbeddingSet.open(sys.argv[1])))"
+        "print(len(shards.read_shards(pathlib.Path(sys.argv[1])).matrix))"
     )
     done = subprocess.run([sys.executable, "-c", code, dump], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["4"]
@@ -141,8 +142,34 @@ def test_rows_are_filtered_by_label_by_column_and_by_predicate(dump: Path) -> No
     assert found.labelled().keys.tolist() == ["0", "3", "4"]
     assert found.labelled().at([2, 0]).X[:, 0].tolist() == [12, 0]
     assert found.at([3, 2]).numbers.tolist() == [4, 3]
+    assert found.at([3, 2, 1, 0]).X[:, 0].tolist() == [12, 9, 3, 0]
     with pytest.raises(InvalidOption, match="there is no column 'colour', only key, label, camera"):
         found.where(colour="red")
+
+
+def test_rows_that_are_not_there_are_no_rows(dump: Path) -> None:
+    found = EmbeddingSet.open(dump)
+    assert found.at([-1]).keys.tolist() == ["4"]
+    none = found.at([])
+    assert (len(none), none.X.shape, none.y.tolist(), none.keys.tolist()) == (0, (0, 3), [], [])
+    with pytest.raises(TooFewExamples):
+        none.split()
+    for wrong in ([True, False], [9]):
+        with pytest.raises(IndexError):
+            found.at(wrong)
+
+
+def test_a_dump_of_errors_alone_is_an_empty_set(tmp_path: Path) -> None:
+    found = EmbeddingSet.open(write_dump(tmp_path / "d", X5, errors=dict.fromkeys(range(5), "bad")))
+    assert (len(found), found.X.shape, len(found.errors)) == (0, (0, 3), 5)
+    assert len(found.where(label="a").labelled()) == 0
+
+
+def test_very_many_keys_are_looked_up_and_lists_are_compared(tmp_path: Path) -> None:
+    n = 40_000  # each against each took minutes
+    found = EmbeddingSet.open(write_dump(tmp_path / "d", np.ones((n, 1)), shard_rows=n, tags=[["a"], ["b"]] * (n // 2)))
+    assert len(found.where(key=found.keys)) == n
+    assert len(found.where(tags=[["a"]])) == n // 2
 
 
 def test_labels_that_come_later_are_joined_by_key(dump: Path, tmp_path: Path) -> None:
@@ -164,9 +191,41 @@ def test_labels_that_come_later_are_joined_by_key(dump: Path, tmp_path: Path) ->
     assert found.join(tmp_path / "t.csv").embeddings.column("camera").tolist() == [1, 1, 9, 3]
 
 
+def test_keys_and_labels_are_strings_whatever_they_look_like(tmp_path: Path) -> None:
+    keys = ["2024-01-01", "a\u2028b", "007", "7"]
+    found = EmbeddingSet.open(write_dump(tmp_path / "d", np.eye(4), keys=keys))
+    rows = [{"key": "2024-01-01", "label": "2025-05-05"}, {"key": "a\u2028b"}, {"key": "007", "label": "null"}]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    joined = found.join(tmp_path / "t.jsonl")
+    assert joined.embeddings.y.tolist() == ["2025-05-05", None, "null", None]
+    assert (joined.without, joined.unknown) == (("7",), ())
+    (tmp_path / "T.CSV").write_text("key,label\n007,x\n")
+    assert found.join(tmp_path / "T.CSV").embeddings.y.tolist() == [None, None, "x", None]
+    lines = [json.dumps({"key": key, "label": None}, ensure_ascii=False) for key in keys]
+    np.save(tmp_path / "X.npy", np.eye(4))
+    (tmp_path / "X.jsonl").write_text("\n".join(lines))
+    assert EmbeddingSet.open(tmp_path / "X.npy").keys.tolist() == keys
+
+
+def test_several_labels_of_an_item_are_one_string(dump: Path, tmp_path: Path) -> None:
+    rows = [{"key": "0", "label": ["x", "y"]}, {"key": "3", "label": []}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    for file in ("t.jsonl", "t.parquet"):
+        assert EmbeddingSet.open(dump).join(tmp_path / file).embeddings.y.tolist() == ["x|y", None, "", "b"]
+
+
+def test_what_strangers_named_is_told_without_what_a_terminal_obeys() -> None:
+    assert few(["a\x1b[31m", *"bcdef"]) == "a?[31m, b, c, d, e and 1 more"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "error", "words"),
     [
+        ("t.csv", "key,label,label\n1,a,b\n", DumpUnreadable, "several columns label; rename all but one"),
+        ("t.csv", "", DumpUnreadable, "cannot be read: .*mend it"),
+        ("t.jsonl", "", DumpUnreadable, "no column 'key', only nothing"),
+        ("t.jsonl", "[1]", DumpUnreadable, "a line that is no object"),
         ("t.csv", "key,label\n1,a\n1,b\n", InvalidLabels, "1 keys stand in .* more than once: 1; keep one"),
         ("t.csv", "item,label\n1,a\n", DumpUnreadable, "no column 'key', only item, label; name the one"),
         ("t.csv", "key,label\n1,a,b\n", DumpUnreadable, "cannot be read: .*mend it"),
@@ -207,6 +266,9 @@ def test_what_cannot_be_split_is_told(dump: Path) -> None:
         found.split()
     with pytest.raises(TooFewExamples):
         found.at([0, 3]).split()
+    holes = EmbeddingSet.open(write_dump(dump.parent / "holes", X5, labels=list("aabba"), camera=[1, None, 2, None, 3]))
+    with pytest.raises(InvalidLabels, match=r"2 of 5 rows have no 'camera', the first is 'items/1.jpg'"):
+        holes.split(groups="camera")
 
 
 def test_sets_of_one_backbone_are_put_together_and_others_refused(dump: Path, tmp_path: Path) -> None:

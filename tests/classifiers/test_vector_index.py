@@ -45,6 +45,10 @@ def test_an_index_finds_what_brute_force_finds(digits: Digits, tmp_path: Path) -
     assert not index.is_of(digits.X, numbers + 1, "ab" * 16)
     assert not index.is_of(digits.X + 1, numbers, "ab" * 16)
     assert not index.is_of(digits.X, numbers, "cd" * 16)
+    few = write_index(tmp_path, digits.X[:300], np.arange(300), **OF)
+    other = np.concatenate([digits.X[:299], digits.X[400:401]])  # another dump of as many, into the same folder
+    assert not VectorIndex(None, few).is_of(other, np.arange(300), "ab" * 16)
+    write_index(tmp_path, digits.X, numbers, **OF)
     assert seconds_a_query(index) > 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.faiss", "index.json"]
     theirs = faiss.read_index(str(tmp_path / "index.faiss"))  # as others open it

@@ -497,6 +497,7 @@ def test_a_shard_that_the_manifest_does_not_know_is_taken_up(tmp_path: Path, tex
     assert len(check(tmp_path / "out").problems) == 2
     assert dump(tmp_path / "t.csv", tmp_path / "out", texts).skipped == 50
     (tmp_path / "out/manifest.json").unlink()
+    (tmp_path / "out/index.faiss").write_bytes(b"what was made of the shards is no other folder's")
     assert dump(tmp_path / "t.csv", tmp_path / "out", texts).skipped == 50
     assert shard_bytes(tmp_path / "out") == before
     assert (tmp_path / "out/manifest.json").read_text() == manifest

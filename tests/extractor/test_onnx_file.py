@@ -1,5 +1,6 @@
 """`onnx:FILE`: graphs of every kind of input, cut at any layer, against the files as they came; and what is refused."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from extractor import Extractor, zoo
-from extractor.errors import BackboneNotFound, ExportError
+from extractor.errors import BackboneInvalid, BackboneNotFound, ExportError
 from extractor.export import export
 from extractor.golden import read_golden
 from extractor.preprocess.log_mel import log_mel
 from extractor.spec import read_spec
-from extractor.zoo import onnx_model
+from extractor.zoo import onnx_model, onnx_save
 from extractor.zoo.choice import Choice
 from extractor.zoo.onnx_model import find_layer, layers, read_model
 from tests.tiny import noise, npy, wav
@@ -360,21 +361,50 @@ def test_weights_elsewhere_are_never_read(tmp_path: Path, location: str) -> None
         read_model(path)
 
 
-def test_more_than_one_file_holds_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    path = policy(tmp_path / "policy.onnx", save_as_external_data=True, size_threshold=0, location="w.bin")
-    with (tmp_path / "w.bin").open("r+b") as file:
-        file.truncate(3 << 30)  # sparse
-    model = onnx.load(path, load_external_data=False)
-    for tensor in model.graph.initializer:
-        for fact in tensor.external_data:
-            fact.value = {"offset": "0", "length": str(1 << 30)}.get(fact.key, fact.value)
-    path.write_bytes(model.SerializeToString())
-    with pytest.raises(ExportError, match=r"holds 3\.00 GiB with its weights, one ONNX file holds at most 2"):
-        read_model(path)
+def test_a_file_that_no_protobuf_holds_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.onnx").open("wb") as file:
-        file.truncate(3 << 30)
-    with pytest.raises(ExportError, match=r"holds 3\.00 GiB"):
+        file.truncate(3 << 30)  # sparse
+    with pytest.raises(ExportError, match=r"has 3\.00 GiB, one ONNX file holds at most 2; save its weights beside it"):
         read_model(tmp_path / "huge.onnx")
+
+
+@pytest.fixture
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX files that hold a kilobyte, and so are too small for any weights."""
+    for module in (onnx_model, onnx_save):
+        monkeypatch.setattr(module, "MAX_BYTES", 1 << 10)
+        monkeypatch.setattr(module, "INSIDE", 100)
+    monkeypatch.setattr(onnx_model, "_check_size", lambda _path: None)
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize("beside", [False, True])
+def test_weights_that_one_file_cannot_hold_go_beside_it(tmp_path: Path, beside: bool) -> None:
+    path = tmp_path / "planes.onnx"
+    planes(path)
+    if beside:
+        onnx.save(onnx.load(path), path, save_as_external_data=True, size_threshold=0, location="w.bin")
+    folder = export(f"onnx:{path}", tmp_path / "out")
+    spec = read_spec(folder)
+    assert sorted(spec.files) == ["golden.npz", "model.onnx", "weights.bin"]
+    assert (folder / "model.onnx").stat().st_size < 3000
+    boards = np.random.default_rng(3).normal(size=(9, 3, 12, 12)).astype(np.float32)
+    (expected,) = original(path, ["flat"], x=boards) if not beside else (None,)
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "copy")
+    shutil.rmtree(folder)
+    with Extractor.load(moved) as extractor:
+        X = extractor.extract(boards)
+    if expected is not None:
+        np.testing.assert_allclose(X, expected, atol=1e-6)
+    again = export(f"onnx:{path}", moved)  # takes the older one's place
+    assert read_spec(again).fingerprint == spec.fingerprint
+    with (again / "weights.bin").open("r+b") as file:
+        file.write(b"\1")
+    with pytest.raises(BackboneInvalid, match=r"weights\.bin has SHA-256 .*changed or cut short"):
+        Extractor.load(again)
+    (again / "weights.bin").unlink()
+    with pytest.raises(BackboneInvalid, match=r"weights\.bin is missing; export the backbone again"):
+        Extractor.load(again)
 
 
 def test_a_file_that_was_cut_short_is_refused_wherever_it_ends(tmp_path: Path) -> None:
@@ -565,7 +595,3 @@ def test_functions_of_the_graph_itself_go_with_it(tmp_path: Path) -> None:
     folder = export(f"onnx:{tmp_path / 'net.onnx'}", tmp_path / "out", choice=Choice(layers=["y"]))
     with Extractor.load(folder) as extractor:
         np.testing.assert_allclose(extractor.extract([np.ones(4)]), np.tanh(2 * np.ones((1, 4))), atol=1e-6)
-
-
-def test_the_size_of_a_file_is_checked_by_what_protobuf_holds() -> None:
-    assert onnx_model.MAX_BYTES < 2**31

@@ -124,6 +124,11 @@ def test_dupes_are_groups_and_leaks_between_splits(tmp_path: Path, run: Run, row
     assert "in 3 groups; in 1 of them labels differ" in told
     assert "3 of 3 items (100.0%) are nearly one of 61 training items, 1 of them under another label" in told
     assert "and 1 more leaks" in told
+    assert "too good to be true" in told
+    told = run("dupes", write_dump(tmp_path / "e", np.eye(4), split=["train", "test", None, "train"]))
+    assert "1 items have no 'split', and are on neither side" in told
+    assert "0 of 1 items (0.0%) are nearly one of 2 training items" in told
+    assert "too good" not in told
     assert "leaks are between 'learn' and others" in run("dupes", dump, "--train-split", "learn")
     assert "there is no column 'part'" in run("dupes", dump, "--split-column", "part")
 
@@ -154,6 +159,13 @@ def test_drift_is_told_with_its_p_value_and_the_items_that_moved(tmp_path: Path,
     told = run("drift", known, same, "--permutations", 99, "--rows", 300)
     assert "no drift is seen" in told
     assert "as by chance" in told
+    assert "over again" not in told
+    told = run("drift", known, known, "--permutations", 99)
+    assert "600 of these newer items are known ones over again, which hides drift" in told
+    assert "misled by what is on both sides" in told
+    twice = write_dump(tmp_path / "twice", np.repeat(X[Y != 7][600:900], 2, axis=0))
+    told = run("drift", known, twice, "--permutations", 99)
+    assert "0 of these known items and 600 of the newer ones are copies of another" in told
     assert "at least 10 of each tell" in run("drift", known, write_dump(tmp_path / "few", X[:5]))
 
 
@@ -194,6 +206,23 @@ def test_a_head_learns_from_a_dump_with_labels_that_came_later(tmp_path: Path, r
     assert manifest.items[0] == "items/0.jpg"
     told = run("train", tmp_path / "t.csv", "--name", "one", "--labels", tmp_path / "t.csv")
     assert "--labels are for a dump" in told
+
+
+def test_a_head_of_several_labels_or_of_numbers_learns_from_a_dump(tmp_path: Path, run: Run) -> None:
+    several = ["|".join(name for name, bit in (("odd", 1), ("high", 4)) if y & bit) for y in Y[:120].tolist()]
+    dump = write_dump(tmp_path / "d", X[:120], labels=[*several[:118], None, None], sum=X[:120].sum(axis=1).tolist())
+    base = ("train", dump, "--no-report", "--name", "one", "--head")
+    told = run(*base, "logistic", "--kind", "multi")
+    assert "2 rows of" in told
+    assert "head one@1: 2 classes, 118 examples, pixels" in told  # those that are neither odd nor high among them
+    assert "head one@2: 120 examples" in run(*base, "ridge", "--kind", "regression", "--label-column", "sum")
+    assert "a regression needs a finite number" in run(*base, "ridge", "--kind", "regression")
+    names = [["odd"] * int(y % 2) + ["low"] * int(y < 5) for y in Y[:120]]
+    rows = [{"key": f"items/{i}.jpg", "label": name, "camera": [1, None][i == 7]} for i, name in enumerate(names)]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    later = ("--labels", tmp_path / "t.jsonl", "--kind", "multi")
+    assert "head one@3: 2 classes, 120 examples" in run(*base, "logistic", *later)
+    assert "1 of 120 rows have no 'camera'" in run(*base, "logistic", *later, "--group-column", "camera")
 
 
 def test_what_headwater_dumps_is_read_as_it_was_dumped(tiny_image: Path, tmp_path: Path, run: Run, rows: Rows) -> None:

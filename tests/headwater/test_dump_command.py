@@ -143,6 +143,8 @@ def test_a_retry_of_a_dump_carries_along_what_the_dump_did(
 def test_what_cannot_be_is_told_in_a_line(headwater: Headwater, photos: Path, tiny_image: Path, tmp_path: Path) -> None:
     done = headwater("dump", photos)
     assert done.returncode == 2 and "name SOURCE and OUT" in done.stderr
+    done = headwater("dump", "--check", "--retry-errors", tmp_path)
+    assert done.returncode == 2 and "name --check or --retry-errors, not both" in done.stderr
     done = headwater("dump", tmp_path / "nothing", tmp_path / "out", "--backbone", tiny_image)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "there is no" in done.stderr

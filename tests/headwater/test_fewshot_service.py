@@ -356,6 +356,10 @@ def test_nothing_absurd_breaks_or_changes_anything(stub: Any, images: Extractor)
     unlabelled = pb.RelabelExamplesRequest(task="absurd", labels={"no such": "red"})
     assert refused(stub.RelabelExamples, unlabelled)[:2] == ("NOT_FOUND", "ExampleNotFound")
     assert refused(stub.RemoveExamples, pb.RemoveExamplesRequest(task="absurd", ids=["?"]))[1] == "ExampleNotFound"
+    many = pb.RemoveExamplesRequest(task="absurd", ids=["?"] * 100_001)
+    assert refused(stub.RemoveExamples, many)[:2] == ("RESOURCE_EXHAUSTED", "RequestTooLarge")
+    relabelled = pb.RelabelExamplesRequest(task="absurd", labels={str(i): "red" for i in range(100_001)})
+    assert refused(stub.RelabelExamples, relabelled)[:2] == ("RESOURCE_EXHAUSTED", "RequestTooLarge")
     assert refused(stub.RemoveClass, pb.RemoveClassRequest(task="absurd", label="?"))[1] == "InvalidLabels"
     assert refused(stub.UndoChanges, pb.UndoChangesRequest(task="absurd", n=9))[1] == "InvalidOption"
     assert refused(stub.ListChanges, pb.ListChangesRequest(task="absurd", n=10_001))[1] == "RequestInvalid"

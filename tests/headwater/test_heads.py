@@ -273,7 +273,8 @@ def test_a_dump_is_trained_on_without_its_backbone(tmp_path: Path, run: Callable
     _, manifest = load_head(tmp_path / "home" / "heads" / "one" / "1")
     assert (manifest.backbone, manifest.fingerprint) == ("pixels", "ab" * 16)
     assert "dump both by one backbone" in run(*train, "--test", tmp_path / "other.parquet")
-    assert "a dump has one label an item" in run(*train, "--kind", "multi")
+    told = run(*train, "--kind", "regression")
+    assert "item '0', has the label 'near', and a regression needs a finite number" in told
     assert "there is no column 'camera', only label" in run(*train, "--group-column", "camera")
     (tmp_path / "t.csv").write_text("text,label\nred,near\n")
     assert "t.csv is no dump of embeddings, and others are" in run(*train, "--test", tmp_path / "t.csv")

@@ -21,7 +21,7 @@ from tests import browser
 from tests.dumps import write_dump
 from tests.tiny import flat, png
 
-EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
+EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\u2028<!--"
 X, Y = load_digits(return_X_y=True)
 
 
@@ -131,6 +131,13 @@ def test_many_labels_share_the_last_colour_and_one_item_is_a_map() -> None:
     assert data_of(render_map(plane(1, labels=[None])))["label"] == [-1]
 
 
+def test_items_without_a_label_have_a_colour_of_their_own() -> None:
+    page = render_map(plane(22, labels=[*map(str, range(10)), None] * 2))
+    assert [page.count(f'<i class="c{i}">') for i in range(10)] == [1] * 10
+    assert page.count('<i class="none">') == 1
+    assert '<i class="c0">' in render_map(plane(3, labels=[None] * 3))  # a lone one need not be faint
+
+
 # In a real browser.
 
 CHECKER = """<script>
@@ -151,6 +158,7 @@ addEventListener("load", () => {
   canvas.dispatchEvent(new PointerEvent("pointermove", at0));
   said.tip = tip.hidden ? "" : tip.textContent;
   said.image = !!tip.querySelector("img");
+  said.colours = new Set([-1, ...data.labels.keys()].map((label) => colours[colourOf(label)])).size;
   document.querySelector("[data-label]").click();
   draw();
   said.chosen = ink();
@@ -182,9 +190,11 @@ def drawn(page: Path, folder: Path, *, width: int) -> dict[str, Any]:
 @pytest.mark.parametrize(("n", "width"), [(1, 1280), (500, 500), (5000, 1280), (100_000, 1280)])
 def test_a_map_draws_in_a_browser(n: int, width: int, tmp_path: Path) -> None:
     picture = "data:image/png;base64," + base64.b64encode(png(flat(250))).decode()
-    write_map(tmp_path / "map.html", plane(n, previews={0: Shown("", image=picture, text=EVIL)}))
+    labels = [None if i % 11 == 10 else str(i % 11) for i in range(n)]
+    write_map(tmp_path / "map.html", plane(n, labels=labels, previews={0: Shown("", image=picture, text=EVIL)}))
     found = drawn(tmp_path / "map.html", tmp_path, width=width)
     assert found["first"] > 20
+    assert found["colours"] == min(n, 10) + 1, "a label, or none, has the colour of another"
     assert not found["wide"], "the page scrolls sideways"
     assert found["tip"].endswith("jpg")
     if n <= 5000:

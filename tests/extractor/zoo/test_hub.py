@@ -215,7 +215,7 @@ def expected_of(family: str, source: Path, folder: Path, items: list[bytes]) -> 
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [one for one in FAMILIES if one != "biobert"])  # whose network is BERT's
 def test_every_family_is_what_transformers_computes(tmp_path: Path, family: str) -> None:
     source = write_hub_folder(tmp_path / family, family)
     choice = Choice(modality="text") if family == "clip-text" else None

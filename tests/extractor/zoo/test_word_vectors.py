@@ -10,7 +10,6 @@ from extractor import Extractor, zoo
 from extractor.errors import ExportError
 from extractor.export import export
 from extractor.spec import read_spec
-from extractor.zoo import word_vectors
 from extractor.zoo.choice import Choice
 from extractor.zoo.word_vectors import read_vectors
 
@@ -88,7 +87,7 @@ def test_the_first_words_are_taken_and_the_first_of_two(tmp_path: Path) -> None:
     np.testing.assert_allclose(vectors, VECTORS[:2], rtol=1e-6)
 
 
-def test_a_file_that_is_no_vectors_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_no_vectors_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     binary, text = word2vec(tmp_path).read_bytes(), fasttext(tmp_path).read_bytes()
     for content, said in (
@@ -104,9 +103,6 @@ def test_a_file_that_is_no_vectors_is_refused(tmp_path: Path, monkeypatch: pytes
             export(f"words:{path}", tmp_path / "out")
     with pytest.raises(ExportError, match="cannot be read: No such file"):
         read_vectors(tmp_path / "absent")
-    monkeypatch.setattr(word_vectors, "MAX_BYTES", 100)
-    with pytest.raises(ExportError, match=r"one ONNX file holds at most 2; take its most frequent words: --arguments"):
-        read_vectors(fasttext(tmp_path))
     assert not (tmp_path / "out").exists()
 
 

@@ -1,0 +1,163 @@
+"""`onnx:FILE` for texts: token ids, masks and segments by their names, poolings that leave padding out; refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, pre_tokenizers
+from typer.testing import CliRunner
+
+from extractor import Extractor
+from extractor.errors import ExportError
+from extractor.export import export
+from extractor.spec import read_spec
+from extractor.zoo.choice import Choice
+from headwater.cli import app
+
+WORDS = ["[UNK]", *["the", "a", "cat", "dog", "sees", "of", "and", "with", "three", "four"]]
+TABLE = np.random.default_rng(0).normal(size=(len(WORDS), 5)).astype(np.float32)
+MIX = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+TEXTS = ["cat", "the cat sees a dog", "a dog", "three cats and four dogs with the cat of the dog", "dog"]
+INT32, INT64 = TensorProto.INT32, TensorProto.INT64
+
+
+def write(folder: Path, *, mask: bool = True, kind: int = INT64, tokens: int | str = "t", **config: int) -> Path:
+    """A network of texts: each state is its word's row and the mean of all words' by the mask, mixed; a classifier."""
+    weights = ["Cast", ["attention_mask"]] if mask else ["Cast", ["ones"]]
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+        helper.make_node("Mul", ["input_ids", "zero"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "one"], ["ones"]),
+        helper.make_node(*weights, ["weights"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["weights", "last"], ["column"]),
+        helper.make_node("Mul", ["rows", "column"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "first"], ["total"], keepdims=1),
+        helper.make_node("ReduceSum", ["column", "first"], ["count"], keepdims=1),
+        helper.make_node("Div", ["total", "count"], ["context"]),
+        helper.make_node("Add", ["rows", "context"], ["seen"]),
+        helper.make_node("Cast", ["token_type_ids"], ["segments"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["segments", "last"], ["segment_column"]),
+        helper.make_node("Add", ["seen", "segment_column"], ["told"]),
+        helper.make_node("MatMul", ["told", "mix"], ["last_hidden_state"], name="encoder"),
+    ]
+    constants = {"table": TABLE, "mix": MIX, "last": np.array([2]), "first": np.array([1])}
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    constants |= {"zero": np.array(0, dtype), "one": np.array(1, dtype)}
+    names = ["input_ids", *(["attention_mask"] if mask else []), "token_type_ids"]
+    graph = helper.make_graph(
+        nodes,
+        "texts",
+        [helper.make_tensor_value_info(name, kind, ["n", tokens]) for name in names],
+        [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "texts.onnx")
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.enable_padding(length=16)
+    tokenizer.enable_truncation(2)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    if config:
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder / "texts.onnx"
+
+
+def states(text: str) -> np.ndarray:
+    """What the network makes of a text's words (n_tokens, 4)."""
+    rows = TABLE[[WORDS.index(word) if word in WORDS else 0 for word in text.split()]]
+    return (rows + rows.mean(axis=0)) @ MIX
+
+
+@pytest.mark.parametrize(
+    ("pooling", "kind"), [(None, INT64), ("mean", INT32), ("max", INT64), ("cls", INT32), ("last", INT64)]
+)
+def test_padding_takes_no_part_however_states_are_pooled(tmp_path: Path, pooling: str | None, kind: int) -> None:
+    path = write(tmp_path / "net", kind=kind)
+    folder = export(f"onnx:{path}", tmp_path / "out", choice=Choice(layers=["encoder"], pooling=pooling))
+    spec = read_spec(folder)
+    assert (spec.modality, spec.dim, spec.pooling, spec.preprocess.max_tokens) == ("text", 4, pooling or "mean", 512)
+    assert sorted(spec.files) == ["golden.npz", "model.onnx", "tokenizer.json"]
+    assert {name: one.shape for name, one in spec.input.items()} == dict.fromkeys(
+        ("input_ids", "attention_mask"), ("batch", "tokens")
+    )
+    pools = {"mean": lambda s: s.mean(0), "max": lambda s: s.max(0), "cls": lambda s: s[0], "last": lambda s: s[-1]}
+    expected = np.stack([pools[pooling or "mean"](states(text)) for text in TEXTS])
+    order = np.random.default_rng(2).permutation(4 * len(TEXTS)) % len(TEXTS)
+    with Extractor.load(folder, workers=1, max_padding=0.95) as extractor:
+        X = extractor.extract([TEXTS[i] for i in order])
+        alone = extractor.extract(TEXTS[1:2])
+    np.testing.assert_allclose(X, expected[order], atol=1e-5)
+    np.testing.assert_allclose(alone, expected[1:2], atol=1e-5)
+
+
+def test_several_layers_stand_side_by_side(tmp_path: Path) -> None:
+    folder = export(f"onnx:{write(tmp_path)}", tmp_path / "out", choice=Choice(layers=["last_hidden_state", "rows"]))
+    with Extractor.load(folder) as extractor:
+        X = extractor.extract(TEXTS)
+    rows = [TABLE[[WORDS.index(word) if word in WORDS else 0 for word in text.split()]] for text in TEXTS]
+    expected = [np.concatenate([states(text).mean(0), one.mean(0)]) for text, one in zip(TEXTS, rows, strict=True)]
+    np.testing.assert_allclose(X, expected, atol=1e-5)
+
+
+def test_without_a_mask_only_texts_of_one_length_share_a_forward(tmp_path: Path) -> None:
+    folder = export(f"onnx:{write(tmp_path, mask=False)}", tmp_path / "out", choice=Choice(layers=["encoder"]))
+    assert not read_spec(folder).pads
+    with Extractor.load(folder) as extractor:
+        X = extractor.extract(TEXTS * 3)
+    np.testing.assert_allclose(X, np.stack([states(text).mean(0) for text in TEXTS * 3]), atol=1e-5)
+
+
+def test_the_bound_of_tokens_is_what_lies_beside_or_what_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path, model_max_length=3)
+    choice = Choice(layers=["encoder"])
+    assert read_spec(export(f"onnx:{path}", tmp_path / "out", choice=choice)).preprocess.max_tokens == 3
+    command = ["export", f"onnx:{path}", "--output", "encoder", "--preprocess", '{"max_tokens": 7}']
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "said"), "--name", "mine"])
+    assert done.exit_code == 0, done.output
+    spec = read_spec(tmp_path / "said")
+    assert (spec.name, spec.preprocess.max_tokens) == ("mine", 7)
+    with Extractor.load(tmp_path / "said") as extractor:
+        (outcome,) = extractor.extract_each(["a cat " * 9])
+    assert outcome.truncated
+
+
+@pytest.mark.parametrize(
+    ("options", "choice", "said"),
+    [
+        ({}, Choice(layers=["encoder"], pooling="gap"), r"take --pooling mean or max or cls or last"),
+        ({}, Choice(layers=["encoder"], modality="array"), r"takes 'input_ids', 'attention_mask', 'token_type_ids' up"),
+        ({}, Choice(layers=["encoder"], preprocess={"max_tokens": 0}), "no recipe for text"),
+        ({"tokens": 8}, Choice(layers=["encoder"]), "takes 8 tokens and no other number; export the network with a fr"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path: Path, options: dict, choice: Choice, said: str) -> None:
+    path = write(tmp_path / "net", **options)
+    with pytest.raises(ExportError, match=said):
+        export(f"onnx:{path}", tmp_path / "out", choice=choice)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_has_to_lie_beside(tmp_path: Path) -> None:
+    path = write(tmp_path / "net")
+    whole = (tmp_path / "net" / "tokenizer.json").read_bytes()
+    (tmp_path / "net" / "tokenizer.json").write_bytes(whole[:-9])
+    with pytest.raises(ExportError, match=r"tokenizer\.json is no tokenizer, or was cut short .*copy it again"):
+        export(f"onnx:{path}", tmp_path / "out", choice=Choice(layers=["encoder"]))
+    (tmp_path / "net" / "tokenizer.json").unlink()
+    with pytest.raises(ExportError, match=r"tokenizer\.json cannot be read: No such file .*put the tokenizer"):
+        export(f"onnx:{path}", tmp_path / "out", choice=Choice(layers=["encoder"]))
+    assert [one.name for one in tmp_path.iterdir()] == ["net"]
+
+
+def test_a_networks_own_pooling_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    folder = export(f"onnx:{path}", tmp_path / "out", choice=Choice(layers=["context"]))
+    with Extractor.load(folder) as extractor:
+        X = extractor.extract(TEXTS)
+    rows = [TABLE[[WORDS.index(word) if word in WORDS else 0 for word in text.split()]].mean(0) for text in TEXTS]
+    np.testing.assert_allclose(X, rows, atol=1e-5)
