@@ -191,8 +191,7 @@ def _gamma(unit: NDArray[np.float32], random: np.random.Generator) -> float:
     """Return the kernel's parameter: the median heuristic, and more local."""
     some = unit[_sample(len(unit), 1000, random)]
     squared = euclidean_distances(some, squared=True)[np.triu_indices(len(some), 1)]
-    scale = next((one for one in (float(np.median(squared)), float(squared.mean())) if one > ROUNDING), 1.0)
-    return GAMMA / scale
+    return GAMMA / (float(np.median(squared)) or float(squared.mean()) or 1.0)
 
 
 def _kernel(one: NDArray[np.float32], other: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:

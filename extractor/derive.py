@@ -1,21 +1,74 @@
-"""An installed backbone -> one of another precision: the same files, another spec, and so another fingerprint."""
+"""An installed backbone -> one of another precision: its own graph or the same, another spec, another fingerprint."""
 
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from extractor.backbone import Backbone
-from extractor.errors import ExportError
+from numpy.typing import NDArray
+
+from extractor.backbone import Backbone, collate
+from extractor.comparison import embed_alone
+from extractor.errors import ExportError, ExtractorError, ItemError, RuntimeMissing
+from extractor.fidelity import HeadAccuracy, Report
+from extractor.golden import differences
 from extractor.home import backbones_folder
+from extractor.outcome import Embedding
 from extractor.plan import Plan
+from extractor.prepare import load_prepare
 from extractor.proof import Proof
 from extractor.runtime import default
-from extractor.spec import PRECISIONS, Spec, read_spec, verify_files, write_spec
+from extractor.spec import (
+    MODEL_FILE,
+    PRECISIONS,
+    WEIGHTS_FILE,
+    Spec,
+    graph_bytes,
+    read_spec,
+    sha256,
+    verify_files,
+    write_spec,
+)
 from extractor.zoo.new_folder import new_folder
 
+if TYPE_CHECKING:
+    from extractor.precision.graphs import Caster
+
 REFERENCE = "fp32"  # what the weights and the golden embeddings are in
+AS_IS = ("bf16",)  # computed by a runtime from the very file in fp32
+FLOOR = 0.995  # mean cosine to fp32
+MIN_HELD = 16  # fewer say little of neighbours
+GRAPH_FILES = (MODEL_FILE, WEIGHTS_FILE)
+MAX_GRAPH_BYTES = 2_000_000_000  # what onnxruntime's own tools take in one message
+SENSED = 16  # items by which layers are compared
+
+Judge = Callable[[Embedding, Embedding], HeadAccuracy | None]
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What another precision is measured with, and what it has to hold.
+
+    Parameters
+    ----------
+    held : sequence of bytes
+        Items on which it is compared with fp32.
+    calibration : sequence of bytes
+        Items from which the ranges of int8 are taken; none of the held ones.
+    floor : float
+        The least mean cosine to fp32.
+    judge : callable, optional
+        Given the embeddings (n, dim) of the held items in fp32 and in the precision, returns how a head does on both.
+    """
+
+    held: Sequence[bytes]
+    calibration: Sequence[bytes] = ()
+    floor: float = FLOOR
+    judge: Judge | None = None
 
 
 def derived_name(name: str, precision: str) -> str:
@@ -24,12 +77,17 @@ def derived_name(name: str, precision: str) -> str:
 
 
 def derive(
-    source: Path, precision: str, target: Path | None = None, *, progress: Callable[[str], None] | None = None
+    source: Path,
+    precision: str,
+    target: Path | None = None,
+    *,
+    terms: Terms | None = None,
+    progress: Tell | None = None,
 ) -> Path:
     """Make a backbone of another precision from one in fp32, which stays as it is.
 
-    Its golden embeddings stay those of the reference framework: the new one proves itself against them, within the
-    tolerance of its precision.
+    Its golden embeddings stay those of the reference framework. With terms it is compared with fp32, and its spec says
+    how near it stands; where it misses the floor, as few of the worst layers as are enough stay in fp32.
 
     Parameters
     ----------
@@ -39,6 +97,8 @@ def derive(
         One of `extractor.spec.PRECISIONS`, other than `fp32`.
     target : Path, optional
         By default `HEADWATER_HOME/backbones/NAME@PRECISION`.
+    terms : Terms, optional
+        Int8 cannot do without.
     progress : callable, optional
         Called with a few words as each step begins.
 
@@ -50,31 +110,43 @@ def derive(
     Raises
     ------
     ExportError
-        The source is not in fp32, there is no such precision, or the folder cannot be written.
+        The source is not in fp32, there is no such precision, the terms are none, the floor is missed (the message
+        names the worst layers), or the folder cannot be written. Nothing is left behind.
     RuntimeMissing, ProviderUnavailable
-        Nothing on this machine computes in that precision.
+        Nothing on this machine computes in that precision, or onnx is not installed.
     BackboneInvalid
         In that precision the network stands too far from its golden embeddings.
+    ItemError
+        An item cannot be prepared.
     """
     tell = progress or (lambda _step: None)
     spec = read_spec(source)
-    _check(spec, precision)
+    check(spec, precision)
+    _check_terms(precision, terms)
     runtime, provider = default(precision)
     verify_files(source, spec)
-    name = derived_name(spec.name, precision)
-    target = target or backbones_folder() / name
+    new = replace(spec, name=derived_name(spec.name, precision), precision=precision)
+    target = target or backbones_folder() / new.name
     if target.resolve() == source.resolve():
         raise ExportError(
             f"{target} is the backbone itself; what was learnt on it would be lost: choose another folder"
         )
     try:
-        with new_folder(target) as fresh:
-            for file in spec.files:
-                _link(source / file, fresh / file)
-            new = replace(spec, name=name, precision=precision)
-            write_spec(fresh, new)
-            tell(f"comparing {runtime} in {precision} with the golden embeddings")
-            Proof.load(new, fresh).check(Backbone.load(fresh, new, Plan(runtime=runtime, provider=provider)))
+        with new_folder(target) as fresh, tempfile.TemporaryDirectory(prefix="headwater-precision-") as scratch:
+            making = _Making(
+                source=source,
+                fresh=fresh,
+                scratch=Path(scratch),
+                spec=new,
+                plan=Plan(runtime=runtime, provider=provider),
+                terms=terms,
+                tell=tell,
+            )
+            making.fill()
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise RuntimeMissing(f"making {precision} takes onnx: pip install 'headwater[export]'") from None
     except OSError as error:
         raise ExportError(
             f"{target} cannot be written: {error.strerror or error}; free some space or choose another folder"
@@ -82,12 +154,135 @@ def derive(
     return target
 
 
-def _check(spec: Spec, precision: str) -> None:
+def check(spec: Spec, precision: str) -> None:
+    """Raise ExportError where a backbone cannot be derived in a precision."""
     others = [name for name in PRECISIONS if name != REFERENCE]
     if precision not in others:
         raise ExportError(f"precision is {precision!r}; a backbone can be derived in {', '.join(others)}")
     if spec.precision != REFERENCE:
         raise ExportError(f"{spec.name!r} is in {spec.precision}; derive from the backbone in {REFERENCE}")
+
+
+def _check_terms(precision: str, terms: Terms | None) -> None:
+    if precision == "int8" and not (terms and terms.calibration):
+        raise ExportError("int8 takes its ranges from items, and there are none; name some to calibrate on")
+    if terms is None:
+        return
+    if not -1 <= terms.floor <= 1:
+        raise ExportError(f"the floor is {terms.floor}, and a cosine lies between -1 and 1; {FLOOR} is the default")
+    if len(terms.held) < MIN_HELD:
+        raise ExportError(
+            f"there are {len(terms.held)} held items, and it takes at least {MIN_HELD} to compare with fp32; name more"
+        )
+    if both := set(terms.held) & set(terms.calibration):
+        raise ExportError(
+            f"{len(both)} of the held items are calibrated on too, which would flatter; leave them out of either"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Making:
+    """A backbone in the making: where it comes from, the folder to fill, one for scratch, its spec so far."""
+
+    source: Path
+    fresh: Path
+    scratch: Path
+    spec: Spec
+    plan: Plan
+    terms: Terms | None
+    tell: Tell
+
+    def fill(self) -> None:
+        """Write the files, the graph and the spec, and let a session prove itself."""
+        for file in self.spec.files:
+            if file not in GRAPH_FILES or self.spec.precision in AS_IS:
+                _link(self.source / file, self.fresh / file)
+        try:
+            report = self._write_graph()
+        except (ExtractorError, ImportError, OSError):
+            raise
+        except Exception as error:  # those of onnx and of onnxruntime's quantisation share no root
+            raise ExportError(
+                f"{self.spec.name} is not made: onnxruntime cannot turn this graph to {self.spec.precision} ({error}); "
+                "stay with fp32"
+            ) from error
+        files = {path.name: sha256(path) for path in sorted(self.fresh.iterdir())}
+        new = replace(self.spec, report=report, files=files)
+        write_spec(self.fresh, new)
+        self.tell(f"comparing {self.plan.runtime} in {new.precision} with the golden embeddings")
+        Proof.load(new, self.fresh).check(Backbone.load(self.fresh, new, self.plan))
+
+    def _write_graph(self) -> Report | None:
+        caster = self._caster()
+        if self.terms is not None:
+            return self._measured(caster, self.terms)
+        if caster.mixes:
+            from extractor.zoo.onnx_save import save_onnx
+
+            save_onnx(caster.graph(()), self.fresh / MODEL_FILE)
+        return None
+
+    def _caster(self) -> "Caster":
+        path = self.source / MODEL_FILE
+        if self.spec.precision in AS_IS:
+            from extractor.precision.bf16 import Bf16
+
+            return Bf16(path)
+        if (n_bytes := graph_bytes(self.source)) > MAX_GRAPH_BYTES:
+            raise ExportError(
+                f"{self.spec.name} is not made: the graph in fp32 has {n_bytes:,} bytes, and onnxruntime turns at most "
+                f"{MAX_GRAPH_BYTES:,} to another precision; stay with fp32, or take bf16, which leaves it as it is"
+            )
+        if self.spec.precision == "fp16":
+            from extractor.precision.fp16 import Fp16
+
+            return Fp16.load(path)
+        from extractor.precision.int8 import Int8
+
+        items = self.terms.calibration if self.terms else ()
+        self.tell(f"calibrating on {len(items)} items")
+        arrays = self._prepared(items, "calibration")
+        return Int8.calibrate(path, (collate(self.spec, [array]) for array in arrays), self.scratch)
+
+    def _measured(self, caster: "Caster", terms: Terms) -> Report:
+        """Write the graph that meets the floor, and say how near it stands."""
+        from extractor.precision.mixed import Mixture
+
+        self.tell(f"comparing {self.spec.precision} with {REFERENCE} on {len(terms.held)} held items")
+        felt = terms.calibration or terms.held
+        reference = Backbone.load(self.source, read_spec(self.source))
+        held = list(self._prepared(terms.held, "held"))
+        mixture = Mixture(
+            caster=caster,
+            folder=self.fresh,
+            scratch=self.scratch,
+            spec=self.spec,
+            plan=self.plan,
+            reference=reference,
+            sensed=list(self._prepared(felt[:: -(-len(felt) // SENSED)], "calibration")),
+            held=held,
+            expected=embed_alone(reference, held),
+            tell=self.tell,
+        )
+        fit = mixture.fit(terms.floor)
+        proof = Proof.load(self.spec, self.fresh)
+        golden = embed_alone(Backbone.load(self.fresh, self.spec, self.plan), proof.arrays)
+        return Report(
+            fidelity=fit.fidelity,
+            floor=terms.floor,
+            golden_cosine=differences(golden, proof.expected)[0],
+            n_calibrated=len(terms.calibration) if self.spec.precision == "int8" else 0,
+            kept_fp32=fit.kept,
+            head=terms.judge(mixture.expected, fit.embeddings) if terms.judge else None,
+        )
+
+    def _prepared(self, items: Sequence[bytes], what: str) -> Iterator[NDArray[Any]]:
+        prepare = load_prepare(self.spec, self.source)
+        for number, item in enumerate(items):
+            try:
+                yield prepare(item).array
+            except ItemError as error:
+                raise type(error)(f"{what} item {number}: {error}") from None
 
 
 def _link(source: Path, target: Path) -> None:

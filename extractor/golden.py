@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from extractor.errors import BackboneInvalid
 from extractor.outcome import Embedding
+from extractor.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,16 @@ class Tolerance:
     max_difference: float
 
 
-# bf16 keeps 8 bits of a number's 24, so its differences grow with the embedding's values: only the angle is bound.
-# Measured on the golden items, OpenVINO against torch: least cosine 0.99787 for EfficientNet-Lite0, 0.99997 for MiniLM.
+SLACK = 1e-4  # beside twice the distance that was measured: another processor rounds in another order
+
+# Of precisions other than fp32 the angle alone is bound: their differences grow with the embedding's values. These are
+# for specs without a report, as of a plan that is only tried. Measured in bf16 on the golden items, OpenVINO against
+# torch: least cosine 0.99787 for EfficientNet-Lite0, 0.99997 for MiniLM.
 TOLERANCES = {
     "fp32": Tolerance(min_cosine=0.99999, max_difference=1e-4),
+    "fp16": Tolerance(min_cosine=0.999, max_difference=inf),
     "bf16": Tolerance(min_cosine=0.99, max_difference=inf),
+    "int8": Tolerance(min_cosine=0.9, max_difference=inf),
 }
 
 
@@ -49,6 +55,16 @@ class Golden:
 
     items: Sequence[bytes]
     embeddings: Embedding
+
+
+def tolerance_of(spec: Spec) -> Tolerance:
+    """Return how far a session of a backbone may stand from its golden embeddings.
+
+    Where the spec has a report: twice as far as when the backbone was made, as 1 - cosine.
+    """
+    if spec.report is None:
+        return TOLERANCES[spec.precision]
+    return Tolerance(min_cosine=2 * spec.report.golden_cosine - 1 - SLACK, max_difference=inf)
 
 
 def read_golden(path: Path) -> Golden:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from extractor.backbone import Backbone
 from extractor.errors import BackboneInvalid
-from extractor.golden import TOLERANCES, differences, read_golden, within
+from extractor.golden import differences, read_golden, tolerance_of, within
 from extractor.outcome import Embedding
 from extractor.prepare import load_prepare
 from extractor.spec import GOLDEN_FILE, Spec
@@ -42,7 +42,7 @@ class Proof:
 
     def check(self, backbone: Backbone) -> None:
         """Let a session run the golden items, one by one and together; raise BackboneInvalid beyond the tolerance."""
-        tolerance = TOLERANCES[backbone.spec.precision]
+        tolerance = tolerance_of(backbone.spec)
         for batches in ([[array] for array in self.arrays], [self.arrays]):
             found = np.concatenate([backbone.forward(batch) for batch in batches])
             if not within(found, self.expected, tolerance):

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from extractor.errors import BackboneInvalid, BackboneNotFound
+from extractor.fidelity import Report
 from extractor.recipes import Preprocess, parse_preprocess
 
-PRECISIONS = ("fp32", "bf16")
-FORMAT = 1  # of spec.json; a newer one is refused
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+FORMAT = 2  # of spec.json; a newer one is refused
+WITHOUT_REPORT = 1  # the format of specs that have none: older versions read them too
 SPEC_FILE = "spec.json"
 MODEL_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
@@ -54,8 +56,8 @@ class Spec:
     pooling : str
         How the graph turns the last feature map or token states into one vector.
     precision : str
-        What the network is computed in: `fp32` or `bf16`. The weights in the file are the same; an embedding computed
-        in another precision belongs to another fingerprint.
+        What the network is computed in: one of `PRECISIONS`. An embedding computed in another precision belongs to
+        another fingerprint, be the weights in the file the same, as for bf16, or not.
     input : dict of str to Input
         The graph's inputs by name, the batch axis first. Where items vary in length so does the second axis, and one of
         `attention_mask` int64 (batch, length) and `lengths` int64 (batch,) may say what is padding; a graph that takes
@@ -66,6 +68,8 @@ class Spec:
         Where the weights come from, and on what terms.
     files : dict of str to str
         SHA-256, in hex, of every other file of the folder.
+    report : Report, optional
+        What was measured when it was made in another precision than fp32.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Spec:
     source: str
     licence: str
     files: dict[str, str]
+    report: Report | None = None
 
     @property
     def values(self) -> str:
@@ -128,7 +133,11 @@ def read_spec(folder: Path) -> Spec:
 
 def write_spec(folder: Path, spec: Spec) -> None:
     """Write `spec.json` into a backbone folder."""
-    text = json.dumps({"format": FORMAT, **_plain(spec)}, indent=2, ensure_ascii=False)
+    facts = _plain(spec)
+    if spec.report is None:
+        del facts["report"]
+    form = WITHOUT_REPORT if spec.report is None else FORMAT
+    text = json.dumps({"format": form, **facts}, indent=2, ensure_ascii=False)
     (folder / SPEC_FILE).write_text(text + "\n", encoding="utf-8")
 
 
@@ -176,7 +185,7 @@ def _parse(facts: Any, path: Path) -> Spec:
             f"{path} has format {found}, this version reads up to {FORMAT}: it takes a newer Headwater to read it"
         )
     try:
-        if found != FORMAT:
+        if found not in (WITHOUT_REPORT, FORMAT):
             raise ValueError(f"format is {found!r}, not {FORMAT}")
         return _spec(facts)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -197,7 +206,9 @@ def _spec(facts: dict[str, Any]) -> Spec:
     inputs = {name: Input(value["dtype"], tuple(value["shape"])) for name, value in facts["input"].items()}
     _check_inputs(inputs)
     preprocess = parse_preprocess(facts["modality"], facts["preprocess"])
-    return Spec(**{**facts, "files": files, "input": inputs, "preprocess": preprocess})
+    report = facts.get("report")
+    report = None if report is None else Report.parse(report)
+    return Spec(**{**facts, "files": files, "input": inputs, "preprocess": preprocess, "report": report})
 
 
 def _check_inputs(inputs: dict[str, Input]) -> None:

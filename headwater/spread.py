@@ -186,15 +186,20 @@ class Spread:
 
     def _ask(self, client: Client, work: _Work) -> None:
         """Have one server answer what it can, as long as there is something; in a thread of its own."""
+        failed = False
         while not work.done:
             turn = _Turn()
             try:
+                if failed:
+                    client.backbones()  # one that hangs would hold items, and the rows behind them wait
+                    failed = False
                 self._check(client.describe())
                 for place, outcome in client.iter_unordered(work.items(turn)):
                     if outcome.error is not None and retry.of_item(outcome.error).retryable:  # it is the server's
                         raise outcome.error
                     work.answer(turn, place, outcome)
             except BaseException as error:  # whatever it is, the others and the dump have to know
+                failed = True
                 work.end(turn)
                 work.found.put(error)
                 if not _may_pass(error):

@@ -15,14 +15,15 @@ PACKAGES = ("extractor", "classifiers", "headwater")
 # Within a package, a module may import those of the rows above its own, and, where the row says so, of its own row.
 EXTRACTOR_ROWS: list[set[str]] = [
     {"errors"},
-    {"outcome", "recipes", "spec", "home", "limits", "items", "caller", "plan", "machine", "stages"},
+    {"outcome", "recipes", "spec", "home", "limits", "items", "caller", "plan", "machine", "stages", "fidelity"},
     {"golden", "shelf", "runtime", "job", "batches", "speed"},
     {"fair"},
     {"decode", "preprocess", "backbone", "batcher", "cache"},  # the stages: none knows another
     {"prepare", "flights", "stored"},
-    {"proof", "request"},
+    {"proof", "request", "comparison"},
     {"pipeline", "sources"},
     {"zoo", "dump"},
+    {"precision"},
     {"export", "derive"},
     {"tune"},
 ]
@@ -62,6 +63,7 @@ HEADWATER_ROWS: list[set[str]] = [
     {"service", "client", "aio", "admin_client"},
     {"server", "process", "spread"},
     {"demo"},
+    {"fidelity"},
     {"commands"},
     {"cli"},
 ]
@@ -73,9 +75,13 @@ FOREIGN = {
     "classifiers": {"grpc", "onnxruntime", "extractor", "headwater"},
     "headwater": set(),
 }
-# torch and its kind are for exports alone; onnx also for what makes one file of a head.
+# torch and its kind are for exports alone; onnx also for what makes one file of a head, or other graphs of a network.
 EXPORT_ONLY = {"torch", "torchvision", "transformers", "timm", "onnx", "onnxscript"}
-ONNX_FILES = {ROOT / "headwater" / "fuse.py", *(ROOT / "headwater" / "onnx_head").rglob("*.py")}
+ONNX_FILES = {
+    ROOT / "headwater" / "fuse.py",
+    *(ROOT / "headwater" / "onnx_head").rglob("*.py"),
+    *(ROOT / "extractor" / "precision").rglob("*.py"),
+}
 
 
 def modules(package: str) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import wave
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,65 @@ def write_tiny_array(folder: Path) -> Path:
         _spec(folder, 3, {"array": Input("float32", shape)}, ArrayPreprocess(dtype="float32", shape=(2, 3))),
         Golden([npy(array) for array in arrays], np.stack([array.mean(axis=0) for array in arrays])),
     )
+
+
+def write_tiny_layers(folder: Path, large: float = 1000.0) -> Path:
+    """Write a backbone of four products, of which `first` takes an array (8,) with one value that is `large`.
+
+    8 bits have no room for the others beside it: in int8 that layer is far worse than the rest.
+    """
+    draw = np.random.default_rng(3)
+    sizes = (8, 16, 16, 16, 16)
+    weights = [draw.normal(size=pair).astype(np.float32) for pair in pairwise(sizes)]
+    scale = np.array([large] + [1] * 7, np.float32)
+    weights[0][0] /= large
+    names = ("first", "second", "third", "fourth")
+    values = ["scaled", *names[:-1], "embeddings"]
+    nodes = [helper.make_node("Mul", ["array", "scale"], ["scaled"])]
+    for name, (taken, given) in zip(names, pairwise(values), strict=True):
+        nodes.append(helper.make_node("MatMul", [taken, f"{name}_weights"], [given], name=name))
+    constants = dict(zip([f"{name}_weights" for name in names], weights, strict=True)) | {"scale": scale}
+    arrays = [layers_item(seed) for seed in range(5)]
+    embeddings = np.stack([array * scale for array in arrays]) @ np.linalg.multi_dot(weights)
+    return _write(
+        folder,
+        nodes,
+        [helper.make_tensor_value_info("array", TensorProto.FLOAT, ["batch", 8])],
+        [numpy_helper.from_array(*pair[::-1]) for pair in constants.items()],
+        _spec(folder, 16, {"array": Input("float32", ("batch", 8))}, ArrayPreprocess(dtype="float32", shape=(8,))),
+        Golden([npy(array) for array in arrays], embeddings),
+    )
+
+
+def layers_item(seed: int) -> np.ndarray:
+    """Return an array (8,) for the tiny layers."""
+    return np.random.default_rng(seed).normal(size=8).astype(np.float32)
+
+
+def write_tiny_convs(folder: Path) -> Path:
+    """Write a backbone of three convolutions, of which `middle` has a channel a filter, each of another magnitude."""
+    draw = np.random.default_rng(5)
+    channels = 16
+    weights = {
+        "first": draw.normal(size=(channels, 3, 3, 3)) / 20,
+        "middle": draw.normal(size=(channels, 1, 3, 3)) * np.logspace(-3, 1, channels)[:, None, None, None],
+        "last": draw.normal(size=(channels, channels, 1, 1)) / np.logspace(-3, 1, channels)[None, :, None, None],
+    }
+    nodes = [
+        helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Div", ["planes", "range"], ["share"]),
+    ]
+    taken = "share"
+    for name in weights:
+        group = channels if name == "middle" else 1
+        nodes.append(helper.make_node("Conv", [taken, f"{name}_weights"], [name], name=name, group=group))
+        nodes.append(helper.make_node("Relu", [name], [f"{name}_positive"]))
+        taken = f"{name}_positive"
+    nodes.append(helper.make_node("ReduceMean", [taken, "plane_axes"], ["embeddings"], keepdims=0))
+    constants = {f"{name}_weights": value.astype(np.float32) for name, value in weights.items()}
+    constants |= {"range": np.array(255, np.float32), "plane_axes": np.array([2, 3], np.int64)}
+    tensors = [numpy_helper.from_array(*pair[::-1]) for pair in constants.items()]
+    return _write_image(folder, nodes, tensors, np.zeros((2, channels), np.float32))
 
 
 def write_tiny_series(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The onnxruntime sessions: CPU and CUDA, in fp32."""
+"""The onnxruntime sessions: CPU and CUDA, in fp32, fp16 and int8, as the graph has it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from extractor.errors import BackboneInvalid, ProviderUnavailable, RuntimeMissing
 from extractor.plan import Plan
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16", "int8")
+_OF_PROVIDER = {"cuda": ("fp32", "fp16"), "cpu": PRECISIONS}  # fp16 on a CPU is for checking: it is slow there
 _NAMES = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 _ERRORS_ONLY = 3
+_REQUANTISING = ["WeightBiasQuantization"]  # by it onnxruntime would turn layers that were left in fp32 to int8
 
 
 class OnnxSession:
@@ -45,10 +47,10 @@ def version() -> str:
 def providers() -> dict[str, tuple[str, ...]]:
     """Return `cuda`, where the installed onnxruntime was built for it, and `cpu`, each with its precisions."""
     built = _onnxruntime().get_available_providers()
-    return {provider: PRECISIONS for provider, name in _NAMES.items() if name in built}
+    return {provider: _OF_PROVIDER[provider] for provider, name in _NAMES.items() if name in built}
 
 
-def open_session(path: Path, _precision: str, plan: Plan) -> OnnxSession:
+def open_session(path: Path, precision: str, plan: Plan) -> OnnxSession:
     """Open a session of `plan.threads` threads inside one call; callers of `run` come on top."""
     ort = _onnxruntime()
     name = _NAMES[plan.provider]
@@ -56,7 +58,10 @@ def open_session(path: Path, _precision: str, plan: Plan) -> OnnxSession:
         ort.preload_dlls()  # the CUDA libraries that pip installed beside onnxruntime-gpu
     try:
         session = ort.InferenceSession(
-            str(path), _options(ort, plan.threads), providers=[(name, _provider_options(plan.provider))]
+            str(path),
+            _options(ort, plan.threads),
+            providers=[(name, _provider_options(plan.provider))],
+            disabled_optimizers=_REQUANTISING if precision == "int8" else None,
         )
     except Exception as error:  # onnxruntime's exceptions share no public root
         raise BackboneInvalid(f"onnxruntime cannot load {path}: {error}") from None

@@ -40,7 +40,8 @@ class Options:
 
     def describe(self) -> dict[str, Any]:
         """Return what decides which items there are, and what is carried along."""
-        return {"item": self.item, "path": self.path, "label": self.label, "carry_text": self.carry_text}
+        facts = {"item": self.item, "path": self.path, "label": self.label}
+        return {**facts, "carry_text": True} if self.carry_text else facts
 
 
 PLAIN = Options()

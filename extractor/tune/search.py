@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from extractor import runtime
 from extractor.backbone import Backbone
-from extractor.derive import REFERENCE, derive
+from extractor.comparison import embed_alone, measure_fidelity
+from extractor.derive import AS_IS, REFERENCE, derive
 from extractor.errors import BackboneError, InferenceFailed, TuneError
+from extractor.fidelity import Fidelity, Floor
 from extractor.outcome import Embedding
 from extractor.pipeline import Extractor
 from extractor.plan import Plan, cores
 from extractor.prepare import load_prepare
 from extractor.spec import PRECISIONS, Spec, read_spec
 from extractor.tune.candidates import Candidate, candidates
-from extractor.tune.fidelity import Fidelity, Floor, embed_alone, measure_fidelity
 from extractor.tune.speed import Speed, measure_speed, medians
 
 ROUNDS = (2, 2, 4)  # in each heat; after a heat the faster half of each precision goes on
@@ -136,11 +137,11 @@ def tune(
 
 
 def _rows(folder: Path, spec: Spec, temporary: Path) -> list[Row]:
-    """Return the candidates of the spec's precision, and of those that can be derived from it."""
+    """Return the candidates of the spec's precision, and of those that its own file can be computed in."""
     available = runtime.available()
     rows = [Row(candidate=one, folder=folder) for one in candidates(spec.modality, spec.precision, available)]
-    for precision in PRECISIONS if spec.precision == REFERENCE else ():
-        found = candidates(spec.modality, precision, available) if precision != REFERENCE else []
+    for precision in AS_IS if spec.precision == REFERENCE else ():
+        found = candidates(spec.modality, precision, available)
         if not found:
             continue
         target, refused = temporary / precision, ""
@@ -172,8 +173,10 @@ def _compare(rows: list[Row], folder: Path, spec: Spec, items: Sequence[bytes], 
 
 
 def _reference(folder: Path, spec: Spec) -> Backbone:
-    chosen, provider = runtime.default(REFERENCE)
-    return Backbone.load(folder, replace(spec, precision=REFERENCE), Plan(runtime=chosen, provider=provider))
+    """Return a backbone in fp32; where its file is of another precision, in that, as it was proved to be made."""
+    precision = REFERENCE if spec.precision in AS_IS else spec.precision
+    chosen, provider = runtime.default(precision)
+    return Backbone.load(folder, replace(spec, precision=precision), Plan(runtime=chosen, provider=provider))
 
 
 def _fidelity(row: Row, arrays: Sequence[NDArray[Any]], reference: Embedding) -> Fidelity | str:

@@ -27,19 +27,20 @@ def backbones(
 
     Example: `headwater backbones --server 127.0.0.1:50051`
     """
-    rows = _served(server, key=key, ca=ca, cert=cert, cert_key=cert_key) if server else _installed()
+    rows = _served(server, key=key, ca=ca, cert=cert, cert_key=cert_key) if server else installed_rows()
     if not rows:
         out.print("no backbone is installed; make one: [bold]headwater export efficientnet-lite0[/]")
         return
     table = Table()
-    for title in ("name", "modality", "dim", "size", "precision", "fingerprint", "provider"):
+    for title in ("name", "modality", "dim", "size", "precision, mean cosine", "fingerprint", "provider"):
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*row)
     out.print(table)
 
 
-def _installed() -> list[tuple[str, ...]]:
+def installed_rows() -> list[tuple[str, ...]]:
+    """Return the facts of each backbone that is installed, or why it is not served."""
     from extractor.errors import BackboneError
     from extractor.shelf import installed
     from extractor.spec import read_spec
@@ -56,7 +57,7 @@ def _installed() -> list[tuple[str, ...]]:
             spec.modality,
             str(spec.dim),
             _size(folder),
-            spec.precision,
+            spec.precision + (f", {spec.report.fidelity.mean_cosine:.4f}" if spec.report else ""),
             spec.fingerprint,
             _provider(folder, spec),
         )

@@ -5,15 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
 
 from headwater.console import err, out
 from headwater.errors import DataInvalid
 
 if TYPE_CHECKING:
+    from extractor.spec import Spec
     from extractor.zoo.choice import Choice
 
 MAX_PROOF_ITEMS = 64  # each is run again whenever the backbone is loaded
 _OWN = "A network of one's own"
+_PRECISION = "With --precision"
 
 
 def export(
@@ -30,7 +35,34 @@ def export(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="`bf16`: make `NAME@bf16` from the installed NAME, which stays as it is."),
+        typer.Option(
+            help="`fp16`, for GPUs, `bf16`, where the processor has it, or `int8`: make `NAME@PRECISION` from the "
+            "installed NAME, which stays as it is."
+        ),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder, table or archive of items like yours, from which `int8` takes its ranges; by default "
+            "built-in ones. One in four is held, unless there is `--held`.",
+            rich_help_panel=_PRECISION,
+        ),
+    ] = None,
+    held: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder, table or archive of items on which the precision is compared with fp32, and with labels "
+            "a head; by default built-in ones.",
+            rich_help_panel=_PRECISION,
+        ),
+    ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(
+            help="The least mean cosine to fp32, by default 0.995: as few of the worst layers as are enough stay in "
+            "fp32, and where half are not enough nothing is made.",
+            rich_help_panel=_PRECISION,
+        ),
     ] = None,
     layers: Annotated[
         list[str] | None,
@@ -120,9 +152,13 @@ def export(
     Example: `headwater export torchvision:resnet50 --layer layer3 --layer penultimate`
 
     Example: `headwater export onnx:policy.onnx --output /net/relu_2 --pooling flatten`
+
+    Example: `headwater export minilm-l6 --precision int8 --calibrate texts.csv`
     """
     if precision:
-        made = _derive_with_progress(name, precision, folder)
+        made = _derive_with_progress(name, precision, folder, calibrate=calibrate, held=held, floor=floor)
+    elif (calibrate, held, floor) != (None, None, None):
+        raise DataInvalid("--calibrate, --held and --floor are of another precision; name it with --precision")
     else:
         made = export_with_progress(
             name,
@@ -162,12 +198,53 @@ def export_with_progress(name: str, folder: Path | None = None, choice: "Choice 
         return make(name, folder, choice=choice, progress=progress)
 
 
-def _derive_with_progress(name: str, precision: str, folder: Path | None) -> Path:
-    from extractor.derive import derive
+def _derive_with_progress(
+    name: str, precision: str, folder: Path | None, *, calibrate: str | None, held: str | None, floor: float | None
+) -> Path:
+    """Make a backbone in another precision, and show how near it stands."""
+    from extractor.derive import FLOOR, check, derive
     from extractor.shelf import find_backbone
+    from extractor.spec import read_spec
+    from headwater.fidelity import terms_of
 
-    with err.status(f"{name}: starting"):
-        return derive(find_backbone(name), precision, folder, progress=lambda step: err.print(f"{name}: {step}"))
+    source = find_backbone(name)
+    spec = read_spec(source)
+    check(spec, precision)
+    with err.status(f"{name}: starting") as status:
+
+        def progress(step: str) -> None:
+            if not step.startswith("layer "):  # of which there are many
+                err.print(f"{name}: {step}")
+            status.update(f"{name}: {step} …")
+
+        terms = terms_of(
+            spec.modality, precision, calibrate=calibrate, held=held, floor=FLOOR if floor is None else floor
+        )
+        made = derive(source, precision, folder, terms=terms, progress=progress)
+    out.print(_fidelity(read_spec(made)))
+    return made
+
+
+def _fidelity(spec: "Spec") -> Table:
+    """Lay out how near a backbone stands to fp32."""
+    table = Table("", "", box=SIMPLE_HEAD, show_header=False)
+    if (report := spec.report) is None:
+        return table
+    near, head, kept = report.fidelity, report.head, report.kept_fp32
+    shown = {
+        "held items": f"{near.n_items}" + (f", calibrated on {report.n_calibrated}" if report.n_calibrated else ""),
+        "mean cosine to fp32": f"{near.mean_cosine:.5f}, at least {report.floor:g}",
+        "least cosine": f"{near.min_cosine:.5f}",
+        "same nearest neighbour": f"{100 * near.neighbours:.1f} %",
+        "same among the ten nearest": f"{100 * near.neighbours_10:.1f} %",
+        "accuracy of a head": f"{100 * head.own:.1f} %, in fp32 {100 * head.fp32:.1f} %, of {head.n_items} items"
+        if head
+        else "not known: held items have no labels",
+        "layers in fp32": escape(", ".join(kept)) or "none",
+    }
+    for row in shown.items():
+        table.add_row(*row)
+    return table
 
 
 def _several(given: list[str]) -> tuple[str, ...]:

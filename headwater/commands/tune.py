@@ -58,9 +58,9 @@ def tune(
 
     Example: `headwater tune efficientnet-lite0 --p99-ms 100`
     """
+    from extractor.fidelity import Floor
     from extractor.shelf import find_backbone
     from extractor.spec import read_spec
-    from extractor.tune.fidelity import Floor
     from extractor.tune.items import load_items
     from extractor.tune.search import Goal
 

@@ -70,10 +70,21 @@ def test_the_items_that_moved_are_named_first(digits: Digits) -> None:
     np.testing.assert_allclose(cosines[np.arange(440), found.nearest], found.cosines, atol=1e-5)
 
 
+def test_how_many_times_as_many_are_like_an_item_leaves_itself_out(digits: Digits) -> None:
+    one, other = (unit_length(X) for X in halves(digits.X, 3, 40))
+    found = drift(one, other, n_permutations=19)
+    gamma = _gamma(np.concatenate([one, other]), np.random.default_rng(0))
+    now, before = rbf_kernel(other, other, gamma=gamma), rbf_kernel(other, one, gamma=gamma)
+    expected = (now.sum(axis=1) - 1) / 39 / before.mean(axis=1)
+    np.testing.assert_allclose(found.times, expected[found.rows], rtol=1e-3)
+
+
 def test_a_sample_bounds_what_is_compared(digits: Digits) -> None:
     found = drift(digits.X[:900], digits.X[900:] * 2, max_rows=100, n_permutations=19)
     assert found.n_compared == (100, 100)
     assert len(found.rows) == len(np.unique(found.rows)) == 897
+    known, new = (unit_length(X.astype(float)) for X in (digits.X[:900], digits.X[900:]))
+    np.testing.assert_allclose((known[found.nearest] * new[found.rows]).sum(axis=1), found.cosines, atol=1e-5)
     again = drift(digits.X[:900], digits.X[900:] * 2, max_rows=100, n_permutations=19)
     assert (found.statistic, found.p_value) == (again.statistic, again.p_value)
 

@@ -63,6 +63,14 @@ def test_leaks_are_the_nearest_of_the_other_set(digits: Digits, monkeypatch: pyt
     assert (np.diff(found.cosines) <= 0).all()
 
 
+def test_rounding_loses_no_copy_and_of_equal_others_the_first_is_named() -> None:
+    X = np.random.default_rng(0).normal(size=(300, 384)).astype(np.float32)
+    found = duplicate_groups(np.concatenate([X, X * 1.7]), least_cosine=1)
+    assert found.firsts.tolist() == list(range(300))
+    found = leaks(X * 1.7, np.concatenate([X, X, X]), least_cosine=1)
+    assert found.others[np.argsort(found.rows)].tolist() == list(range(300))
+
+
 def test_nothing_is_alike() -> None:
     assert len(duplicate_groups(np.eye(5)).rows) == 0
     assert duplicate_groups(np.eye(5)).groups() == []

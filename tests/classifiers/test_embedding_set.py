@@ -101,9 +101,9 @@ def test_an_array_that_the_dump_has_is_mapped_as_long_as_it_is_of_it(
 
 def test_a_full_disk_is_no_matter(dump: Path) -> None:
     code = (
-        "import resource, signal, sys; from classifiers import EmbeddingSet, shards; shards.MAPPED_BYTES = 1\n"
+        "import resource, signal, sys, pathlib; from classifiers import shards; shards.MAPPED_BYTES = 1\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\n"
-        "print(len(EmbeddingSet.open(sys.argv[1])))"
+        "print(len(shards.read_shards(pathlib.Path(sys.argv[1])).matrix))"
     )
     done = subprocess.run([sys.executable, "-c", code, dump], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["4"]
@@ -142,6 +142,7 @@ def test_rows_are_filtered_by_label_by_column_and_by_predicate(dump: Path) -> No
     assert found.labelled().keys.tolist() == ["0", "3", "4"]
     assert found.labelled().at([2, 0]).X[:, 0].tolist() == [12, 0]
     assert found.at([3, 2]).numbers.tolist() == [4, 3]
+    assert found.at([3, 2, 1, 0]).X[:, 0].tolist() == [12, 9, 3, 0]
     with pytest.raises(InvalidOption, match="there is no column 'colour', only key, label, camera"):
         found.where(colour="red")
 

@@ -58,7 +58,6 @@ def test_principal_components_are_learnt_from_a_sample_of_very_many(
 
 @pytest.mark.stress
 def test_umap_keeps_neighbours_together(digits: Digits) -> None:
-    pytest.importorskip("umap", reason="umap-learn is not installed")
     found = project(digits.X, digits.y, max_rows=400, method="UMAP")
     assert found.method == "UMAP"
     y = digits.y[found.rows]

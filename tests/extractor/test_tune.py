@@ -8,13 +8,14 @@ import pytest
 
 from extractor import Extractor
 from extractor.backbone import Backbone
+from extractor.comparison import embed_alone, measure_fidelity
 from extractor.errors import TuneError, UndecodableItem
+from extractor.fidelity import Floor
 from extractor.plan import Plan, default_plan
 from extractor.prepare import load_prepare
 from extractor.recipes import MODALITIES
 from extractor.spec import read_spec
 from extractor.tune.candidates import candidates
-from extractor.tune.fidelity import Floor, embed_alone, measure_fidelity
 from extractor.tune.items import load_items
 from extractor.tune.search import Goal, tune
 from extractor.tune.speed import Speed, measure_speed, medians

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -372,6 +372,34 @@ def test_items_that_a_server_cannot_serve_are_asked_of_another(
     ):
         assert dump(photos, tmp_path / "out", Spread([one, other], patience_s=30)).done == N_PHOTOS
     assert_all_there(tmp_path / "out")
+
+
+def test_a_server_that_hangs_is_given_no_items_before_it_answers(
+    server: ServerProcess, tiny_image: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.spread.GIVE_UP_S", 0.3)
+    monkeypatch.setattr("headwater.spread.PAUSE_S", 0.1)
+    monkeypatch.setattr("extractor.dump.flow.MAX_PENDING", 4)  # small messages, so that there are many
+    asked = []
+
+    class Counted(Client):
+        def iter_unordered(self, *arguments: Any, **options: Any) -> Any:
+            asked.append(1)
+            return super().iter_unordered(*arguments, **options)
+
+    with (
+        Extractor.load(tiny_image, cache="off") as extractor,
+        in_this_process({"tiny-image": Slow(extractor)}) as slow,
+        Counted(server.target, backbone="tiny-image") as hangs,
+        Client(slow.address) as other,
+    ):
+        verb = Spread([hangs, other], patience_s=30)
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            counts = dump(open_source(photos, pattern="01?.png"), tmp_path / "out", verb)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+    assert (counts.committed, counts.errors, len(asked)) == (10, 0, 1)
 
 
 def test_servers_that_stay_away_end_the_dump(

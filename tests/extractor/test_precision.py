@@ -1,0 +1,301 @@
+"""Other precisions: what is kept in fp32, what is refused and with which layers, and what the report says."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from extractor import Extractor
+from extractor.backbone import Backbone, collate
+from extractor.comparison import cosines_of, embed_alone, fidelity_of
+from extractor.derive import Terms, derive
+from extractor.errors import BackboneInvalid, ExportError, RuntimeMissing, UndecodableItem
+from extractor.fidelity import HeadAccuracy
+from extractor.golden import read_golden, tolerance_of
+from extractor.plan import Plan
+from extractor.precision.int8 import Int8
+from extractor.prepare import load_prepare
+from extractor.proof import Proof
+from extractor.spec import MODEL_FILE, PRECISIONS, WEIGHTS_FILE, read_spec, sha256, verify_files, write_spec
+from extractor.tune.search import Goal, tune
+from tests.runtimes import needs_bf16
+from tests.tiny import SIZE, layers_item, npy, write_tiny_convs, write_tiny_layers
+
+CALIBRATION = [npy(layers_item(seed)) for seed in range(100, 148)]
+HELD = [npy(layers_item(seed)) for seed in range(200, 240)]
+TERMS = Terms(held=HELD, calibration=CALIBRATION)
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Path:
+    return write_tiny_layers(tmp_path / "layers")
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_worst_layer_stays_in_fp32_and_the_report_says_so(layers: Path, tmp_path: Path) -> None:
+    before = read_spec(layers)
+    steps: list[str] = []
+    judge = lambda reference, own: HeadAccuracy(n_items=len(own), fp32=1.0, own=float(own.shape == reference.shape))  # noqa: E731
+    made = derive(
+        layers, "int8", tmp_path / "new", terms=dataclasses.replace(TERMS, judge=judge), progress=steps.append
+    )
+    spec = read_spec(made)
+    report = spec.report
+    assert report is not None
+    assert (spec.name, spec.precision) == ("layers@int8", "int8")
+    assert report.kept_fp32 == ("first",)
+    assert report.n_calibrated == len(CALIBRATION)
+    assert report.fidelity.n_items == len(HELD)
+    assert 0.995 == report.floor <= report.fidelity.mean_cosine < 0.999999
+    assert -1 <= report.fidelity.min_cosine <= report.fidelity.mean_cosine
+    assert report.head == HeadAccuracy(n_items=len(HELD), fp32=1.0, own=1.0)
+    assert {"calibrating on 48 items", "layer 4 of 4 alone in int8"} <= set(steps)
+    verify_files(made, spec)
+    assert spec.fingerprint not in (before.fingerprint, dataclasses.replace(before, precision="int8").fingerprint)
+    assert read_spec(layers) == before
+    verify_files(layers, before)
+    operators = [node.op_type for node in onnx.load(made / MODEL_FILE).graph.node]
+    assert operators.count("MatMul") == 4
+    assert "QuantizeLinear" in operators
+    with Extractor.load(made) as extractor:
+        assert str(extractor.backbone).startswith("onnxruntime cpu int8, ")
+        assert extractor.extract(HELD).shape == (len(HELD), 16)
+
+
+def test_the_same_items_make_the_same_backbone(layers: Path, tmp_path: Path) -> None:
+    first, second = (derive(layers, "int8", tmp_path / name, terms=TERMS) for name in ("one", "two"))
+    assert read_spec(first) == read_spec(second)
+
+
+def test_batch_mates_change_nothing(layers: Path, tmp_path: Path) -> None:
+    for precision in ("int8", "fp16"):
+        made = derive(layers, precision, tmp_path / precision, terms=TERMS)
+        backbone = Backbone.load(made, read_spec(made))
+        arrays = [layers_item(seed) * 10 ** (seed % 4) for seed in range(32)]  # mates beyond what was calibrated, too
+        alone = embed_alone(backbone, arrays)
+        order = np.random.default_rng(0).permutation(len(arrays))
+        for size in (2, 7, 32):
+            for rows in (order[start : start + size] for start in range(0, len(order), size)):
+                assert cosines_of(backbone.forward([arrays[row] for row in rows]), alone[rows]).min() > 0.999999
+
+
+def test_a_missed_floor_names_the_worst_layers_and_leaves_nothing(layers: Path, tmp_path: Path) -> None:
+    before = left(tmp_path)
+    with pytest.raises(ExportError) as caught:
+        derive(layers, "int8", tmp_path / "new", terms=dataclasses.replace(TERMS, floor=1.0))
+    message = str(caught.value)
+    assert message.startswith("layers@int8 is not made: on 40 held items its mean cosine to fp32 is 0.")
+    assert "with the worst 2 of 4 layers in fp32, below 1. Worst layers (1 - cosine, each alone): first " in message
+    assert "lower the floor, or calibrate on more items like yours" in message
+    assert left(tmp_path) == before
+
+
+def test_a_lower_floor_takes_the_whole_network(tmp_path: Path) -> None:
+    layers = write_tiny_layers(tmp_path / "layers", large=100)
+    made = derive(layers, "int8", tmp_path / "new", terms=dataclasses.replace(TERMS, floor=0.0))
+    report = read_spec(made).report
+    assert report is not None
+    assert report.kept_fp32 == ()
+    assert 0 < report.fidelity.mean_cosine < 0.995
+
+
+def test_fp16_is_near_and_what_has_no_room_in_it_is_refused(layers: Path, tmp_path: Path) -> None:
+    terms = Terms(held=HELD)
+    made = derive(layers, "fp16", tmp_path / "new", terms=terms)
+    spec = read_spec(made)
+    assert spec.report is not None
+    assert spec.report.fidelity.mean_cosine > 0.99999
+    assert spec.report.n_calibrated == 0
+    assert {tensor.data_type for tensor in onnx.load(made / MODEL_FILE).graph.initializer} == {onnx.TensorProto.FLOAT16}
+    assert spec.input == read_spec(layers).input
+    too_large = write_tiny_layers(tmp_path / "large", large=1e6)
+    with pytest.raises(ExportError, match=r"in fp32, below 0.995. Worst layers .* each alone\): first inf"):
+        derive(too_large, "fp16", tmp_path / "newer", terms=terms)
+
+
+@needs_bf16
+def test_bf16_has_a_report_too_and_a_refusal_its_layers(layers: Path, tmp_path: Path) -> None:
+    made = derive(layers, "bf16", tmp_path / "new", terms=Terms(held=HELD))
+    spec = read_spec(made)
+    assert spec.report is not None
+    assert 0.999 < spec.report.fidelity.mean_cosine < 1
+    assert spec.files == read_spec(layers).files
+    with pytest.raises(ExportError, match=r"below 1. Worst layers \(1 - cosine, each alone\): \w+ \d"):
+        derive(layers, "bf16", tmp_path / "newer", terms=Terms(held=HELD, floor=1.0))
+    verify_files(layers, read_spec(layers))
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        (None, "int8 takes its ranges from items"),
+        (Terms(held=HELD), "int8 takes its ranges from items"),
+        (dataclasses.replace(TERMS, floor=1.5), r"the floor is 1.5, .* 0.995 is the default"),
+        (dataclasses.replace(TERMS, floor=float("nan")), "the floor is nan"),
+        (dataclasses.replace(TERMS, held=HELD[:3]), "there are 3 held items, and it takes at least 16"),
+        (dataclasses.replace(TERMS, held=[*HELD, CALIBRATION[0]]), "1 of the held items are calibrated on too"),
+    ],
+)
+def test_terms_that_are_none(layers: Path, tmp_path: Path, terms: Terms | None, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        derive(layers, "int8", tmp_path / "new", terms=terms)
+    assert left(tmp_path) == ["layers"]
+
+
+def test_an_item_that_cannot_be_read_is_named_and_nothing_is_left(layers: Path, tmp_path: Path) -> None:
+    broken = [*CALIBRATION[:5], b"no array", *CALIBRATION[5:]]
+    with pytest.raises(UndecodableItem, match="calibration item 5: "):
+        derive(layers, "int8", tmp_path / "new", terms=dataclasses.replace(TERMS, calibration=broken))
+    with pytest.raises(UndecodableItem, match="held item 40: "):
+        derive(layers, "int8", tmp_path / "new", terms=dataclasses.replace(TERMS, held=[*HELD, b"no array"]))
+    assert left(tmp_path) == ["layers"]
+
+
+def test_an_interrupted_export_leaves_nothing(layers: Path, tmp_path: Path) -> None:
+    def interrupt(_reference: object, _own: object) -> HeadAccuracy:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        derive(layers, "int8", tmp_path / "new", terms=dataclasses.replace(TERMS, judge=interrupt))
+    assert left(tmp_path) == ["layers"]
+
+
+def test_a_session_may_stand_twice_as_far_as_when_it_was_made(layers: Path, tmp_path: Path) -> None:
+    made = derive(layers, "int8", tmp_path / "new", terms=TERMS)
+    spec = read_spec(made)
+    assert spec.report is not None
+    assert tolerance_of(spec).min_cosine == pytest.approx(2 * spec.report.golden_cosine - 1 - 1e-4)
+    strict = dataclasses.replace(spec, report=dataclasses.replace(spec.report, golden_cosine=1.0))
+    assert strict.fingerprint == spec.fingerprint
+    with pytest.raises(BackboneInvalid, match=r"misses its golden embeddings: .* \(at least 0.9999\)"):
+        Proof.load(strict, made).check(Backbone.load(made, strict))
+    assert read_golden(made / "golden.npz").items == read_golden(layers / "golden.npz").items
+
+
+def test_specs_with_a_report_have_a_format_of_their_own(layers: Path, tmp_path: Path) -> None:
+    facts = json.loads((layers / "spec.json").read_text())
+    assert facts["format"] == 1
+    assert "report" not in facts
+    made = derive(layers, "fp16", tmp_path / "new", terms=Terms(held=HELD))
+    facts = json.loads((made / "spec.json").read_text())
+    assert facts["format"] == 2
+    write_spec(made, read_spec(made))
+    assert json.loads((made / "spec.json").read_text()) == facts
+    for wrong in ({"golden_cosine": 7}, {"fidelity": {}}, {"fidelity": None}, {"floor": "high"}, {"other": 1}):
+        (made / "spec.json").write_text(json.dumps({**facts, "report": {**facts["report"], **wrong}}))
+        with pytest.raises(BackboneInvalid, match="malformed"):
+            read_spec(made)
+
+
+def test_what_stays_in_fp32_is_not_quantised_again_by_the_runtime(tmp_path: Path) -> None:
+    folder = write_tiny_convs(tmp_path / "convs")
+    spec = dataclasses.replace(read_spec(folder), precision="int8")
+    arrays = [np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), np.uint8) for seed in range(24)]
+    caster = Int8.calibrate(folder / MODEL_FILE, (collate(spec, [array]) for array in arrays), tmp_path)
+    assert caster.layers == ("first", "middle", "last")
+    onnx.save(caster.graph(["middle"]), folder / MODEL_FILE)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    plain = onnxruntime.InferenceSession(folder / MODEL_FILE, options, providers=["CPUExecutionProvider"])
+    expected = np.concatenate([plain.run(None, collate(spec, [array]))[0] for array in arrays])
+    assert cosines_of(embed_alone(Backbone.load(folder, spec), arrays), expected).min() > 0.9999
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "minilm-l6"])
+def test_int8_of_the_built_in_backbones_meets_the_floor(backbones: Path, tmp_path: Path, name: str) -> None:
+    from headwater.fidelity import terms_of
+
+    folder = backbones / name
+    made = derive(folder, "int8", tmp_path / "new", terms=terms_of(read_spec(folder).modality, "int8", floor=0.995))
+    spec = read_spec(made)
+    assert spec.report is not None
+    assert spec.report.fidelity.mean_cosine >= 0.995
+    assert 0 < len(spec.report.kept_fp32) <= 16
+    assert spec.report.head is not None
+    assert spec.report.head.own >= spec.report.head.fp32 - 0.05
+    prepare = load_prepare(spec, made)
+    golden = [prepare(item).array for item in read_golden(made / "golden.npz").items]
+    backbone = Backbone.load(made, spec, Plan(threads=2))
+    alone = embed_alone(backbone, golden)
+    for size in (7, 32):
+        rows = np.random.default_rng(size).integers(0, len(golden), size)
+        assert cosines_of(backbone.forward([golden[row] for row in rows]), alone[rows]).min() > 0.99999
+
+
+def test_there_is_a_tolerance_for_each_precision(layers: Path) -> None:
+    spec = read_spec(layers)
+    bounds = [tolerance_of(dataclasses.replace(spec, precision=precision)).min_cosine for precision in PRECISIONS]
+    assert bounds == sorted(bounds, reverse=True)
+
+
+def test_a_backbone_in_int8_is_tuned_as_it_is(layers: Path, tmp_path: Path) -> None:
+    made = derive(layers, "int8", tmp_path / "new", terms=TERMS)
+    report = tune(made, HELD, Goal(callers=2), seconds=0)
+    assert report.best.candidate.precision == "int8"
+    assert report.best.fidelity is not None
+    assert report.best.fidelity.min_cosine == pytest.approx(1)
+    assert report.proposals == []
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16", pytest.param("bf16", marks=needs_bf16)])
+def test_weights_beside_the_graph_are_read_and_never_written(layers: Path, tmp_path: Path, precision: str) -> None:
+    model = onnx.load(layers / MODEL_FILE)
+    onnx.save(model, layers / MODEL_FILE, save_as_external_data=True, location=WEIGHTS_FILE, size_threshold=100)
+    spec = read_spec(layers)
+    files = {**spec.files, **{name: sha256(layers / name) for name in (MODEL_FILE, WEIGHTS_FILE)}}
+    write_spec(layers, dataclasses.replace(spec, files=files))
+    made = derive(layers, precision, tmp_path / "new", terms=TERMS)
+    assert (WEIGHTS_FILE in read_spec(made).files) is (precision == "bf16")
+    verify_files(made, read_spec(made))
+    verify_files(layers, read_spec(layers))
+    with Extractor.load(made) as extractor:
+        assert extractor.extract(HELD).shape == (len(HELD), 16)
+
+
+def test_neighbours_are_those_that_brute_force_finds() -> None:
+    draw = np.random.default_rng(0)
+    wanted = draw.normal(size=(30, 5)).astype(np.float32)
+    found = (wanted + 0.2 * draw.normal(size=wanted.shape)).astype(np.float32)
+    fidelity = fidelity_of(found, wanted, [found[:], -found])
+
+    def nearest(rows: np.ndarray, row: int) -> list[int]:
+        cosines = rows @ rows[row] / np.linalg.norm(rows, axis=1)
+        return [int(other) for other in np.argsort(-cosines) if other != row]
+
+    pairs = [(nearest(found, row), nearest(wanted, row)) for row in range(30)]
+    assert fidelity.n_items == 30
+    assert fidelity.neighbours == pytest.approx(np.mean([own[0] == other[0] for own, other in pairs]))
+    assert fidelity.neighbours_10 == pytest.approx(
+        np.mean([len(set(own[:10]) & set(other[:10])) / 10 for own, other in pairs])
+    )
+    assert fidelity.batch_cosine == pytest.approx(-1)
+
+
+def test_a_graph_beyond_what_the_tools_take_is_refused(
+    layers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("extractor.derive.MAX_GRAPH_BYTES", 100)
+    for precision in ("int8", "fp16"):
+        with pytest.raises(ExportError, match=r"bytes, and onnxruntime turns at most 100 .* or take bf16"):
+            derive(layers, precision, tmp_path / "new", terms=TERMS)
+    assert left(tmp_path) == ["layers"]
+
+
+def test_without_onnx_the_command_that_brings_it_is_named(
+    layers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("onnx", "extractor.precision.fp16", "extractor.precision.graphs"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(RuntimeMissing, match=r"making fp16 takes onnx: pip install 'headwater\[export\]'"):
+        derive(layers, "fp16", tmp_path / "new", terms=TERMS)
+    assert left(tmp_path) == ["layers"]
