@@ -29,7 +29,7 @@ from sklearn.preprocessing import normalize
 
 from extractor import Extractor, runtime
 from extractor.backbone import Backbone
-from extractor.comparison import cosines_of
+from extractor.golden import cosines_of
 from extractor.derive import FLOOR, REFERENCE, derive
 from extractor.errors import ExtractorError
 from extractor.plan import Plan

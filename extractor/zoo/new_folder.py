@@ -25,6 +25,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         `target` is no folder, or holds what is not a backbone's: it would be lost.
     """
     target = target.resolve()
+    _check_replaceable(target)  # rather now than after minutes of work
     mark = secrets.token_hex(4)
     fresh, aside = (target.with_name(f".{target.name}.{mark}.{kind}") for kind in ("new", "old"))
     fresh.mkdir(parents=True)

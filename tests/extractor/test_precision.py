@@ -12,11 +12,11 @@ import pytest
 
 from extractor import Extractor
 from extractor.backbone import Backbone, collate
-from extractor.comparison import cosines_of, embed_alone, fidelity_of
+from extractor.comparison import embed_alone, fidelity_of
 from extractor.derive import Terms, derive
 from extractor.errors import BackboneInvalid, ExportError, RuntimeMissing, UndecodableItem
 from extractor.fidelity import HeadAccuracy
-from extractor.golden import read_golden, tolerance_of
+from extractor.golden import cosines_of, read_golden, tolerance_of
 from extractor.plan import Plan
 from extractor.precision.int8 import Int8
 from extractor.prepare import load_prepare
