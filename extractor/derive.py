@@ -139,7 +139,7 @@ def derive(
             f"{target} is the backbone itself; what was learnt on it would be lost: choose another folder"
         )
     try:
-        with new_folder(target) as fresh, _scratch_beside(fresh) as scratch:
+        with new_folder(target) as fresh, tempfile.TemporaryDirectory(prefix="headwater-precision-") as scratch:
             making = _Making(
                 source=source,
                 fresh=fresh,
@@ -156,7 +156,8 @@ def derive(
         raise RuntimeMissing(f"making {precision} takes onnx: pip install 'headwater[export]'") from None
     except OSError as error:
         raise ExportError(
-            f"{target} cannot be written: {error.strerror or error}; free some space or choose another folder"
+            f"{target} cannot be written: {error.strerror or error}; free some space there, and in "
+            f"{tempfile.gettempdir()}, or choose another folder"
         ) from error
     return target
 
@@ -204,20 +205,22 @@ class _Making:
         for file in self.spec.files:
             if file not in GRAPH_FILES or self.spec.precision in AS_IS:
                 _link(self.source / file, self.fresh / file)
-        report = self._write_graph() if self.terms is None else self._measured(self.terms)
+        report = self._measured(self.terms) if self.terms else self._unmeasured()
         files = {path.name: sha256(path) for path in sorted(self.fresh.iterdir())}
         new = replace(self.spec, report=report, files=files)
         write_spec(self.fresh, new)
         self.tell(f"comparing {self.plan.runtime} in {new.precision} with the golden embeddings")
         Proof.load(new, self.fresh).check(Backbone.load(self.fresh, new, self.plan))
 
-    def _write_graph(self) -> None:
+    def _unmeasured(self) -> Report | None:
+        """Write the graph."""
         with self._turning():
             caster = self._caster(())
             if caster.mixes:
                 from extractor.zoo.onnx_save import save_onnx
 
                 save_onnx(caster.graph(()), self.fresh / MODEL_FILE)
+        return None
 
     @contextmanager
     def _turning(self) -> Iterator[None]:
@@ -322,11 +325,6 @@ class _Making:
                 yield prepare(item).array
             except ItemError as error:
                 raise type(error)(f"{what} item {names.get(item, number)}: {error}") from None
-
-
-def _scratch_beside(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    """Return a folder on the same disk, so that what is said of a full one is true."""
-    return tempfile.TemporaryDirectory(prefix=folder.name, suffix=".scratch", dir=folder.parent)
 
 
 def _mark(array: NDArray[Any]) -> tuple[tuple[int, ...], bytes]:
