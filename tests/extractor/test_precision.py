@@ -20,13 +20,24 @@ from extractor.errors import BackboneInvalid, ExportError, RuntimeMissing, Undec
 from extractor.fidelity import HeadAccuracy
 from extractor.golden import cosines_of, read_golden, tolerance_of
 from extractor.plan import Plan
+from extractor.precision.fp16 import Fp16
 from extractor.precision.int8 import Int8
 from extractor.prepare import load_prepare
 from extractor.proof import Proof
 from extractor.spec import MODEL_FILE, PRECISIONS, WEIGHTS_FILE, read_spec, sha256, verify_files, write_spec
 from extractor.tune.search import Goal, tune
 from tests.runtimes import needs_bf16
-from tests.tiny import SIZE, layers_item, npy, write_tiny_array, write_tiny_convs, write_tiny_layers
+from tests.tiny import (
+    SIZE,
+    flat,
+    layers_item,
+    npy,
+    png,
+    write_batch_dependent,
+    write_tiny_array,
+    write_tiny_convs,
+    write_tiny_layers,
+)
 
 CALIBRATION = [npy(layers_item(seed)) for seed in range(100, 148)]
 HELD = [npy(layers_item(seed)) for seed in range(200, 240)]
@@ -45,7 +56,10 @@ def left(folder: Path) -> list[str]:
 def test_the_worst_layer_stays_in_fp32_and_the_report_says_so(layers: Path, tmp_path: Path) -> None:
     before = read_spec(layers)
     steps: list[str] = []
-    judge = lambda reference, own: HeadAccuracy(n_items=len(own), fp32=1.0, own=float(own.shape == reference.shape))  # noqa: E731
+
+    def judge(reference: np.ndarray, own: np.ndarray) -> HeadAccuracy:
+        return HeadAccuracy(n_items=len(own), fp32=1.0, own=float(cosines_of(reference, own).mean()))
+
     made = derive(
         layers, "int8", tmp_path / "new", terms=dataclasses.replace(TERMS, judge=judge), progress=steps.append
     )
@@ -58,7 +72,7 @@ def test_the_worst_layer_stays_in_fp32_and_the_report_says_so(layers: Path, tmp_
     assert report.fidelity.n_items == len(HELD)
     assert 0.995 == report.floor <= report.fidelity.mean_cosine < 0.999999
     assert -1 <= report.fidelity.min_cosine <= report.fidelity.mean_cosine
-    assert report.head == HeadAccuracy(n_items=len(HELD), fp32=1.0, own=1.0)
+    assert report.head == HeadAccuracy(n_items=len(HELD), fp32=1.0, own=report.fidelity.mean_cosine)
     assert {"calibrating on 48 items", "layer 4 of 4 alone in int8"} <= set(steps)
     verify_files(made, spec)
     assert spec.fingerprint not in (before.fingerprint, dataclasses.replace(before, precision="int8").fingerprint)
@@ -121,6 +135,32 @@ def test_fp16_is_near_and_what_has_no_room_in_it_is_refused(layers: Path, tmp_pa
     too_large = write_tiny_layers(tmp_path / "large", large=1e6)
     with pytest.raises(ExportError, match=r"in fp32, below 0.995. Worst layers .* each alone\): first inf"):
         derive(too_large, "fp16", tmp_path / "newer", terms=terms)
+
+
+def test_what_is_kept_has_its_weights_in_fp32(layers: Path) -> None:
+    kinds = {
+        tensor.name: tensor.data_type for tensor in Fp16.load(layers / MODEL_FILE).graph(["second"]).graph.initializer
+    }
+    assert kinds["second_weights"] == onnx.TensorProto.FLOAT
+    assert kinds["first_weights"] == kinds["third_weights"] == onnx.TensorProto.FLOAT16
+
+
+def test_what_batch_mates_change_is_refused(tmp_path: Path) -> None:
+    folder = write_batch_dependent(tmp_path / "dependent")
+    held = [png(flat(*colour)) for colour in np.random.default_rng(0).integers(0, 256, (20, 3)).tolist()]
+    with pytest.raises(
+        ExportError, match=r"dependent@fp16 is not made: its embeddings depend on batch-mates \(cosine 0"
+    ):
+        derive(folder, "fp16", tmp_path / "new", terms=Terms(held=held))
+    assert left(tmp_path) == ["dependent"]
+
+
+def test_weights_that_were_changed_are_not_made_into_another_precision(layers: Path, tmp_path: Path) -> None:
+    content = (layers / MODEL_FILE).read_bytes()
+    (layers / MODEL_FILE).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BackboneInvalid, match=r"has SHA-256 .*the file was changed or cut short"):
+        derive(layers, "int8", tmp_path / "new", terms=TERMS)
+    assert left(tmp_path) == ["layers"]
 
 
 @needs_bf16

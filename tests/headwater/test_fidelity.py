@@ -105,7 +105,7 @@ def test_an_item_that_cannot_be_read_is_called_by_its_key(tmp_path: Path, arrays
 
 def test_a_head_is_judged_on_what_has_labels() -> None:
     draw = np.random.default_rng(0)
-    labels = [*["a", "b"] * 15, None, "once"]
+    labels = [None, "once", "once more", *["a", "b"] * 15, None]
     good = np.array([[1, 0] if label == "a" else [0, 1] for label in labels], np.float32)
     judge = judge_of(labels)
     assert judge is not None
@@ -113,6 +113,10 @@ def test_a_head_is_judged_on_what_has_labels() -> None:
     assert found is not None
     assert (found.n_items, found.fp32) == (30, 1.0)
     assert found.own < 0.9
+    noise = draw.normal(size=(len(good), 64)).astype(np.float32)
+    by_heart = judge(good, noise)  # so wide that any labels could be learnt by heart
+    assert by_heart is not None
+    assert by_heart.own < 0.8
     assert judge_of([None] * 30) is None
     assert judge_of(["a"] * 30) is None
 
