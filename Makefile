@@ -27,7 +27,7 @@ test: setup  ## the tests (minutes)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 stress: setup  ## the long suites: fresh environments, kills, soak
-	$(BIN)/python -m pytest -m stress --timeout=1800
+	$(BIN)/python -m pytest -m stress --timeout=1800 -n 2 --dist loadfile
 
 lint: setup  ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -10,7 +10,6 @@ import pytest
 from extractor import zoo
 from extractor.errors import ExportError
 from extractor.zoo.choice import RANDOM, Choice
-from headwater import console
 from headwater.cli import main
 from headwater.commands.export import _several
 from tests.hub_folders import write_hub_folder
@@ -65,7 +64,7 @@ def test_what_is_listed_can_be_chosen_in_any_order(
     first, last = shapes
     assert list(listed).index(first) < list(listed).index(last)
 
-    monkeypatch.setattr(console.out, "width", 200)
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "argv", ["headwater", "layers", name, "--match", last])
     if choice.preprocess:
         sys.argv += ["--preprocess", '{"size": %d}' % choice.preprocess["size"]]  # noqa: UP031  # braces
