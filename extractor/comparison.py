@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from extractor.backbone import Backbone
 from extractor.fidelity import Fidelity
+from extractor.golden import cosines_of, units_of
 from extractor.outcome import Embedding
 
 BATCHES = (32, 7)  # sizes, for the items in order and in reverse: each item meets other mates, in another place
@@ -44,28 +45,14 @@ def in_batches(backbone: Backbone, arrays: Sequence[NDArray[Any]]) -> list[Embed
     return [_batched(backbone, arrays, forward), _batched(backbone, arrays[::-1], backward)[::-1]]
 
 
-def cosines_of(a: Embedding, b: Embedding) -> NDArray[np.float64]:
-    """Return the cosine of each pair of rows (n,)."""
-    cosines: NDArray[np.float64] = (_units(a) * _units(b)).sum(axis=1)
-    return cosines
-
-
 def _batched(backbone: Backbone, arrays: Sequence[NDArray[Any]], size: int) -> Embedding:
     return np.concatenate([backbone.forward(arrays[start : start + size]) for start in range(0, len(arrays), size)])
 
 
 def _nearest(embeddings: Embedding) -> NDArray[np.intp]:
     """Return the other rows, the nearest to each first (n, n - 1)."""
-    units = _units(embeddings)
+    units = units_of(embeddings)
     distance = -units @ units.T
     np.fill_diagonal(distance, np.inf)
     nearest: NDArray[np.intp] = distance.argsort(axis=1, kind="stable")[:, :-1]
     return nearest
-
-
-def _units(embeddings: Embedding) -> NDArray[np.float64]:
-    values = embeddings.astype(np.float64)
-    units: NDArray[np.float64] = values / np.maximum(
-        np.linalg.norm(values, axis=1, keepdims=True), np.finfo(np.float64).tiny
-    )
-    return units

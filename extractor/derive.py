@@ -1,10 +1,12 @@
 """An installed backbone -> one of another precision: its own graph or the same, another spec, another fingerprint."""
 
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from extractor.backbone import Backbone, collate
 from extractor.comparison import embed_alone
 from extractor.errors import ExportError, ExtractorError, ItemError, RuntimeMissing
-from extractor.fidelity import HeadAccuracy, Report
+from extractor.fidelity import MIN_GOLDEN, HeadAccuracy, Report
 from extractor.golden import differences
 from extractor.home import backbones_folder
 from extractor.outcome import Embedding
@@ -36,6 +38,7 @@ from extractor.zoo.new_folder import new_folder
 
 if TYPE_CHECKING:
     from extractor.precision.graphs import Caster
+    from extractor.precision.mixed import Mixture
 
 REFERENCE = "fp32"  # what the weights and the golden embeddings are in
 AS_IS = ("bf16",)  # computed by a runtime from the very file in fp32
@@ -58,17 +61,21 @@ class Terms:
     held : sequence of bytes
         Items on which it is compared with fp32.
     calibration : sequence of bytes
-        Items from which the ranges of int8 are taken; none of the held ones.
+        Items from which the ranges of int8 are taken; none of the held ones. Others that are prepared alike, such as a
+        text that differs from a held one by its case, are left out.
     floor : float
         The least mean cosine to fp32.
     judge : callable, optional
         Given the embeddings (n, dim) of the held items in fp32 and in the precision, returns how a head does on both.
+    names : mapping of bytes to str
+        What errors call an item; by default its number.
     """
 
     held: Sequence[bytes]
     calibration: Sequence[bytes] = ()
     floor: float = FLOOR
     judge: Judge | None = None
+    names: Mapping[bytes, str] = field(default_factory=dict)
 
 
 def derived_name(name: str, precision: str) -> str:
@@ -149,7 +156,8 @@ def derive(
         raise RuntimeMissing(f"making {precision} takes onnx: pip install 'headwater[export]'") from None
     except OSError as error:
         raise ExportError(
-            f"{target} cannot be written: {error.strerror or error}; free some space or choose another folder"
+            f"{target} cannot be written: {error.strerror or error}; free some space there, and in "
+            f"{tempfile.gettempdir()}, or choose another folder"
         ) from error
     return target
 
@@ -197,8 +205,28 @@ class _Making:
         for file in self.spec.files:
             if file not in GRAPH_FILES or self.spec.precision in AS_IS:
                 _link(self.source / file, self.fresh / file)
+        report = self._measured(self.terms) if self.terms else self._unmeasured()
+        files = {path.name: sha256(path) for path in sorted(self.fresh.iterdir())}
+        new = replace(self.spec, report=report, files=files)
+        write_spec(self.fresh, new)
+        self.tell(f"comparing {self.plan.runtime} in {new.precision} with the golden embeddings")
+        Proof.load(new, self.fresh).check(Backbone.load(self.fresh, new, self.plan))
+
+    def _unmeasured(self) -> Report | None:
+        """Write the graph."""
+        with self._turning():
+            caster = self._caster(())
+            if caster.mixes:
+                from extractor.zoo.onnx_save import save_onnx
+
+                save_onnx(caster.graph(()), self.fresh / MODEL_FILE)
+        return None
+
+    @contextmanager
+    def _turning(self) -> Iterator[None]:
+        """Say of what onnx and onnxruntime raise that they cannot turn the graph."""
         try:
-            report = self._write_graph()
+            yield
         except (ExtractorError, ImportError, OSError):
             raise
         except Exception as error:  # those of onnx and of onnxruntime's quantisation share no root
@@ -206,23 +234,8 @@ class _Making:
                 f"{self.spec.name} is not made: onnxruntime cannot turn this graph to {self.spec.precision} ({error}); "
                 "stay with fp32"
             ) from error
-        files = {path.name: sha256(path) for path in sorted(self.fresh.iterdir())}
-        new = replace(self.spec, report=report, files=files)
-        write_spec(self.fresh, new)
-        self.tell(f"comparing {self.plan.runtime} in {new.precision} with the golden embeddings")
-        Proof.load(new, self.fresh).check(Backbone.load(self.fresh, new, self.plan))
 
-    def _write_graph(self) -> Report | None:
-        caster = self._caster()
-        if self.terms is not None:
-            return self._measured(caster, self.terms)
-        if caster.mixes:
-            from extractor.zoo.onnx_save import save_onnx
-
-            save_onnx(caster.graph(()), self.fresh / MODEL_FILE)
-        return None
-
-    def _caster(self) -> "Caster":
+    def _caster(self, calibration: Sequence[NDArray[Any]]) -> "Caster":
         path = self.source / MODEL_FILE
         if self.spec.precision in AS_IS:
             from extractor.precision.bf16 import Bf16
@@ -239,50 +252,84 @@ class _Making:
             return Fp16.load(path)
         from extractor.precision.int8 import Int8
 
-        items = self.terms.calibration if self.terms else ()
-        self.tell(f"calibrating on {len(items)} items")
-        arrays = self._prepared(items, "calibration")
-        return Int8.calibrate(path, (collate(self.spec, [array]) for array in arrays), self.scratch)
+        self.tell(f"calibrating on {len(calibration)} items")
+        made = Int8.calibrate(path, (collate(self.spec, [array]) for array in calibration), self.scratch)
+        if not made.layers:
+            raise ExportError(
+                f"{self.spec.name} is not made: no layer has weights that 8 bits could hold; stay with fp32"
+            )
+        return made
 
-    def _measured(self, caster: "Caster", terms: Terms) -> Report:
+    def _measured(self, terms: Terms) -> Report:
         """Write the graph that meets the floor, and say how near it stands."""
+        held = list(self._prepared(terms.held, "held", terms.names))
+        calibration = self._calibration(terms, held)
+        with self._turning():
+            mixture = self._mixture(self._caster(calibration), calibration, held)
+            fit = mixture.fit(terms.floor)
+        return Report(
+            fidelity=fit.fidelity,
+            floor=terms.floor,
+            golden_cosine=self._golden_cosine(),
+            n_calibrated=len(calibration) if self.spec.precision == "int8" else 0,
+            kept_fp32=fit.kept,
+            head=terms.judge(mixture.expected, fit.embeddings) if terms.judge else None,
+        )
+
+    def _calibration(self, terms: Terms, held: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the prepared items to calibrate on, without those that are prepared as a held one is."""
+        marks = set(map(_mark, held))
+        prepared = self._prepared(terms.calibration, "calibration", terms.names)
+        found = [array for array in prepared if _mark(array) not in marks]
+        if terms.calibration and not found:
+            raise ExportError("every item to calibrate on is, once prepared, a held one; name others")
+        return found
+
+    def _mixture(
+        self, caster: "Caster", calibration: Sequence[NDArray[Any]], held: Sequence[NDArray[Any]]
+    ) -> "Mixture":
         from extractor.precision.mixed import Mixture
 
-        self.tell(f"comparing {self.spec.precision} with {REFERENCE} on {len(terms.held)} held items")
-        felt = terms.calibration or terms.held
+        self.tell(f"comparing {self.spec.precision} with {REFERENCE} on {len(held)} held items")
+        felt = calibration or held
         reference = Backbone.load(self.source, read_spec(self.source))
-        held = list(self._prepared(terms.held, "held"))
-        mixture = Mixture(
+        return Mixture(
             caster=caster,
             folder=self.fresh,
             scratch=self.scratch,
             spec=self.spec,
             plan=self.plan,
             reference=reference,
-            sensed=list(self._prepared(felt[:: -(-len(felt) // SENSED)], "calibration")),
+            sensed=felt[:: -(-len(felt) // SENSED)],
             held=held,
             expected=embed_alone(reference, held),
             tell=self.tell,
         )
-        fit = mixture.fit(terms.floor)
+
+    def _golden_cosine(self) -> float:
+        """Return the least cosine to the golden embeddings; raise ExportError where it would prove nothing."""
         proof = Proof.load(self.spec, self.fresh)
         golden = embed_alone(Backbone.load(self.fresh, self.spec, self.plan), proof.arrays)
-        return Report(
-            fidelity=fit.fidelity,
-            floor=terms.floor,
-            golden_cosine=differences(golden, proof.expected)[0],
-            n_calibrated=len(terms.calibration) if self.spec.precision == "int8" else 0,
-            kept_fp32=fit.kept,
-            head=terms.judge(mixture.expected, fit.embeddings) if terms.judge else None,
-        )
+        cosine, _ = differences(golden, proof.expected)
+        if not cosine >= MIN_GOLDEN:
+            raise ExportError(
+                f"{self.spec.name} is not made: its least cosine to the golden embeddings is {cosine:.5f}, below "
+                f"{MIN_GOLDEN}, and would prove nothing where it is served; stay with fp32, or raise the floor"
+            )
+        return cosine
 
-    def _prepared(self, items: Sequence[bytes], what: str) -> Iterator[NDArray[Any]]:
+    def _prepared(self, items: Sequence[bytes], what: str, names: Mapping[bytes, str]) -> Iterator[NDArray[Any]]:
         prepare = load_prepare(self.spec, self.source)
         for number, item in enumerate(items):
             try:
                 yield prepare(item).array
             except ItemError as error:
-                raise type(error)(f"{what} item {number}: {error}") from None
+                raise type(error)(f"{what} item {names.get(item, number)}: {error}") from None
+
+
+def _mark(array: NDArray[Any]) -> tuple[tuple[int, ...], bytes]:
+    """Return what two prepared items share only if they are the same."""
+    return array.shape, hashlib.sha256(array.tobytes()).digest()
 
 
 def _link(source: Path, target: Path) -> None:

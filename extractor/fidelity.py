@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar
 
+MIN_GOLDEN = 0.6  # a session may stand twice as far: with less, next to anything would pass for proved
 BATCH_COSINE = 0.99999  # one item alone and among any mates; else the same bytes would have two embeddings
 
 
@@ -80,7 +81,8 @@ class Report:
                 **facts,
                 "fidelity": _numbers(Fidelity, facts["fidelity"]),
                 "floor": _cosine("floor", facts["floor"]),
-                "golden_cosine": _cosine("golden_cosine", facts["golden_cosine"]),
+                "golden_cosine": _golden(_cosine("golden_cosine", facts["golden_cosine"])),
+                "n_calibrated": _count("n_calibrated", facts.get("n_calibrated", 0)),
                 "kept_fp32": tuple(map(str, facts.get("kept_fp32", ()))),
                 "head": None if head is None else _numbers(HeadAccuracy, head),
             }
@@ -111,6 +113,18 @@ def _numbers(kind: type[_Numbers], facts: dict[str, Any]) -> _Numbers:
         if not isinstance(facts[field.name], int | float) or not math.isfinite(facts[field.name]):
             raise ValueError(f"{field.name} is {facts[field.name]!r}, not a number")
     return kind(**facts)
+
+
+def _golden(cosine: float) -> float:
+    if cosine < MIN_GOLDEN:
+        raise ValueError(f"golden_cosine is {cosine}, below {MIN_GOLDEN}: it would prove nothing")
+    return cosine
+
+
+def _count(name: str, value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} is {value!r}, not a count")
+    return value
 
 
 def _cosine(name: str, value: Any) -> float:

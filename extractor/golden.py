@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,11 +98,24 @@ def differences(found: Embedding, expected: Embedding) -> tuple[float, float]:
     Two zeros point the same way, as what a rectifier gives may be.
     """
     a, b = found.astype(np.float64), expected.astype(np.float64)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines: NDArray[np.float64] = (a * b).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
-    cosines[~(a.any(axis=1) | b.any(axis=1))] = 1.0
     scale = np.maximum(1, np.abs(b).max(axis=1, keepdims=True))
-    return float(cosines.min()), float((np.abs(a - b) / scale).max())
+    return float(cosines_of(a, b).min()), float((np.abs(a - b) / scale).max())
+
+
+def cosines_of(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the cosine of each pair of rows (n,), at most 1; two rows of zeros are the same, so theirs is 1."""
+    dots = (units_of(a) * units_of(b)).sum(axis=1)
+    cosines: NDArray[np.float64] = np.where(a.any(axis=1) | b.any(axis=1), np.minimum(dots, 1), 1.0)
+    return cosines
+
+
+def units_of(embeddings: NDArray[Any]) -> NDArray[np.float64]:
+    """Return rows (n, dim) of length 1; those of zeros stay."""
+    values = embeddings.astype(np.float64)
+    units: NDArray[np.float64] = values / np.maximum(
+        np.linalg.norm(values, axis=1, keepdims=True), np.finfo(np.float64).tiny
+    )
+    return units
 
 
 def within(found: Embedding, expected: Embedding, tolerance: Tolerance) -> bool:

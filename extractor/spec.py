@@ -208,6 +208,8 @@ def _spec(facts: dict[str, Any]) -> Spec:
     preprocess = parse_preprocess(facts["modality"], facts["preprocess"])
     report = facts.get("report")
     report = None if report is None else Report.parse(report)
+    if report is not None and facts["precision"] == "fp32":  # its proof would be as lax as the report says
+        raise ValueError("fp32 is what others are compared with; it has no report")
     return Spec(**{**facts, "files": files, "input": inputs, "preprocess": preprocess, "report": report})
 
 

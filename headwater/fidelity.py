@@ -6,6 +6,7 @@ The built-in items are none that the other half has: photos and texts of other o
 import io
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from extractor.outcome import Embedding
     from extractor.sources import Entry
 
-MAX_ITEMS = 256  # of each half; more are left out, evenly
+MAX_ITEMS = 256  # of a source; of more some are drawn
 HELD_SHARE = 4  # one in so many of a person's own items is held, where no held ones are named
 CROPS = 30  # of each of scikit-learn's two photos
 DIGITS = 120
@@ -30,10 +31,11 @@ MIN_SHOTS = 2  # of a label, for it to be learnt and judged
 
 
 class Held(NamedTuple):
-    """Items, and the label of each, where it has one."""
+    """Items, no two the same, the label of each, where it has one, and its key, where it came from a source."""
 
     items: list[bytes]
     labels: list[str | None]
+    keys: Sequence[str] = ()
 
 
 def terms_of(
@@ -66,14 +68,17 @@ def terms_of(
     own = _read(calibrate, modality, "--calibrate") if calibrate else None
     judged = _read(held, modality, "--held") if held else None
     if own and judged is None:
-        own, judged = _divided(own)
+        own, judged = _divided(own, str(calibrate))
     if judged is None:
         judged = built_in(modality)
     calibration: list[bytes] = []
     if precision == "int8":
         named = set(judged.items)
         calibration = [item for item in (own.items if own else load_items(modality)) if item not in named]
-    return Terms(held=judged.items, calibration=calibration, floor=floor, judge=judge_of(judged.labels))
+        if not calibration:
+            raise DataInvalid(f"every item of --calibrate {calibrate} is held too; name others to calibrate on")
+    names = {item: key for read in (own, judged) if read for item, key in zip(read.items, read.keys, strict=False)}
+    return Terms(held=judged.items, calibration=calibration, floor=floor, judge=judge_of(judged.labels), names=names)
 
 
 def built_in(modality: str) -> Held:
@@ -127,16 +132,24 @@ def _accuracy(X: NDArray[np.float32], y: NDArray[np.str_], folds: int) -> float:
 
 
 def _read(source: str, modality: str, option: str) -> Held:
-    """Read a source's items, no two the same."""
+    """Read some of a source's items, no two the same: each as likely as another, however many there are.
+
+    Reservoir sampling, as in Vitter's algorithm R ("Random Sampling with a Reservoir", ACM TOMS 11(1), 1985): only what
+    is taken, for a while at least, is read.
+    """
     from extractor.sources import open_source
 
-    found: dict[bytes, str | None] = {}
-    for entry in open_source(source, modality=modality).entries():
-        found.setdefault(_content(entry), entry.label)
-    if not found:
+    draw = random.Random(0)  # noqa: S311 - the same items in every run
+    kept: list[tuple[bytes, Entry]] = []
+    for number, entry in enumerate(open_source(source, modality=modality).entries()):
+        full = len(kept) == MAX_ITEMS
+        place = draw.randrange(number + 1) if full else len(kept)
+        if place >= MAX_ITEMS or (content := _content(entry)) in (item for item, _ in kept):
+            continue
+        kept[place : place + 1] = [(content, entry)]
+    if not kept:
         raise DataInvalid(f"{option} {source} has no items in it; name a folder, a table or an archive that has")
-    step = -(-len(found) // MAX_ITEMS)
-    return Held(list(found)[::step], list(found.values())[::step])
+    return Held([item for item, _ in kept], [entry.label for _, entry in kept], [entry.key for _, entry in kept])
 
 
 def _content(entry: "Entry") -> bytes:
@@ -153,15 +166,22 @@ def _content(entry: "Entry") -> bytes:
         raise type(error)(f"{entry.key}: {error}") from None
 
 
-def _divided(own: Held) -> tuple[Held, Held]:
-    """Return three in four of the items, and the others."""
-    rows = range(len(own.items))
-    first, other = ([row for row in rows if (row % HELD_SHARE == 0) is held] for held in (False, True))
-    return _at(own, first), _at(own, other)
+def _divided(own: Held, source: str) -> tuple[Held, Held]:
+    """Return three in four of the items, and the others, drawn: labels may stand in a cycle of four."""
+    from extractor.derive import MIN_HELD
+
+    n = len(own.items)
+    if n // HELD_SHARE < MIN_HELD:
+        raise DataInvalid(
+            f"--calibrate {source} has {n} different items, and it takes {HELD_SHARE * MIN_HELD} to hold one in "
+            f"{HELD_SHARE} back; name more, or what to hold with --held"
+        )
+    held = set(random.Random(0).sample(range(n), n // HELD_SHARE))  # noqa: S311 - the same items in every run
+    return _at(own, [row for row in range(n) if row not in held]), _at(own, sorted(held))
 
 
 def _at(held: Held, rows: list[int]) -> Held:
-    return Held([held.items[row] for row in rows], [held.labels[row] for row in rows])
+    return Held([held.items[row] for row in rows], [held.labels[row] for row in rows], [held.keys[row] for row in rows])
 
 
 def _pictures() -> Held:

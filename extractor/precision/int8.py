@@ -82,6 +82,8 @@ class Int8:
         copy = type(self.model)()
         copy.CopyFrom(self.model)
         chosen = [node for layer in layers for node in self._nodes[layer]]
+        if not chosen:  # onnxruntime would take none for all
+            return copy
         quantizer = QDQQuantizer(
             copy, True, False, QuantType.QInt8, QuantType.QUInt8, self.ranges, chosen, [], OPS, _OPTIONS
         )

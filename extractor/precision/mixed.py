@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractor.backbone import Backbone
-from extractor.comparison import cosines_of, embed_alone, fidelity_of, in_batches
+from extractor.comparison import embed_alone, fidelity_of, in_batches
 from extractor.errors import ExportError
 from extractor.fidelity import Fidelity, Floor
+from extractor.golden import cosines_of
 from extractor.outcome import Embedding
 from extractor.plan import Plan
 from extractor.precision.graphs import Caster

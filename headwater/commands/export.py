@@ -155,32 +155,34 @@ def export(
 
     Example: `headwater export minilm-l6 --precision int8 --calibrate texts.csv`
     """
-    if precision:
+    choice = _choice(
+        layers=_several(layers or []),
+        pooling=pooling,
+        modality=modality,
+        preprocess=read_facts("--preprocess", preprocess),
+        weights=weights,
+        sha256=sha256,
+        arguments=read_facts("--arguments", arguments),
+        scale=scale,
+        lengths=lengths,
+        mask=mask,
+        pads=pads,
+        name=called,
+        source=source,
+        licence=licence or "not stated",
+        items=_read_items(items),
+    )
+    if precision is not None:
+        if choice is not None:
+            raise DataInvalid(
+                f"--precision makes {name}@{precision} from the installed {name} as it is; export that first, with "
+                "what is said of a network of one's own, then its precision without"
+            )
         made = _derive_with_progress(name, precision, folder, calibrate=calibrate, held=held, floor=floor)
     elif (calibrate, held, floor) != (None, None, None):
         raise DataInvalid("--calibrate, --held and --floor are of another precision; name it with --precision")
     else:
-        made = export_with_progress(
-            name,
-            folder,
-            _choice(
-                layers=_several(layers or []),
-                pooling=pooling,
-                modality=modality,
-                preprocess=read_facts("--preprocess", preprocess),
-                weights=weights,
-                sha256=sha256,
-                arguments=read_facts("--arguments", arguments),
-                scale=scale,
-                lengths=lengths,
-                mask=mask,
-                pads=pads,
-                name=called,
-                source=source,
-                licence=licence or "not stated",
-                items=_read_items(items),
-            ),
-        )
+        made = export_with_progress(name, folder, choice)
     shown = made.resolve() if folder else made.name
     out.print(f"{made.name} is in {made}\nserve it: [bold]headwater serve {shown}[/]", soft_wrap=True)
 
@@ -239,7 +241,7 @@ def _fidelity(spec: "Spec") -> Table:
         "same among the ten nearest": f"{100 * near.neighbours_10:.1f} %",
         "accuracy of a head": f"{100 * head.own:.1f} %, in fp32 {100 * head.fp32:.1f} %, of {head.n_items} items"
         if head
-        else "not known: held items have no labels",
+        else "not known: it takes two labels, each of two held items",
         "layers in fp32": escape(", ".join(kept)) or "none",
     }
     for row in shown.items():

@@ -1,5 +1,6 @@
 """`headwater tune`: a backbone -> the plan that is fastest on this machine, kept beside it."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +71,7 @@ def tune(
     report = _measure(folder, load_items(read_spec(folder).modality, items), goal, seconds)
     out.print(_fidelities(report), _speeds(report))
     out.print("workers × threads + decode threads; plans that lost a heat were measured in fewer rounds")
-    _propose(report, backbone)
+    _propose(report, backbone, items if items and items.is_dir() else None)
     best = _words(report.best)
     if dry_run:
         out.print(f"best: {best}; nothing was kept", soft_wrap=True, markup=False)
@@ -144,19 +145,20 @@ def _where(row: "Row") -> str:
     return f"{plan.runtime} {plan.provider} {row.candidate.precision}"
 
 
-def _propose(report: "Report", backbone: str) -> None:
+def _propose(report: "Report", backbone: str, items: Path | None) -> None:
     """Say what another precision would give, and the command that makes it a backbone."""
     from extractor.derive import derived_name
     from extractor.spec import read_spec
 
     name = read_spec(report.best.folder).name
+    held = f" --held {shlex.quote(str(items))}" if items else ""
     for row in report.proposals:
         precision, times = row.candidate.precision, row.items_per_s / report.best.items_per_s
         other = derived_name(name, precision)
         out.print(
             f"{precision} gives {times:.2f} times the items/s, with embeddings of another fingerprint: as a backbone "
             f"of its own, {other}, it leaves {name} and what was learnt on it as they are. Make it, then tune it:\n"
-            f"  headwater export {backbone} --precision {precision}\n  headwater tune {other}",
+            f"  headwater export {backbone} --precision {precision}{held}\n  headwater tune {other}",
             soft_wrap=True,
             markup=False,
         )

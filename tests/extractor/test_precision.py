@@ -1,7 +1,9 @@
 """Other precisions: what is kept in fp32, what is refused and with which layers, and what the report says."""
 
 import dataclasses
+import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,19 +14,30 @@ import pytest
 
 from extractor import Extractor
 from extractor.backbone import Backbone, collate
-from extractor.comparison import cosines_of, embed_alone, fidelity_of
+from extractor.comparison import embed_alone, fidelity_of
 from extractor.derive import Terms, derive
 from extractor.errors import BackboneInvalid, ExportError, RuntimeMissing, UndecodableItem
 from extractor.fidelity import HeadAccuracy
-from extractor.golden import read_golden, tolerance_of
+from extractor.golden import cosines_of, read_golden, tolerance_of
 from extractor.plan import Plan
+from extractor.precision.fp16 import Fp16
 from extractor.precision.int8 import Int8
 from extractor.prepare import load_prepare
 from extractor.proof import Proof
 from extractor.spec import MODEL_FILE, PRECISIONS, WEIGHTS_FILE, read_spec, sha256, verify_files, write_spec
 from extractor.tune.search import Goal, tune
 from tests.runtimes import needs_bf16
-from tests.tiny import SIZE, layers_item, npy, write_tiny_convs, write_tiny_layers
+from tests.tiny import (
+    SIZE,
+    flat,
+    layers_item,
+    npy,
+    png,
+    write_batch_dependent,
+    write_tiny_array,
+    write_tiny_convs,
+    write_tiny_layers,
+)
 
 CALIBRATION = [npy(layers_item(seed)) for seed in range(100, 148)]
 HELD = [npy(layers_item(seed)) for seed in range(200, 240)]
@@ -43,7 +56,10 @@ def left(folder: Path) -> list[str]:
 def test_the_worst_layer_stays_in_fp32_and_the_report_says_so(layers: Path, tmp_path: Path) -> None:
     before = read_spec(layers)
     steps: list[str] = []
-    judge = lambda reference, own: HeadAccuracy(n_items=len(own), fp32=1.0, own=float(own.shape == reference.shape))  # noqa: E731
+
+    def judge(reference: np.ndarray, own: np.ndarray) -> HeadAccuracy:
+        return HeadAccuracy(n_items=len(own), fp32=1.0, own=float(cosines_of(reference, own).mean()))
+
     made = derive(
         layers, "int8", tmp_path / "new", terms=dataclasses.replace(TERMS, judge=judge), progress=steps.append
     )
@@ -56,7 +72,7 @@ def test_the_worst_layer_stays_in_fp32_and_the_report_says_so(layers: Path, tmp_
     assert report.fidelity.n_items == len(HELD)
     assert 0.995 == report.floor <= report.fidelity.mean_cosine < 0.999999
     assert -1 <= report.fidelity.min_cosine <= report.fidelity.mean_cosine
-    assert report.head == HeadAccuracy(n_items=len(HELD), fp32=1.0, own=1.0)
+    assert report.head == HeadAccuracy(n_items=len(HELD), fp32=1.0, own=report.fidelity.mean_cosine)
     assert {"calibrating on 48 items", "layer 4 of 4 alone in int8"} <= set(steps)
     verify_files(made, spec)
     assert spec.fingerprint not in (before.fingerprint, dataclasses.replace(before, precision="int8").fingerprint)
@@ -121,6 +137,32 @@ def test_fp16_is_near_and_what_has_no_room_in_it_is_refused(layers: Path, tmp_pa
         derive(too_large, "fp16", tmp_path / "newer", terms=terms)
 
 
+def test_what_is_kept_has_its_weights_in_fp32(layers: Path) -> None:
+    kinds = {
+        tensor.name: tensor.data_type for tensor in Fp16.load(layers / MODEL_FILE).graph(["second"]).graph.initializer
+    }
+    assert kinds["second_weights"] == onnx.TensorProto.FLOAT
+    assert kinds["first_weights"] == kinds["third_weights"] == onnx.TensorProto.FLOAT16
+
+
+def test_what_batch_mates_change_is_refused(tmp_path: Path) -> None:
+    folder = write_batch_dependent(tmp_path / "dependent")
+    held = [png(flat(*colour)) for colour in np.random.default_rng(0).integers(0, 256, (20, 3)).tolist()]
+    with pytest.raises(
+        ExportError, match=r"dependent@fp16 is not made: its embeddings depend on batch-mates \(cosine 0"
+    ):
+        derive(folder, "fp16", tmp_path / "new", terms=Terms(held=held))
+    assert left(tmp_path) == ["dependent"]
+
+
+def test_weights_that_were_changed_are_not_made_into_another_precision(layers: Path, tmp_path: Path) -> None:
+    content = (layers / MODEL_FILE).read_bytes()
+    (layers / MODEL_FILE).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BackboneInvalid, match=r"has SHA-256 .*the file was changed or cut short"):
+        derive(layers, "int8", tmp_path / "new", terms=TERMS)
+    assert left(tmp_path) == ["layers"]
+
+
 @needs_bf16
 def test_bf16_has_a_report_too_and_a_refusal_its_layers(layers: Path, tmp_path: Path) -> None:
     made = derive(layers, "bf16", tmp_path / "new", terms=Terms(held=HELD))
@@ -159,6 +201,92 @@ def test_an_item_that_cannot_be_read_is_named_and_nothing_is_left(layers: Path, 
     assert left(tmp_path) == ["layers"]
 
 
+def test_what_is_prepared_as_a_held_item_is_not_calibrated_on(layers: Path, tmp_path: Path) -> None:
+    def again(item: bytes) -> bytes:
+        buffer = io.BytesIO()
+        np.lib.format.write_array(buffer, np.load(io.BytesIO(item)), version=(2, 0))
+        return buffer.getvalue()
+
+    alike = [again(item) for item in HELD]
+    assert not set(alike) & set(HELD)
+    made = derive(
+        layers, "int8", tmp_path / "new", terms=dataclasses.replace(TERMS, calibration=[*alike, *CALIBRATION])
+    )
+    report = read_spec(made).report
+    assert report is not None
+    assert report.n_calibrated == len(CALIBRATION)
+    assert read_spec(derive(layers, "int8", tmp_path / "plain", terms=TERMS)) == read_spec(made)
+    with pytest.raises(ExportError, match="every item to calibrate on is, once prepared, a held one"):
+        derive(layers, "int8", tmp_path / "newer", terms=dataclasses.replace(TERMS, calibration=alike))
+
+
+def test_what_no_bits_can_be_taken_from_is_not_called_int8(tmp_path: Path) -> None:
+    array = write_tiny_array(tmp_path / "array")
+    first, second = ([npy(np.full((2, 3), seed, np.float32)) for seed in seeds] for seeds in (range(20), range(20, 40)))
+    with pytest.raises(ExportError, match="array@int8 is not made: no layer has weights"):
+        derive(array, "int8", tmp_path / "new", terms=Terms(held=first, calibration=second))
+    assert left(tmp_path) == ["array"]
+
+
+def test_a_graph_of_which_all_is_kept_stays_as_it_is(layers: Path, tmp_path: Path) -> None:
+    batches = ({"array": layers_item(seed)[None]} for seed in range(20))
+    caster = Int8.calibrate(layers / MODEL_FILE, batches, tmp_path)
+    assert {node.op_type for node in caster.graph(caster.layers).graph.node} == {"Mul", "MatMul"}
+
+
+def test_a_precision_whose_proof_would_prove_nothing_is_not_made(tmp_path: Path) -> None:
+    layers = write_tiny_layers(tmp_path / "layers", large=1e5)
+    with pytest.raises(ExportError, match=r"least cosine to the golden embeddings is .*, below 0.6, and would prove"):
+        derive(layers, "int8", tmp_path / "new", terms=dataclasses.replace(TERMS, floor=-1))
+    assert left(tmp_path) == ["layers"]
+
+
+def test_what_fails_in_a_head_is_not_blamed_on_the_graph(layers: Path, tmp_path: Path) -> None:
+    def judge(_reference: object, _own: object) -> HeadAccuracy:
+        raise ValueError("a head's own")
+
+    with pytest.raises(ValueError, match="a head's own"):
+        derive(layers, "int8", tmp_path / "new", terms=dataclasses.replace(TERMS, judge=judge))
+    assert left(tmp_path) == ["layers"]
+
+
+def test_a_strangers_folder_is_refused_before_the_work(layers: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    steps: list[str] = []
+    with pytest.raises(ExportError, match=r"holds 'cat.jpg', which is no part of a backbone"):
+        derive(layers, "int8", tmp_path / "photos", terms=TERMS, progress=steps.append)
+    assert steps == []
+    assert left(tmp_path) == ["layers", "photos"]
+
+
+def test_of_a_full_disk_both_places_are_named(layers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from tests.extractor.test_precision import TERMS, derive\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "derive(Path(sys.argv[1]), 'int8', Path(sys.argv[2]), terms=TERMS)"
+    )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    done = subprocess.run(
+        [sys.executable, "-c", code, layers, tmp_path / "new"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"ExportError: {tmp_path / 'new'} cannot be written: File too large; free some space there" in done.stderr
+    assert f"and in {scratch}, or choose another folder" in done.stderr
+    assert left(tmp_path) == ["layers", "scratch"]
+    assert list(scratch.glob("headwater-*")) == []
+
+
+def test_cosines_are_at_most_1_and_zeros_are_alike() -> None:
+    draw = np.random.default_rng(0).normal(size=(1000, 7))
+    assert cosines_of(draw, draw).max() <= 1
+    zeros = np.zeros((2, 7), np.float32)
+    assert cosines_of(zeros, zeros).tolist() == [1, 1]
+    assert cosines_of(zeros, draw[:2]).tolist() == [0, 0]
+    assert np.isnan(cosines_of(np.full((1, 7), np.nan), draw[:1])).all()
+
+
 def test_an_interrupted_export_leaves_nothing(layers: Path, tmp_path: Path) -> None:
     def interrupt(_reference: object, _own: object) -> HeadAccuracy:
         raise KeyboardInterrupt
@@ -189,10 +317,22 @@ def test_specs_with_a_report_have_a_format_of_their_own(layers: Path, tmp_path: 
     assert facts["format"] == 2
     write_spec(made, read_spec(made))
     assert json.loads((made / "spec.json").read_text()) == facts
-    for wrong in ({"golden_cosine": 7}, {"fidelity": {}}, {"fidelity": None}, {"floor": "high"}, {"other": 1}):
+    lax = {"golden_cosine": 0.5}  # twice as far is anywhere
+    for wrong in (
+        lax,
+        {"golden_cosine": 7},
+        {"n_calibrated": "many"},
+        {"fidelity": {}},
+        {"fidelity": None},
+        {"floor": "high"},
+        {"other": 1},
+    ):
         (made / "spec.json").write_text(json.dumps({**facts, "report": {**facts["report"], **wrong}}))
         with pytest.raises(BackboneInvalid, match="malformed"):
             read_spec(made)
+    (made / "spec.json").write_text(json.dumps({**facts, "precision": "fp32"}))
+    with pytest.raises(BackboneInvalid, match=r"malformed .fp32 is what others are compared with"):
+        read_spec(made)
 
 
 def test_what_stays_in_fp32_is_not_quantised_again_by_the_runtime(tmp_path: Path) -> None:

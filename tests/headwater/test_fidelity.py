@@ -1,11 +1,13 @@
 """What a precision is measured with, and `headwater export --precision` as a user runs it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from extractor.errors import BackboneNotFound, ExportError, SourceInvalid, UnreadableItem
+from extractor.derive import derive
+from extractor.errors import BackboneNotFound, ExportError, SourceInvalid, UndecodableItem, UnreadableItem
 from extractor.spec import read_spec
 from headwater.commands.backbones import installed_rows
 from headwater.commands.export import export
@@ -67,14 +69,43 @@ def test_what_cannot_be_measured_with_is_said(tmp_path: Path, arrays: Path) -> N
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataInvalid, match="has no items in it"):
         terms_of("text", "int8", calibrate=str(tmp_path / "empty"), floor=FLOOR)
+    (tmp_path / "few").mkdir()
+    for number in range(20):
+        (tmp_path / "few" / f"{number}.txt").write_text(str(number))
+    with pytest.raises(DataInvalid, match="few has 20 different items, and it takes 64 to hold one in 4 back"):
+        terms_of("text", "int8", calibrate=str(tmp_path / "few"), floor=FLOOR)
+    with pytest.raises(DataInvalid, match=r"every item of --calibrate .*few is held too"):
+        terms_of("text", "int8", calibrate=str(tmp_path / "few"), held=str(tmp_path / "few"), floor=FLOOR)
     (tmp_path / "list.csv").write_text("path\nmissing.png\n")
     with pytest.raises(UnreadableItem, match=r"missing\.png: "):
         terms_of("image", "int8", held=str(tmp_path / "list.csv"), floor=FLOOR)
 
 
+def test_of_many_items_some_are_drawn_whatever_the_order_of_their_labels(tmp_path: Path) -> None:
+    table = tmp_path / "texts.csv"
+    table.write_text("text,label\n" + "\n".join(f"text {i},{i % 4}" for i in range(5000)) + "\n")
+    terms = terms_of("text", "int8", calibrate=str(table), floor=FLOOR)
+    assert (len(terms.calibration), len(terms.held)) == (192, 64)
+    numbers = [int(item.split()[1]) for item in (*terms.held, *terms.calibration)]
+    assert len(set(numbers)) == 256
+    assert 2000 < np.mean(numbers) < 3000
+    assert {int(item.split()[1]) % 4 for item in terms.held} == {0, 1, 2, 3}
+    assert terms.judge is not None
+    again = terms_of("text", "int8", calibrate=str(table), floor=FLOOR)
+    assert (again.held, again.calibration) == (terms.held, terms.calibration)
+
+
+def test_an_item_that_cannot_be_read_is_called_by_its_key(tmp_path: Path, arrays: Path) -> None:
+    (arrays / "high" / "broken.npy").write_bytes(b"none")
+    write_tiny_layers(tmp_path / "layers")
+    terms = terms_of("array", "int8", calibrate=str(arrays), floor=FLOOR)
+    with pytest.raises(UndecodableItem, match=r"item high/broken\.npy: no \.npy array"):
+        derive(tmp_path / "layers", "int8", tmp_path / "new", terms=terms)
+
+
 def test_a_head_is_judged_on_what_has_labels() -> None:
     draw = np.random.default_rng(0)
-    labels = [*["a", "b"] * 15, None, "once"]
+    labels = [None, "once", "once more", *["a", "b"] * 15, None]
     good = np.array([[1, 0] if label == "a" else [0, 1] for label in labels], np.float32)
     judge = judge_of(labels)
     assert judge is not None
@@ -82,6 +113,10 @@ def test_a_head_is_judged_on_what_has_labels() -> None:
     assert found is not None
     assert (found.n_items, found.fp32) == (30, 1.0)
     assert found.own < 0.9
+    noise = draw.normal(size=(len(good), 64)).astype(np.float32)
+    by_heart = judge(good, noise)  # so wide that any labels could be learnt by heart
+    assert by_heart is not None
+    assert by_heart.own < 0.8
     assert judge_of([None] * 30) is None
     assert judge_of(["a"] * 30) is None
 
@@ -111,8 +146,14 @@ def test_a_precision_is_exported_measured_and_listed(
     assert read_spec(tmp_path / "backbones" / "layers@int8").report == report
 
 
-def test_flags_of_a_precision_need_one() -> None:
+def test_flags_of_a_precision_need_one(home: Path) -> None:
+    write_tiny_layers(home / "backbones" / "layers")
     with pytest.raises(DataInvalid, match="name it with --precision"):
         export("minilm-l6", floor=0.9)
     with pytest.raises(BackboneNotFound, match="no backbone 'none'"):
         export("none", precision="int8")
+    with pytest.raises(DataInvalid, match="makes layers@int8 from the installed layers as it is"):
+        export("layers", precision="int8", layers=["first"])
+    with pytest.raises(ExportError, match="precision is ''"):
+        export("layers", precision="")
+    shutil.rmtree(home / "backbones" / "layers")

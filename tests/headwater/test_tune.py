@@ -3,14 +3,22 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from extractor import Extractor
 from extractor.machine import machine
+from extractor.plan import Plan
 from extractor.spec import read_spec
+from extractor.tune.candidates import Candidate
+from extractor.tune.search import Report, Row
+from extractor.tune.speed import Speed
+from headwater.commands.tune import _propose
 from tests.headwater.test_commands import headwater
 from tests.runtimes import needs_bf16, needs_openvino
-from tests.tiny import write_tiny_dense
+from tests.tiny import write_tiny_dense, write_tiny_layers
 
 
 def test_a_backbone_is_tuned_and_served_so(tmp_path: Path) -> None:
@@ -72,3 +80,19 @@ def test_items_of_ones_own_that_cannot_be_used_are_named(tiny_image: Path, tmp_p
     done = headwater("tune", tiny_image, "--items", tmp_path)
     assert done.returncode == 1
     assert f"{tmp_path} has 0 different items" in done.stderr.replace("\n", "")
+
+
+def test_what_is_proposed_is_held_to_the_items_that_were_measured_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tiny_layers(tmp_path / "layers")
+    speed = Speed(items_per_s=10, p50_ms=1, p99_ms=1, cpu_ms=1)
+    best = Row(candidate=Candidate("fp32", Plan()), folder=folder, rounds=[speed])
+    faster = Row(candidate=Candidate("bf16", Plan()), folder=folder, rounds=[replace(speed, items_per_s=20)])
+    report = Report(rows=[best, faster], best=best, proposals=[faster])
+    items = tmp_path / "my items"
+    _propose(report, str(folder), items)
+    said = capsys.readouterr().out
+    assert f"headwater export {folder} --precision bf16 --held '{items}'\n  headwater tune layers@bf16" in said
+    _propose(report, str(folder), None)
+    assert "--held" not in capsys.readouterr().out
