@@ -301,10 +301,16 @@ def join(address: str) -> bool:
 
 
 def _check_open(address: str) -> None:
-    """Raise OSError where an address has a port at which nobody listens: Ray would wait for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    """Raise OSError where nobody listens, also at what `auto` stands for: Ray would wait for minutes."""
+    from ray._private.services import canonicalize_bootstrap_address  # RAY_ADDRESS, or what ran here last
+
+    found = (canonicalize_bootstrap_address(address) or "") if address == "auto" else address
+    host, _, port = found.rpartition("://")[2].rpartition(":")
     if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        except OSError as error:
+            raise OSError(f"{found}: {error}") from None
 
 
 def share_of_cluster() -> Share:
