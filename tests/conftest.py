@@ -1,6 +1,8 @@
 """What the tests share: a home of their own, tiny backbones made of a few ONNX nodes, and the real ones."""
 
 import os
+import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,22 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADWATER_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module")
+def ray_home() -> Iterator[Path]:
+    """Where Ray has the sessions that it leaves behind: a short path, for sockets; at the end, none of it lives on."""
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_TMPDIR", folder)
+            yield Path(folder)
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+                if f"{folder}/".encode() in told or f"RAY_TMPDIR={folder}\0".encode() in told:
+                    os.kill(int(process.name), signal.SIGKILL)
+            except OSError:  # it has ended, or is another user's
+                continue
 
 
 @pytest.fixture(scope="session")

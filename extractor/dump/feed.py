@@ -5,7 +5,8 @@ because a process or a machine died, finds what it found before; of what is done
 """
 
 import asyncio
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -105,21 +106,50 @@ class Left(Exception):  # no error: nobody waits any more
 
 
 class Waiting:
-    """Whether somebody waits for what Ray Data does; Ray pickles it with its settings, and asks this one."""
+    """Whether somebody waits for what Ray Data does; Ray pickles it with its settings, and asks this one.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    check : callable
+        Raises what ends Ray Data's work from within, when there is something.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
         self.over = False
+        self._check = check
+        self._executor: Any = None
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Pickle nothing: it is asked here only."""
+        return object, ()
 
     def callback(self) -> type:
         """Return what Ray Data calls as it goes, many times a second, and which ends it when nobody waits."""
         waiting = self
 
         class Ending(ExecutionCallback):  # type: ignore[misc]  # whose types mypy does not follow
+            def before_execution_starts(self, executor: Any) -> None:
+                waiting._executor = executor
+
             def on_execution_step(self, _: object) -> None:
                 if waiting.over:
                     raise Left
+                waiting._check()
 
         return Ending
+
+    def end(self, timeout_s: float) -> None:
+        """Have Ray Data let its actors go.
+
+        Its executor, a thread, is part of a cycle: left to the garbage collector, its actors keep their CPUs for ever,
+        and the next dump waits for these. One that is shut down before its thread has ended may start another actor.
+        """
+        self.over = True
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.join(timeout_s)
+            with suppress(Exception):  # it may have ended with the cluster
+                executor.shutdown(force=False)
 
 
 def start_feed() -> Any:
@@ -151,7 +181,7 @@ def mapped(
     context.target_max_block_size = 1  # byte: each row is a block of its own, and none waits for the next
     context.enable_progress_bars = context.print_on_execution_start = False
     context.custom_execution_callback_classes = [waiting.callback()]
-    context.execution_no_progress_timeout_s = -1  # a source may be slow
+    context.execution_no_progress_timeout_s = -1  # a source may be slow; `waiting` knows better
     with DataContext.current(context):
         runs = ray.data.read_datasource(FeedSource(feed), override_num_blocks=1, num_cpus=0)
         pool = ActorPoolStrategy(

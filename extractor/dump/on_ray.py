@@ -5,7 +5,6 @@ and commits them, as in every dump. Nothing here decides what runs where, and no
 driver's, so a dump on Ray is resumed without Ray and the other way round.
 """
 
-import gc
 import logging
 import os
 import pickle
@@ -34,9 +33,8 @@ if TYPE_CHECKING:
 
 LOCAL = "local"  # the address of a Ray that is started here, in this process, and ends with it
 CONNECT_S = 10.0
-LEAVE_S = (
-    5.0  # for Ray Data to end what nobody waits for: a thread that is in Ray when it is shut down ends the process
-)
+LEAVE_S = 5.0  # for Ray Data to end what nobody waits for: a thread in Ray, when that is shut down, ends the process
+STALLED_S = 900.0  # for Ray to bring something back of what it was given: a machine may have to be started first
 OBJECT_STORE_BYTES = 256 << 20  # of that one; bounds below keep far less in it
 RUN_S = 1.0  # of an actor's time: short, so that rows come to be committed; long, so that Ray's own work is small
 FIRST_ITEMS, MAX_ITEMS = 16, 1024  # of a run, until it is known how long they take, and at most
@@ -132,9 +130,9 @@ class RayVerb:
 
         share = share_of_cluster()
         feed = start_feed()
-        line = _Line(feed, max_runs=share.actors * (CALLS + QUEUED) + 1)
+        line = _Line(feed, share)
         Thread(target=line.feed, args=(items,), name="dump-feed", daemon=True).start()
-        waiting, ended = Waiting(), Event()
+        waiting, ended = Waiting(line.check_moving), Event()
         self._streams.append((waiting, ended))
         try:
             with closing(self._mapped(feed, share, waiting)) as done:
@@ -142,10 +140,11 @@ class RayVerb:
                     line.done(mapped)
                     self._count(mapped)
                     yield from enumerate(mapped.outcomes, mapped.start)
+                    line.wait()
             line.check()
         finally:
             line.close()
-            gc.collect()  # Ray ends an actor when nothing here refers to it any more, and its own circles do
+            waiting.end(LEAVE_S)
             ended.set()
 
     def _mapped(self, feed: Any, share: Share, waiting: "Waiting") -> Generator[Mapped, None, None]:
@@ -167,10 +166,12 @@ class RayVerb:
 class _Line:
     """Makes runs of items and hands them to the feed, within a bound of runs and bytes on their way."""
 
-    def __init__(self, feed: Any, *, max_runs: int) -> None:
+    def __init__(self, feed: Any, share: Share) -> None:
         self._feed = feed
-        self._max_runs = max_runs
+        self._share = share
+        self._max_runs = share.actors * (CALLS + QUEUED) + 1
         self._n_bytes: dict[int, int] = {}  # of the runs on their way
+        self._waits_since: float | None = None  # with something on its way; None while what came back is taken
         self._run_items = float(FIRST_ITEMS)
         self._closed = False
         self._error: BaseException | None = None
@@ -198,10 +199,26 @@ class _Line:
         """Let go of a run, and learn from it how long runs should be."""
         rate = len(mapped.outcomes) / max(mapped.seconds, 1e-3)
         with self._changed:
+            self._waits_since = None
             del self._n_bytes[mapped.number]
             self._run_items = min(max(1.0, RUN_S * rate), 2 * self._run_items, MAX_ITEMS)
             self._changed.notify_all()
         self._feed.done.remote(mapped.number)
+
+    def wait(self) -> None:
+        """Count the time until the next run comes back, if there is one on its way."""
+        with self._changed:
+            self._waits_since = time.monotonic() if self._n_bytes else None
+
+    def check_moving(self) -> None:
+        """Raise that Ray brings nothing back, when it has had the time: it would wait for ever, and say nothing."""
+        since = self._waits_since
+        if since is not None and time.monotonic() > since + STALLED_S:
+            raise EngineFailed(
+                f"Ray has brought nothing back for {STALLED_S:.0f} s, and {len(self._n_bytes):,} runs of items are on "
+                f"their way; its {self._share.actors} actors take {self._share.cpus} CPUs and {self._share.gpus} GPUs "
+                "each, which something else may hold: look with `ray status`, free them, and run the dump again"
+            )
 
     def check(self) -> None:
         """Raise what ended the feeding, or that runs did not come back."""
@@ -224,6 +241,8 @@ class _Line:
         """Wait for room for a run; false when the line is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._has_room(n_bytes))
+            if not self._n_bytes:
+                self._waits_since = time.monotonic()
             self._n_bytes[number] = n_bytes
             return not self._closed
 
@@ -282,10 +301,16 @@ def join(address: str) -> bool:
 
 
 def _check_open(address: str) -> None:
-    """Raise OSError where an address has a port at which nobody listens: Ray would wait for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    """Raise OSError where nobody listens, also at what `auto` stands for: Ray would wait for minutes."""
+    from ray._private.services import canonicalize_bootstrap_address  # RAY_ADDRESS, or what ran here last
+
+    found = (canonicalize_bootstrap_address(address) or "") if address == "auto" else address
+    host, _, port = found.rpartition("://")[2].rpartition(":")
     if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        except OSError as error:
+            raise OSError(f"{found}: {error}") from None
 
 
 def share_of_cluster() -> Share:

@@ -1,5 +1,6 @@
 """Dumps on Ray: what a local dump gives, row for row, whatever is killed meanwhile."""
 
+import gc
 import os
 import pickle
 import shutil
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from extractor import Extractor
-from extractor.dump import check, dump, retry_errors
+from extractor.dump import check, dump, on_ray, retry_errors
 from extractor.dump.counts import Counts
 from extractor.dump.manifest import read_manifest
 from extractor.dump.mapper import DONE, RUN, Mapper, Run, as_rows
@@ -36,7 +37,10 @@ from extractor.sources import Entry
 from tests.dumped import BROKEN, N_ITEMS, Slow, Text, assert_alike, dumped_here, rows
 from tests.tiny import flat, png
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of its own settings
+pytestmark = [
+    pytest.mark.usefixtures("ray_home"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # of its own settings
+]
 
 RAY = """
 import sys
@@ -63,7 +67,7 @@ def once(_: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster(ray_home: Path) -> Iterator[None]:
     """Have this process in a small Ray, which every verb here then uses."""
     import ray
 
@@ -123,9 +127,18 @@ def test_what_actors_embed_is_in_the_cache_and_the_other_way_round(tmp_path: Pat
 
 @pytest.mark.stress
 @pytest.mark.usefixtures("cluster")
-def test_a_killed_actor_costs_nothing(tmp_path: Path, tiny_text: Path) -> None:
+def test_a_killed_actor_costs_nothing_and_a_second_dump_at_once_is_refused(tmp_path: Path, tiny_text: Path) -> None:
+    refused = []
+
+    def again(counts: Counts) -> None:
+        if counts.done and not refused:
+            with RayVerb(tiny_text, cache="off") as second, pytest.raises(DumpRefused, match="is at work in"):
+                dump(Slow(seconds=0), tmp_path / "ray", second)
+            refused.append(True)
+
     with RayVerb(tiny_text, cache="off") as verb:
-        dump(Slow(kills=str(tmp_path / "killed")), tmp_path / "ray", verb, max_shard_rows=100)
+        dump(Slow(kills=str(tmp_path / "killed")), tmp_path / "ray", verb, told=again, max_shard_rows=100)
+    assert refused
     assert (tmp_path / "killed").exists()
     assert_alike(rows(tmp_path / "ray"), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
     assert check(tmp_path / "ray").problems == ()
@@ -141,7 +154,7 @@ def test_what_is_wrong_everywhere_ends_the_dump_and_says_so(tmp_path: Path, tiny
 
     with RayVerb(tiny_text, cache="off") as verb:
         with pytest.raises(EngineFailed, match="were begun 4 times, and their process died each time"):
-            dump(Slow(kills=""), tmp_path / "deadly", verb, max_shard_rows=50)
+            dump(Slow(seconds=0, kills=""), tmp_path / "deadly", verb, max_shard_rows=50)
         assert check(tmp_path / "deadly").problems == ()
         keys = [row["key"] for row in rows(tmp_path / "deadly")]
         assert keys == [f"{i:04}" for i in range(len(keys))]
@@ -150,7 +163,7 @@ def test_what_is_wrong_everywhere_ends_the_dump_and_says_so(tmp_path: Path, tiny
         assert [row["key"] for row in rows(tmp_path / "breaking")] == ["a"]
         verb.fingerprint = "0" * 32
         with pytest.raises(BackboneChanged, match="on a machine of the cluster has the fingerprint"):
-            dump(Slow(), tmp_path / "out", verb)
+            dump(Slow(seconds=0), tmp_path / "out", verb)
 
 
 @pytest.mark.stress
@@ -168,28 +181,45 @@ def test_a_killed_driver_is_resumed_on_ray_and_here(tmp_path: Path, tiny_text: P
     dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")
     with RayVerb(tiny_text, cache="off") as verb:
         dump(Slow(seconds=0), out, verb)
+    whole = dumped_here(tiny_text, Slow(seconds=0), tmp_path / "whole")
     for resumed in (out, tmp_path / "here"):
         after = {path.name: path.read_bytes() for path in resumed.glob("part-*.parquet")}
         assert before.items() < after.items(), "a committed shard is never touched"
         assert check(resumed).problems == ()
-        assert_alike(rows(resumed), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / f"whole-{resumed.name}")))
+        assert_alike(rows(resumed), rows(whole))
 
 
 @pytest.mark.stress
 @pytest.mark.usefixtures("cluster")
-def test_a_second_dump_at_once_is_refused(tmp_path: Path, tiny_text: Path) -> None:
-    refused = []
+def test_a_dump_that_ended_holds_no_cpu_and_who_does_is_asked_for(
+    tmp_path: Path, tiny_text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
 
-    def again(counts: Counts) -> None:
-        if counts.done and not refused:
-            with RayVerb(tiny_text, cache="off") as second, pytest.raises(DumpRefused, match="is at work in"):
-                dump(Slow(seconds=0), tmp_path / "out", second)
-            refused.append(True)
+    class Stop(Exception):
+        pass
 
-    with RayVerb(tiny_text, cache="off") as verb:
-        dump(Slow(), tmp_path / "out", verb, told=again, max_shard_rows=100)
-    assert refused
-    assert_alike(rows(tmp_path / "out"), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+    class Holder:
+        def holds(self) -> bool:
+            return True
+
+    def stop(counts: Counts) -> None:
+        if counts.done:
+            raise Stop
+
+    gc.disable()  # an actor is let go of, not found
+    try:
+        with RayVerb(tiny_text, cache="off") as verb:
+            with pytest.raises(Stop):
+                dump(Slow(), tmp_path / "stopped", verb, told=stop)
+            holder = ray.remote(num_cpus=1)(Holder).remote()
+            assert ray.get(holder.holds.remote(), timeout=60)
+            monkeypatch.setattr(on_ray, "STALLED_S", 1.0)
+            with pytest.raises(EngineFailed, match=r"nothing back for 1 s, .* 1 CPUs .*look with `ray status`"):
+                dump(Slow(), tmp_path / "waiting", verb)
+            ray.kill(holder)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.stress

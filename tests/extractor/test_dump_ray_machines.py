@@ -11,7 +11,10 @@ from extractor.dump.on_ray import RayVerb, Share, share_of_cluster
 from extractor.errors import EngineFailed
 from tests.dumped import N_ITEMS, Slow, assert_alike, dumped_here, rows
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of its own settings
+pytestmark = [
+    pytest.mark.usefixtures("ray_home"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # of its own settings
+]
 
 
 @pytest.mark.stress
@@ -31,7 +34,7 @@ def test_a_machine_that_dies_costs_nothing(tmp_path: Path, tiny_text: Path) -> N
 
         with RayVerb(tiny_text, address=cluster.address, cache="off") as verb:
             assert share_of_cluster() == Share(actors=2, cpus=1, gpus=0)
-            dump(Slow(seconds=0.03), tmp_path / "ray", verb, told=told, max_shard_rows=50)
+            dump(Slow(seconds=0.02), tmp_path / "ray", verb, told=told, max_shard_rows=50)
     finally:
         cluster.shutdown()
     assert not machines
@@ -39,9 +42,14 @@ def test_a_machine_that_dies_costs_nothing(tmp_path: Path, tiny_text: Path) -> N
     assert check(tmp_path / "ray").problems == ()
 
 
-def test_an_address_where_nobody_listens_is_told_of_at_once(tiny_text: Path) -> None:
+@pytest.mark.parametrize("auto", [False, True], ids=["given", "auto"])
+def test_an_address_where_nobody_listens_is_told_of_at_once(
+    auto: bool, tiny_text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    said = rf"no Ray answers at {address} \(.*refused\)"
-    with pytest.raises(EngineFailed, match=said), RayVerb(tiny_text, address=address):
+    monkeypatch.setenv("RAY_ADDRESS", address)  # as a cluster that has ended leaves it
+    asked = "auto" if auto else address
+    said = rf"no Ray answers at {asked} \(.*:{address.rpartition(':')[2]}: .*refused\)"
+    with pytest.raises(EngineFailed, match=said), RayVerb(tiny_text, address=asked):
         pass
