@@ -57,6 +57,7 @@ def test_principal_components_are_learnt_from_a_sample_of_very_many(
 
 
 @pytest.mark.stress
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
 def test_umap_keeps_neighbours_together(digits: Digits) -> None:
     found = project(digits.X, digits.y, max_rows=400, method="UMAP")
     assert found.method == "UMAP"
