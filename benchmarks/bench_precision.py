@@ -29,9 +29,9 @@ from sklearn.preprocessing import normalize
 
 from extractor import Extractor, runtime
 from extractor.backbone import Backbone
-from extractor.golden import cosines_of
 from extractor.derive import FLOOR, REFERENCE, derive
 from extractor.errors import ExtractorError
+from extractor.golden import cosines_of
 from extractor.plan import Plan
 from extractor.prepare import load_prepare
 from extractor.shelf import find_backbone

@@ -165,10 +165,10 @@ class Wrong(torch.nn.Module):
 def test_a_graph_that_is_not_equal_leaves_what_was_there(networks: dict[str, Network], tmp_path: Path) -> None:
     wrong = dataclasses.replace(networks["efficientnet-lite0"], name="wrong", module=Wrong(), dim=3)
     (tmp_path / "wrong").mkdir()
-    (tmp_path / "wrong" / "kept").write_text("as it was")
+    (tmp_path / "wrong" / "plan.json").write_text("as it was")
     with pytest.raises(ExportError, match=r"'wrong' differs.*nothing was written"):
         export_network(wrong, tmp_path / "wrong")
-    assert [path.name for path in tmp_path.rglob("*")] == ["wrong", "kept"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["wrong", "plan.json"]
 
 
 def test_a_new_export_replaces_an_old_backbone_whole_and_nothing_else(
