@@ -151,7 +151,14 @@ def test_exporting_again_gives_the_same_bytes_and_tells_no_path(backbones: Path,
 
 
 class Wrong(torch.nn.Module):
-    """Gives what it gave before plus how often it was called: no graph can equal it."""
+    """Gives another value while it is exported: its graph does not equal it."""
+
+    def forward(self, image: "torch.Tensor") -> "torch.Tensor":
+        return image.to(torch.float32).mean(dim=(1, 2)) + int(torch.compiler.is_compiling())
+
+
+class Unsteady(torch.nn.Module):
+    """Gives what it gave before plus how often it was called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,6 +176,9 @@ def test_a_graph_that_is_not_equal_leaves_what_was_there(networks: dict[str, Net
     with pytest.raises(ExportError, match=r"'wrong' differs.*nothing was written"):
         export_network(wrong, tmp_path / "wrong")
     assert [path.name for path in tmp_path.rglob("*")] == ["wrong", "spec.json"]
+    unsteady = dataclasses.replace(wrong, module=Unsteady())
+    with pytest.raises(ExportError, match=r"'wrong' gives other values when it runs the same item again"):
+        export_network(unsteady, tmp_path / "wrong")
 
 
 def test_a_new_export_replaces_an_old_backbone_whole_and_nothing_else(
