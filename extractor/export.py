@@ -134,8 +134,8 @@ def _check_worth(network: Network, arrays: Sequence[NDArray[Any]], embeddings: E
             f"{network.name!r} gives the same embedding for all {len(arrays)} items for the proof; nothing was "
             "written; choose a layer that depends on the item"
         )
-    again = network.reference(collate(_spec(network), [arrays[0]]))
-    if not within(again, embeddings[:1], TOLERANCES["fp32"]):
+    again = np.concatenate([network.reference(collate(_spec(network), [array])) for array in arrays])
+    if not within(again, embeddings, TOLERANCES["fp32"]):
         raise ExportError(
             f"{network.name!r} gives other values when it runs the same item again; nothing was written; choose a "
             "layer before what draws at random, such as a dropout that is always on"

@@ -14,6 +14,8 @@ from tests.tiny import write_tiny_array, write_tiny_audio, write_tiny_image, wri
 os.environ["HF_HUB_OFFLINE"] = "1"
 # No test writes to the user's cache, nor finds there what another run has left.
 os.environ["HEADWATER_CACHE"] = "off"
+# A terminal's width is what a test says; pytest-xdist's processes inherit one that readline has set.
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,8 +14,17 @@ def test_a_steady_speed_is_found_and_workers_share_it() -> None:
     assert speed.seconds_for(100, 2) == pytest.approx(2.5)
 
 
+def test_a_hiccup_at_the_start_refuses_nobody() -> None:
+    speed = Speed()
+    speed.measure(1, 100.0)
+    assert speed.seconds_for(100, 1) == 0
+    speed.measure(1, 0.01)
+    assert speed.seconds_for(1, 1) == pytest.approx(0.01)
+
+
 def test_one_hiccup_is_no_new_speed_but_a_slower_machine_is() -> None:
     speed = Speed()
+    speed.measure(1, 0.01)
     speed.measure(1, 0.01)
     speed.measure(1, 100.0)
     assert speed.seconds_for(1, 1) < 0.02
