@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from extractor.plan import Plan
 
 PRECISIONS = ("fp32", "bf16")
 _DEVICE = "CPU"
+# OpenVINO fills its table of dtypes at its first use, and lets the GIL go meanwhile: where two threads are the first,
+# one waits for the table with the GIL, the other for the GIL, and the process stands still for ever. So one is first.
+_FIRST = Lock()
 _TELEMETRY = "openvino_telemetry"
 _CACHED_SHAPES = 64  # by default 5,000: texts of all lengths then take 800 MB and more; these take 7 % of the speed
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -95,6 +99,8 @@ def _openvino() -> Any:
             import openvino
     except ImportError:
         raise RuntimeMissing("openvino is not installed: pip install 'headwater[openvino]'") from None
+    with _FIRST:
+        openvino.Type.f32.to_dtype()
     return openvino
 
 

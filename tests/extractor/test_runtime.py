@@ -54,6 +54,28 @@ def test_openvino_gives_what_onnxruntime_gives_to_many_threads_at_once(dense: Pa
             assert within(a, b, TOLERANCES["fp32"])
 
 
+FIRST_AT_ONCE = """
+import sys
+from threading import Barrier, Thread
+import numpy
+from extractor.runtime import openvino
+openvino.version()
+sys.setswitchinterval(1e-6)
+together = Barrier(8)
+def first():
+    together.wait()
+    sys.modules["openvino"].Type.f32.to_dtype()
+threads = [Thread(target=first) for _ in range(8)]
+for thread in threads:
+    thread.start()
+"""
+
+
+def test_threads_that_are_the_first_at_once_do_not_stand_still() -> None:
+    for _ in range(3):  # without a first one alone, most of these never end
+        subprocess.run([sys.executable, "-c", FIRST_AT_ONCE], check=True, timeout=60)
+
+
 def test_an_answer_is_not_overwritten_by_the_next(dense: Path) -> None:
     backbone = load(dense, OPENVINO)
     first, second = images(2)
