@@ -3,6 +3,7 @@
 `Extractor` is loaded on first use, so that `import extractor` stays light.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from extractor.outcome import Outcome
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from extractor.pipeline import Extractor
 
 __all__ = ["Extractor", "Outcome"]
+
+# Wheels of onnxruntime report to their maker when they are imported, and write to the home of a user: not from here.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:

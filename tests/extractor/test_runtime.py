@@ -153,3 +153,10 @@ print("openvino" in sys.modules, "openvino_telemetry" in sys.modules, events)
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False", "[]"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_onnxruntime_reports_to_nobody(dense: Path, tmp_path: Path) -> None:
+    code = f"from extractor import Extractor; Extractor.load({str(dense)!r}, runtime='onnxruntime').close()"
+    env = {"HOME": str(tmp_path), "HEADWATER_CACHE": "off", "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
+    assert list(tmp_path.iterdir()) == []  # its events wait there, and the number that it gives the machine
