@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 MAX_PENDING_BYTES = 64 << 20
 BULK = 1024  # entries a commit
-GATHER_S = 0.05  # so that a trickle of entries shares a commit; look-ups find them meanwhile
+GATHER_S = 0.25  # so that a trickle of entries shares a commit; look-ups find them meanwhile
 CLOSE_S = 10.0
 LOOK_S = 0.005  # between two looks at whether the store is still used
 QUIET_S = 60.0  # between two warnings
