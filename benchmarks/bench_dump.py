@@ -37,6 +37,7 @@ from arena import SAME
 from backbone import ensure
 from choice import some_of
 from environment import ENVIRONMENTS
+from labelled_sets import DEFAULT
 from photos import photos
 from processes import cpu_by_process
 from record import keep_result, markdown, write_result
@@ -56,7 +57,7 @@ from extractor.spec import TOKENIZER_FILE, read_spec
 
 IMAGES, TEXTS, MEMORY, RAY = "photos", "texts", "memory", "ray"
 BACKBONES = {IMAGES: "efficientnet-lite0", TEXTS: "minilm-l6"}
-CLOTHING = Path("/work/shared/data/clothing/train")  # else generated photos
+CLOTHING = DEFAULT / "clothing" / "train"  # else generated photos
 PREPARED_AT_ONCE = 64  # texts of the limit
 DUMP, NO_CACHE, CACHED, LIMIT = "dump", "dump, cache off", "dump, all cached", "limit"
 PEERS = {IMAGES: loops.PHOTO_LOOPS, TEXTS: loops.LOOPS}
