@@ -80,7 +80,10 @@ def test_of_built_in_backbones(name: str, backbones: Path) -> None:
 
 
 @pytest.mark.stress
-@pytest.mark.skipif(find_spec("openwakeword") is None, reason="openwakeword 0.5.1 is not installed")
+@pytest.mark.skipif(
+    find_spec("openwakeword") is None,
+    reason="its weights are not installed: pip install --no-deps openwakeword==0.5.1, as `make setup` does",
+)
 def test_of_the_speech_embedding(tmp_path: Path) -> None:
     check_mates(export("speech-embedding", tmp_path / "out"))
 

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from textwrap import indent
 
@@ -79,8 +78,6 @@ def test_the_dumps_are_of_two_shards_one_of_which_superseded_another(folders: li
 
 @pytest.mark.parametrize("reader", READERS)
 def test_the_readmes_lines_read_a_dump(reader: str, folders: list[Path], tmp_path: Path) -> None:
-    if find_spec(reader) is None:  # not imported here: it stays in its own process
-        pytest.skip(f"{reader} is not installed")
     (lines,) = [block for block in PYTHON if f"import {reader}\n" in block]
     rows, embeddings = READERS[reader]
     body = "os.chdir(folder)\n" + lines + ASK.format(rows=rows, embeddings=embeddings, told=TOLD)
