@@ -53,6 +53,8 @@ def read_ahead(
             while True:
                 while len(ahead) < RUNS_AHEAD and (run := listed.run()):
                     ahead.append((run, pool.submit(_read_run, run, max_bytes)))
+                    if listed.slow:  # what is there is not to wait for what is not
+                        break
                 if not ahead:
                     break
                 run, future = ahead.popleft()
@@ -71,20 +73,28 @@ def read_ahead(
 
 
 class _Listed:
-    """A source as runs of entries; where listing fails, `error` is raised after what came before it."""
+    """A source as runs of entries; where listing fails, `error` is raised after what came before it.
+
+    A run ends when it has taken long, as of paths that somebody types or a remote place that lists by pages: `slow`.
+    """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._stream = iter(entries)
         self.error: Exception | None = None
+        self.slow = False
 
     def run(self) -> list[Entry]:
         """Return the next run; empty at the end."""
         run: list[Entry] = []
+        due = time.monotonic() + RUN_S
         try:
             for entry in islice(self._stream if self.error is None else (), RUN_ITEMS):
-                run.append(entry)  # noqa: PERF402  # what came before an error is kept
+                run.append(entry)  # what came before an error is kept
+                if time.monotonic() >= due:
+                    break
         except Exception as error:
             self.error = error
+        self.slow = time.monotonic() >= due
         return run
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from threading import Event
@@ -27,7 +28,8 @@ from extractor.dump.counts import Counts
 from extractor.dump.flow import Flow
 from extractor.dump.manifest import read_manifest
 from extractor.dump.npy import write_npy
-from extractor.dump.verb import LocalVerb
+from extractor.dump.verb import SLICE_S, LocalVerb
+from extractor.dump.writer import COMMIT_S
 from extractor.errors import (
     DumpNotWritten,
     DumpRefused,
@@ -253,6 +255,23 @@ def test_what_a_slow_source_gives_is_not_kept_waiting(tmp_path: Path, texts: Ext
         first.append(place)
         released.set()
     assert first == [0, 1, 2]
+
+
+def test_what_a_slow_list_names_is_committed_while_it_goes_on(tmp_path: Path, texts: Extractor) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "red").write_text("red")
+    n_listed = 0
+
+    def paths() -> Iterator[str]:
+        nonlocal n_listed
+        while n_listed < 200 and not list(out.glob("part-*.parquet")):
+            n_listed += 1
+            yield str(tmp_path / "red")
+            time.sleep(0.2)
+
+    assert COMMIT_S + SLICE_S <= 5
+    assert dump(open_source("-", stdin=paths()), out, texts, commit_s=0.1).errors == 0
+    assert table(out).num_rows == n_listed < 200
 
 
 def test_a_small_queue_is_waited_for(tmp_path: Path, tiny_text: Path) -> None:
