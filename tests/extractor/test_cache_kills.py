@@ -30,10 +30,12 @@ MAX_LIFE_S = 0.25
 # Forks a process for each line that it reads, says its number, and when it is gone: much quicker than to start one.
 NURSERY = """
 import os, random, sys
+from extractor.cache import behind
 from extractor.cache.behind import WriteBehind
 from extractor.cache.disk import MIN_BYTES, DiskStore
 from tests.extractor.known import entries, is_right, key_of
 
+behind.GATHER_S = 0.05  # several commits a life, for a kill to come amid them
 known = dict(enumerate(entries(*range(int(sys.argv[2])))))
 
 def work(seed):
