@@ -68,7 +68,7 @@ class ClientCore:
         """Return what is raised when there is no further try."""
         if tries.lost_an_answer and isinstance(failure.error, ClassifierError):
             failure.error.add_note("the answer to an earlier try was lost: that one may have done what is refused now")
-        return failure.error
+        return tries.cause(failure).error
 
     def _exchange(self, question: Question[A], items: object, progress: Progress | None) -> Exchange[A]:
         return Exchange(question, timeout_s=self.timeout_s, progress=progress, total=_total(items))

@@ -254,7 +254,7 @@ class Exchange(Generic[A]):
         """Have a slice sent again later, or give it up."""
         part.in_flight = False
         if not self._again(part, failure):
-            part.error = failure.error
+            part.error = failure.error if part.tries is None else part.tries.cause(failure).error
 
     def wait_s(self) -> float | None:
         """Return the seconds until a slice is due; None when only an answer can bring something to do."""

@@ -173,11 +173,8 @@ class Flow(Generic[A]):
         while self._later and self._later[0][0] <= now:
             self._unsent.append(heapq.heappop(self._later)[1])
         if self._error is None and self._unanswered and now >= self._last_answer + self._timeout_s:
-            self._error = ServiceError(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"none of {len(self._unanswered):,} items was answered within {self._timeout_s:g} s; "
-                "raise timeout_s, or look at the server's load",
-            )
+            overdue = Failure(_overdue(len(self._unanswered), self._timeout_s), grpc.StatusCode.DEADLINE_EXCEEDED)
+            self._error = (overdue if self._tries is None else self._tries.cause(overdue)).error
 
     def wait_s(self) -> float | None:
         """Return the seconds until `tick` has to be called; None when nothing waits for its time."""
@@ -231,3 +228,10 @@ class Flow(Generic[A]):
 
 def _left_open(n_items: int) -> ServiceError:
     return ServiceError(grpc.StatusCode.UNAVAILABLE, f"the server closed the stream with {n_items:,} items unanswered")
+
+
+def _overdue(n_items: int, timeout_s: float) -> ServiceError:
+    return ServiceError(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        f"none of {n_items:,} items was answered within {timeout_s:g} s; raise timeout_s, or look at the server's load",
+    )

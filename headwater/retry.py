@@ -65,6 +65,7 @@ class Tries:
         self.deadline = deadline
         self.lost_an_answer = False  # the server may have done what a try asked for, and could not say so
         self._n = 0
+        self._refusal: Failure | None = None
 
     def pause_s(self, failure: Failure, now: float) -> float | None:
         """Return the seconds to wait before the next try; None when there is none.
@@ -75,8 +76,14 @@ class Tries:
         self.lost_an_answer |= isinstance(failure.error, ServiceError)
         if not failure.retryable:
             return None
+        self._refusal = failure
         bound = min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** min(self._n, MAX_DOUBLINGS))
         self._n += 1
         share = random.random()  # noqa: S311  # spreads load, guards nothing
         pause = share * bound if failure.pushback_ms is None else failure.pushback_ms / 1000 * (1 + JITTER * share)
         return pause if now + pause < self.deadline else None
+
+    def cause(self, failure: Failure) -> Failure:
+        """Return why the tries are over: what refused a try says more than that the deadline cut the next."""
+        was_cut = failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        return self._refusal if was_cut and self._refusal is not None else failure

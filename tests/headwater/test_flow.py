@@ -115,6 +115,19 @@ def test_a_flow_whose_time_is_over_says_so(flow: Flow, clock: Clock) -> None:
     assert not flow.may_open
 
 
+def test_a_flow_whose_time_is_over_after_a_break_says_what_broke_it(flow: Flow, clock: Clock) -> None:
+    take(flow, b"x")
+    flow.opened()
+    sent(flow)
+    flow.broke(BROKEN)
+    flow.opened()
+    clock.now += 10
+    flow.tick()
+    with pytest.raises(ServiceError) as caught:
+        list(flow.found())
+    assert caught.value is BROKEN.error
+
+
 def test_a_stream_that_breaks_while_nothing_is_asked_is_no_error(flow: Flow, clock: Clock) -> None:
     take(flow, b"x")
     flow.opened()

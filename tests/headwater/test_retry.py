@@ -64,3 +64,13 @@ def test_thousands_of_tries_are_no_error(failure: Failure) -> None:
 def test_what_may_be_tried_again(failure: Failure, retryable: bool) -> None:
     assert failure.retryable is retryable
     assert (Tries(100.0).pause_s(failure, 0.0) is not None) is retryable
+
+
+def test_a_try_that_the_deadline_cut_says_what_refused_those_before_it() -> None:
+    cut = Failure(ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, ""), grpc.StatusCode.DEADLINE_EXCEEDED)
+    broken = retry.of_item(EmptyItem("empty"))
+    tries = Tries(10.0)
+    assert tries.cause(cut) is cut
+    tries.pause_s(FULL, 0.0)
+    assert tries.cause(cut) is FULL
+    assert tries.cause(broken) is broken
