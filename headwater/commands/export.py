@@ -1,6 +1,9 @@
 """`headwater export`: the name of a network, or one that is brought -> a backbone folder."""
 
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 MAX_PROOF_ITEMS = 64  # each is run again whenever the backbone is loaded
 _OWN = "A network of one's own"
 _PRECISION = "With --precision"
+_SIGNALLED = 128  # and the signal's number: what a shell gives for a program that a signal ended
 
 
 def export(
@@ -191,13 +195,30 @@ def export_with_progress(name: str, folder: Path | None = None, choice: "Choice 
     """Export a backbone and show the step in hand."""
     from extractor.export import export as make
 
-    with err.status(f"{name}: starting") as status:
+    with _ended_by_sigterm(), err.status(f"{name}: starting") as status:
 
         def progress(step: str) -> None:
             err.print(f"{name}: {step}")
             status.update(f"{name}: {step} …")
 
         return make(name, folder, choice=choice, progress=progress)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM end an export as Ctrl-C does, so that nothing of it is left; a second one ends all."""
+    former = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, former)
+        err.print(f"stopped by {signal.Signals(number).name}: nothing was made")
+        raise SystemExit(_SIGNALLED + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _derive_with_progress(
@@ -212,7 +233,7 @@ def _derive_with_progress(
     source = find_backbone(name)
     spec = read_spec(source)
     check(spec, precision)
-    with err.status(f"{name}: starting") as status:
+    with _ended_by_sigterm(), err.status(f"{name}: starting") as status:
 
         def progress(step: str) -> None:
             if not step.startswith("layer "):  # of which there are many

@@ -1,5 +1,9 @@
 """The folder that takes another's place: whole or not at all, whoever else writes, whatever ends it."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -66,3 +70,58 @@ def test_what_cannot_be_replaced_is_told_of_before_the_work(tmp_path: Path) -> N
         pytest.fail("the work began")
     with pytest.raises(ExportError, match="is a file, not a folder"), new_folder(tmp_path / "net" / "notes.txt"):
         pytest.fail("the work began")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from extractor.zoo.new_folder import new_folder
+rename, killed_at = Path.rename, sys.argv[2]
+def renamed(path, to):
+    if path.name.endswith(".new"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(path, to)
+Path.rename = renamed
+with new_folder(Path(sys.argv[1])) as fresh:
+    (fresh / "model.onnx").write_text("half")
+    if killed_at == "work":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(target: Path, at: str) -> Path:
+    """Kill an export at work, or between its renames, and return what it left."""
+    before = set(target.parent.iterdir())
+    done = subprocess.run([sys.executable, "-c", KILLED, target, at], check=False, env=dict(os.environ))
+    assert done.returncode == -signal.SIGKILL
+    return next(path for path in sorted(set(target.parent.iterdir()) - before) if path.name.endswith(".new"))
+
+
+def test_what_a_kill_left_is_swept_and_no_living_exports_nor_a_strangers(tmp_path: Path) -> None:
+    living = tmp_path / "living"
+    with new_folder(living) as mine:
+        left = killed(tmp_path / "net", "work")
+        strange, file = tmp_path / ".mine.0123abcd.old", tmp_path / ".notes.0123abcd.new"
+        strange.mkdir()
+        (strange / "notes.txt").write_text("mine")
+        (tmp_path / "mine").mkdir()
+        file.write_text("mine")
+        with new_folder(tmp_path / "other") as fresh:  # of another backbone in the same home
+            assert not left.exists()
+            fill(fresh, "other")
+        assert strange.exists() and file.exists()
+        fill(mine, "living")
+    assert (living / SPEC_FILE).read_text() == "living"
+    assert {path.name for path in tmp_path.iterdir()} == {"living", "other", "mine", strange.name, file.name}
+
+
+def test_a_kill_between_the_renames_loses_no_backbone(tmp_path: Path) -> None:
+    target = tmp_path / "net"
+    with new_folder(target) as fresh:
+        fill(fresh, "old")
+    killed(target, "renames")
+    assert not target.exists()
+    with new_folder(tmp_path / "other") as fresh:
+        fill(fresh, "other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net", "other"]
+    assert (target / SPEC_FILE).read_text() == "old"
