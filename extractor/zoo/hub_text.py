@@ -15,7 +15,7 @@ from extractor.zoo.front import recipe_of
 from extractor.zoo.golden import TEXTS
 from extractor.zoo.hub_part import Part, Run, facts_of, file_of
 from extractor.zoo.taps import Tap
-from extractor.zoo.tokenizer import least, without_bounds
+from extractor.zoo.tokenizer import least, n_positions, without_bounds
 
 POOLINGS = ("mean", "cls", "max", "last", "pooler")
 _FLOAT_MASK = ("xlnet",)  # which subtracts its mask from 1.0
@@ -23,8 +23,6 @@ _TOKENIZERS = (
     *("tokenizer.json", "vocab.txt", "vocab.json"),
     *("spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
 )
-_POSITIONS = ("max_position_embeddings", "n_positions")
-_OFFSET = ("roberta", "camembert", "mpnet", "longformer", "esm")  # whose positions begin behind the padding's
 
 
 def text_part(reference: str, config: Any, choice: Choice) -> Part:
@@ -96,10 +94,8 @@ def _json(reference: str, tokenizer: Any) -> bytes:
 
 def _max_tokens(reference: str, tokenizer: Any, config: Any) -> int:
     """Return the least of what the publisher, the tokenizer and the positions allow."""
-    behind = (config.pad_token_id or 0) + 1 if any(one in config.model_type for one in _OFFSET) else 0
-    positions = next((value for key in _POSITIONS if (value := getattr(config, key, None))), None)
     published = facts_of(reference, "sentence_bert_config.json").get("max_seq_length")
-    return least([tokenizer.model_max_length, published, positions and positions - behind])
+    return least([tokenizer.model_max_length, published, n_positions(config.to_dict())])
 
 
 def _pooling(reference: str) -> str:

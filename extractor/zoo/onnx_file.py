@@ -2,6 +2,11 @@
 
 The reference is the file as it came, run by onnxruntime one item at a time, with what stands before and behind it
 computed in NumPy.
+
+A text network's `position_ids` are counted by the attention mask: from 0, as for GPT-2 and most others; from one behind
+the padding's id, where a `config.json` beside it is of RoBERTa's kin. The graph does not tell, and the proof, which
+gives the file the same positions, cannot: export a network that counts in another way without that input, so that it
+counts within the graph.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,13 +31,15 @@ from extractor.zoo.onnx_model import cut, find_layer, is_apart, read_model, real
 from extractor.zoo.onnx_model import layers as layers_of
 from extractor.zoo.onnx_save import save_onnx
 from extractor.zoo.steps import MASKED_POOLINGS, POOLINGS, Cast, Nodes, Step, apply_all, write_all
-from extractor.zoo.tokenizer import max_tokens, read_tokenizer
+from extractor.zoo.tokenizer import CONFIG_FILE, facts_beside, first_position, max_tokens, read_tokenizer
 
 OUTPUT = "embeddings"
 PREFIX = "network/"  # of all values of the graph that was brought, so that none has the name of one of ours
 _OWN = "headwater/"  # of ours
-TEXT, TOKENS, ZEROS = "text", "input_ids", "zeros"
-_TEXTS_OWN = {"attention_mask": MASK, "token_type_ids": ZEROS}  # as exporters of texts' networks call their inputs
+TEXT, TOKENS, ZEROS, POSITIONS = "text", "input_ids", "zeros", "positions"
+# As exporters of texts' networks call their inputs.
+_TEXTS_OWN = {"attention_mask": MASK, "token_type_ids": ZEROS, "position_ids": POSITIONS}
+_COUNTING_OPSET = 11  # the first with CumSum
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,20 +53,23 @@ class Original:
         Values.
     front : Front
     side : mapping of str to str
-        The graph's inputs beside the items, each with `lengths`, `attention_mask` or `zeros`.
+        The graph's inputs beside the items, each with `lengths`, `attention_mask`, `zeros` or `positions`.
+    first_position : int
+        Of a text's first token.
     """
 
     session: Any
     layers: Sequence[str]
     front: Front
     side: Mapping[str, str]
+    first_position: int = 0
 
     def run(self, values: NDArray[Any]) -> list[NDArray[Any]]:
         """Return the layers' values of one item (1, …)."""
         try:
             feed = {self.front.graph_input: apply_all(self.front.steps, values)}
             for name, what in self.side.items():
-                feed[name] = _of_one(values, what).astype(self._dtype(name))
+                feed[name] = _of_one(values, what, self.first_position).astype(self._dtype(name))
             found: list[NDArray[Any]] = self.session.run(list(self.layers), feed)
         except Exception as error:  # onnxruntime's exceptions share no public root
             raise ExportError(
@@ -142,7 +152,8 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
     side = _side_inputs(model, choice)
     front = front_of(_values_input(model, layers, side), choice)
     apart = path.parent if is_apart(model) else None
-    original = Original(_open(model, layers, apart), layers, front, _kept(model, layers, side))
+    first = first_position(facts_beside(path.parent, CONFIG_FILE))
+    original = Original(_open(model, layers, apart), layers, front, _kept(model, layers, side), first)
     values = original.run(front.example())
     padding = _padding_inputs(original, choice)
     masked = front.example().shape[1] if MASK in padding else None
@@ -197,7 +208,14 @@ def _side_inputs(model: ModelProto, choice: Choice) -> dict[str, str]:
 
 def _kept(model: ModelProto, layers: Sequence[str], side: Mapping[str, str]) -> dict[str, str]:
     inputs = real_inputs(cut(model, layers))
-    return {name: what for name, what in side.items() if name in inputs}
+    kept = {name: what for name, what in side.items() if name in inputs}
+    opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0)
+    if POSITIONS in kept.values() and opset < _COUNTING_OPSET:
+        raise ExportError(
+            f"'position_ids' are counted by an operator of opset {_COUNTING_OPSET}, and the graph is of {opset}; "
+            f"export it again with opset_version={_COUNTING_OPSET} or later"
+        )
+    return kept
 
 
 def _padding_inputs(original: Original, choice: Choice) -> dict[str, Input]:
@@ -269,7 +287,7 @@ def _wrapped(model: ModelProto, network: OnnxNetwork, dim: int) -> ModelProto:
     before, behind = Nodes(f"{_OWN}before/"), Nodes(f"{_OWN}behind/")
     _alias(before, write_all(original.front.steps, before, original.front.name), original.front.graph_input)
     for name, what in original.side.items():
-        given = what if what in network.input else _whole(before, original.front.name, what)
+        given = _given(before, network, what)
         (value,) = (one for one in body.graph.input if one.name == PREFIX + name)
         _alias(before, before.add("Cast", [given], to=value.type.tensor_type.elem_type), name)
     rows = [
@@ -296,15 +314,32 @@ def _alias(nodes: Nodes, value: str, graph_input: str) -> None:
     nodes.nodes.append(helper.make_node("Identity", [value], [PREFIX + graph_input]))
 
 
-def _of_one(values: NDArray[Any], what: str) -> NDArray[Any]:
+def _of_one(values: NDArray[Any], what: str, first: int) -> NDArray[Any]:
     """Return what one item (1, length, …), of which nothing is padding, gives to an input beside it."""
     if what == LENGTHS:
         return np.array([values.shape[1]])
+    if what == POSITIONS:
+        return np.arange(first, first + values.shape[1])[None]
     return (np.ones if what == MASK else np.zeros)(values.shape[:2])
 
 
+def _given(nodes: Nodes, network: OnnxNetwork, what: str) -> str:
+    """Write the same for a batch, and return the value."""
+    if what in network.input:
+        return what
+    if what == POSITIONS:
+        return _positions(nodes, _given(nodes, network, MASK), network.original.first_position)
+    return _whole(nodes, network.original.front.name, what)
+
+
+def _positions(nodes: Nodes, mask: str, first: int) -> str:
+    """Write each token's place among those that the mask keeps, from `first`; 0 for padding, on whichever side."""
+    place = nodes.add("CumSum", [mask, nodes.constant(np.array(1, np.int64))])
+    return nodes.add("Mul", [nodes.add("Add", [place, nodes.constant(np.array(first - 1, np.int64))]), mask])
+
+
 def _whole(nodes: Nodes, values: str, what: str) -> str:
-    """Write the same for a batch of items of one length; zeros for token ids."""
+    """Write it for a batch of items of one length; zeros for token ids."""
     if what == ZEROS:
         return nodes.add("Mul", [values, nodes.constant(np.array(0, np.int64))])
     shape = nodes.add("Shape", [values])

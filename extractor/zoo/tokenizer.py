@@ -1,7 +1,7 @@
-"""What lies beside a text network -> its tokenizer as one file without bounds, and how many tokens it reads."""
+"""What lies beside a text network -> its tokenizer, without bounds; how many tokens it reads, and their positions."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,11 @@ from tokenizers import Tokenizer
 from extractor.errors import ExportError
 from extractor.spec import TOKENIZER_FILE
 
+CONFIG_FILE = "config.json"
 MAX_TOKENS = 512  # where nothing else bounds a text
+_POSITIONS = ("max_position_embeddings", "n_positions")
+_OFFSET = ("roberta", "camembert", "mpnet", "longformer", "esm")  # whose positions begin behind the padding's
+_PADDING = 1  # theirs, where it is not told
 _BOUNDS = (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length"))
 
 
@@ -38,7 +42,33 @@ def without_bounds(tokenizer: str | bytes) -> bytes:
 
 def max_tokens(folder: Path) -> int:
     """Return how many tokens a network reads, as the files beside it say."""
-    return least([_fact(folder / name, key) for name, key in _BOUNDS])
+    positions = n_positions(facts_beside(folder, CONFIG_FILE))
+    return least([positions, *(_number(facts_beside(folder, name).get(key)) for name, key in _BOUNDS)])
+
+
+def n_positions(config: Mapping[str, Any]) -> int | None:
+    """Return how many tokens a network has positions for, as its configuration says, if it does."""
+    found = next((value for key in _POSITIONS if (value := _number(config.get(key)))), None)
+    return int(found) - first_position(config) if found else None
+
+
+def first_position(config: Mapping[str, Any]) -> int:
+    """Return the position of a text's first token: 0, and for RoBERTa and its kin the one behind the padding's id.
+
+    As transformers counts them (`create_position_ids_from_input_ids` in its `modeling_roberta.py`).
+    """
+    if not any(one in str(config.get("model_type")) for one in _OFFSET):
+        return 0
+    return int(_number(config.get("pad_token_id", _PADDING)) or 0) + 1
+
+
+def facts_beside(folder: Path, name: str) -> dict[str, Any]:
+    """Return what a JSON file says; nothing where it is not there, or no object."""
+    try:
+        facts = json.loads((folder / name).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def least(bounds: Sequence[float | None]) -> int:
@@ -46,10 +76,5 @@ def least(bounds: Sequence[float | None]) -> int:
     return int(min(bound for bound in (MAX_TOKENS, *bounds) if bound and bound > 0))
 
 
-def _fact(path: Path, key: str) -> Any:
-    try:
-        facts = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    found = facts.get(key) if isinstance(facts, dict) else None
+def _number(found: Any) -> float | None:
     return found if isinstance(found, int | float) else None

@@ -1,11 +1,14 @@
-"""`onnx:FILE` for texts: token ids, masks and segments by their names, poolings that leave padding out; refusals."""
+"""`onnx:FILE` for texts: token ids, masks, segments, positions by their names, poolings without padding; refusals."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 from typer.testing import CliRunner
@@ -16,6 +19,7 @@ from extractor.export import export
 from extractor.spec import read_spec
 from extractor.zoo.choice import Choice
 from headwater.cli import app
+from tests.hub_folders import FAMILIES, hub, write_tokenizer
 
 WORDS = ["[UNK]", *["the", "a", "cat", "dog", "sees", "of", "and", "with", "three", "four"]]
 TABLE = np.random.default_rng(0).normal(size=(len(WORDS), 5)).astype(np.float32)
@@ -161,3 +165,99 @@ def test_a_networks_own_pooling_is_taken_as_it_is(tmp_path: Path) -> None:
         X = extractor.extract(TEXTS)
     rows = [TABLE[[WORDS.index(word) if word in WORDS else 0 for word in text.split()]].mean(0) for text in TEXTS]
     np.testing.assert_allclose(X, rows, atol=1e-5)
+
+
+class Told(torch.nn.Module):
+    """A network of the Hub that is told its positions, as exporters of GPT-2 have it."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor
+    ) -> torch.Tensor:
+        return self.network(input_ids, attention_mask=attention_mask, position_ids=position_ids).last_hidden_state
+
+
+def write_told(folder: Path, family: str) -> tuple[Path, torch.nn.Module]:
+    """Write a drawn network of a family as ONNX with `position_ids` among its inputs, as optimum does."""
+    config = getattr(hub, FAMILIES[family][0])(**FAMILIES[family][2], pad_token_id=0)
+    config.save_pretrained(folder)
+    write_tokenizer(folder, 50)
+    torch.manual_seed(0)
+    network = hub.AutoModel.from_config(config).eval()
+    network.config.use_cache = False
+    ones, names = torch.ones(2, 5, dtype=torch.int64), ["input_ids", "attention_mask", "position_ids"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's older exporter is what optimum takes
+        torch.onnx.export(
+            Told(network).eval(),
+            (ones, ones, torch.arange(5).repeat(2, 1)),
+            str(folder / "model.onnx"),
+            input_names=names,
+            output_names=["last_hidden_state"],
+            dynamic_axes={name: {0: "batch", 1: "tokens"} for name in names},
+            opset_version=17,
+            dynamo=False,
+        )
+    return folder / "model.onnx", network
+
+
+@pytest.mark.parametrize(("family", "pooling"), [("gpt2", "last"), ("roberta", "mean")])
+def test_positions_are_those_that_the_network_counts_itself(tmp_path: Path, family: str, pooling: str) -> None:
+    path, network = write_told(tmp_path / family, family)
+    choice = Choice(layers=["last_hidden_state"], pooling=pooling)
+    folder = export(f"onnx:{path}", tmp_path / "out", choice=choice)
+    assert list(read_spec(folder).input) == ["input_ids", "attention_mask"]
+    assert read_spec(folder).preprocess.max_tokens == 50
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokens = [tokenizer.encode(text).ids for text in TEXTS]
+    with torch.inference_mode():
+        found = [network(torch.tensor([ids])).last_hidden_state[0].numpy() for ids in tokens]
+    expected = np.stack([one[-1] if pooling == "last" else one.mean(axis=0) for one in found])
+    order = np.random.default_rng(2).permutation(4 * len(TEXTS)) % len(TEXTS)
+    with Extractor.load(folder, workers=1, max_padding=0.95) as extractor:
+        np.testing.assert_allclose(extractor.extract([TEXTS[i] for i in order]), expected[order], atol=1e-5)
+        np.testing.assert_allclose(extractor.extract(TEXTS[1:2]), expected[1:2], atol=1e-5)
+    if pooling == "mean":  # which takes padding on the left too
+        (ids,), width = tokens[3:4], len(tokens[3]) + 9
+        session = onnxruntime.InferenceSession(folder / "model.onnx")
+        for left in (0, 4, 9):
+            mask = np.zeros((1, width), np.int64)
+            mask[:, left : left + len(ids)] = 1
+            padded = np.zeros((1, width), np.int64)
+            padded[mask == 1] = ids
+            (row,) = session.run(None, {"input_ids": padded, "attention_mask": mask})
+            np.testing.assert_allclose(row, expected[3:4], atol=1e-5)
+
+
+PLACED = """
+    <ir_version: 8, opset_import: ["" : %d]>
+    graph (int64[n,t] input_ids, int64[n,t] position_ids) => (float[n,t,4] y) {
+        words = Gather(table, input_ids)
+        places = Gather(table, position_ids)
+        y = Mul(words, places)
+    }
+"""
+
+
+def test_positions_without_a_mask_and_of_an_opset_that_cannot_count(tmp_path: Path) -> None:
+    write(tmp_path)
+    table = np.random.default_rng(3).normal(size=(512, 4)).astype(np.float32)
+
+    def placed(opset: int) -> Path:
+        model = onnx.parser.parse_model(PLACED % opset)
+        model.graph.initializer.append(numpy_helper.from_array(table, "table"))
+        onnx.save(model, tmp_path / "placed.onnx")
+        return tmp_path / "placed.onnx"
+
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 512}')
+    folder = export(f"onnx:{placed(13)}", tmp_path / "out", choice=Choice(layers=["y"]))
+    assert not read_spec(folder).pads
+    ids = [[WORDS.index(word) if word in WORDS else 0 for word in text.split()] for text in TEXTS]
+    with Extractor.load(folder) as extractor:
+        X = extractor.extract(TEXTS * 2)
+    np.testing.assert_allclose(X, [(table[one] * table[: len(one)]).mean(axis=0) for one in ids] * 2, atol=1e-5)
+    with pytest.raises(ExportError, match="counted by an operator of opset 11, and the graph is of 10; export it agai"):
+        export(f"onnx:{placed(10)}", tmp_path / "old", choice=Choice(layers=["y"]))
