@@ -7,6 +7,7 @@ import io
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from extractor.derive import Judge, Terms
     from extractor.fidelity import HeadAccuracy
     from extractor.outcome import Embedding
-    from extractor.sources import Entry
+    from extractor.sources import Entry, Options, Source
 
 MAX_ITEMS = 256  # of a source; of more some are drawn
 HELD_SHARE = 4  # one in so many of a person's own items is held, where no held ones are named
@@ -27,6 +28,7 @@ DIGITS = 120
 PHOTO_SIZE = (400, 300)
 SOUNDS = 40
 FOLDS = 5
+TABLES = ("table", "columnar")  # as sources describe themselves
 MIN_SHOTS = 2  # of a label, for it to be learnt and judged
 
 
@@ -39,7 +41,13 @@ class Held(NamedTuple):
 
 
 def terms_of(
-    modality: str, precision: str, *, calibrate: str | None = None, held: str | None = None, floor: float
+    modality: str,
+    precision: str,
+    *,
+    calibrate: str | None = None,
+    held: str | None = None,
+    columns: "Options | None" = None,
+    floor: float,
 ) -> "Terms":
     """Return what a precision is measured with.
 
@@ -51,22 +59,32 @@ def terms_of(
         ones. Of a person's own items one in four is held, unless held ones are named.
     held : str, optional
         A source; by default built-in items. Where its items have labels, a head is learnt and judged on them.
+    columns : Options, optional
+        Of the sources that are tables, which are the items and the labels; labels are of what is held.
     floor : float
 
     Raises
     ------
     DataInvalid
-        There are no items, none are built in for the modality, or some are to calibrate what is not calibrated.
+        There are no items, none are built in for the modality, or some are to calibrate what is not calibrated; or
+        columns are named, and no table.
     SourceInvalid, ItemError
-        A source, or an item in it, cannot be read.
+        A source, or an item in it, cannot be read; a table has no such column.
     """
     from extractor.derive import Terms
+    from extractor.sources import Options, open_source
     from extractor.tune.items import load_items
 
     if calibrate and precision != "int8":
         raise DataInvalid(f"{precision} is not calibrated; leave --calibrate away, or name what to compare on: --held")
-    own = _read(calibrate, modality, "--calibrate") if calibrate else None
-    judged = _read(held, modality, "--held") if held else None
+    labelled = columns or Options()
+    bare = replace(labelled, label=Options.label)  # of what is only calibrated on, labels are not asked for
+    calibrating = open_source(calibrate, modality=modality, options=bare if held else labelled) if calibrate else None
+    holding = open_source(held, modality=modality, options=labelled) if held else None
+    if labelled != Options():
+        _check_table([source for source in (calibrating, holding) if source])
+    own = _read(calibrating, f"--calibrate {calibrate}") if calibrating else None
+    judged = _read(holding, f"--held {held}") if holding else None
     if own and judged is None:
         own, judged = _divided(own, str(calibrate))
     if judged is None:
@@ -131,24 +149,30 @@ def _accuracy(X: NDArray[np.float32], y: NDArray[np.str_], folds: int) -> float:
     return float(cross_val_score(LogisticHead(Cs=(chosen,)), X, y, cv=split).mean())
 
 
-def _read(source: str, modality: str, option: str) -> Held:
+def _check_table(sources: "Sequence[Source]") -> None:
+    if not any(source.describe()["kind"] in TABLES for source in sources):
+        raise DataInvalid(
+            "--item-column, --path-column and --label-column are of a table, and there is none; name one with --held, "
+            "or leave them away"
+        )
+
+
+def _read(source: "Source", named: str) -> Held:
     """Read some of a source's items, no two the same: each as likely as another, however many there are.
 
     Reservoir sampling, as in Vitter's algorithm R ("Random Sampling with a Reservoir", ACM TOMS 11(1), 1985): only what
     is taken, for a while at least, is read.
     """
-    from extractor.sources import open_source
-
     draw = random.Random(0)  # noqa: S311 - the same items in every run
     kept: list[tuple[bytes, Entry]] = []
-    for number, entry in enumerate(open_source(source, modality=modality).entries()):
+    for number, entry in enumerate(source.entries()):
         full = len(kept) == MAX_ITEMS
         place = draw.randrange(number + 1) if full else len(kept)
         if place >= MAX_ITEMS or (content := _content(entry)) in (item for item, _ in kept):
             continue
         kept[place : place + 1] = [(content, entry)]
     if not kept:
-        raise DataInvalid(f"{option} {source} has no items in it; name a folder, a table or an archive that has")
+        raise DataInvalid(f"{named} has no items in it; name a folder, a table or an archive that has")
     return Held([item for item, _ in kept], [entry.label for _, entry in kept], [entry.key for _, entry in kept])
 
 

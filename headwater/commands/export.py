@@ -60,6 +60,22 @@ def export(
             rich_help_panel=_PRECISION,
         ),
     ] = None,
+    label_column: Annotated[
+        str,
+        typer.Option(help="Of a table that is held, where there is one.", rich_help_panel=_PRECISION),
+    ] = "label",
+    item_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a table: of texts or bytes; by default `text`, or the one of bytes.", rich_help_panel=_PRECISION
+        ),
+    ] = None,
+    path_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a table: of paths; by default `path`, where there is no `text`.", rich_help_panel=_PRECISION
+        ),
+    ] = None,
     floor: Annotated[
         float | None,
         typer.Option(
@@ -182,9 +198,14 @@ def export(
                 f"--precision makes {name}@{precision} from the installed {name} as it is; export that first, with "
                 "what is said of a network of one's own, then its precision without"
             )
-        made = _derive_with_progress(name, precision, folder, calibrate=calibrate, held=held, floor=floor)
-    elif (calibrate, held, floor) != (None, None, None):
-        raise DataInvalid("--calibrate, --held and --floor are of another precision; name it with --precision")
+        columns = {"item": item_column, "path": path_column, "label": label_column}
+        made = _derive_with_progress(
+            name, precision, folder, calibrate=calibrate, held=held, columns=columns, floor=floor
+        )
+    elif (calibrate, held, item_column, path_column, label_column, floor) != (None, None, None, None, "label", None):
+        raise DataInvalid(
+            "--calibrate, --held, their columns and --floor are of another precision; name it with --precision"
+        )
     else:
         made = export_with_progress(name, folder, choice)
     shown = made.resolve() if folder else made.name
@@ -222,11 +243,19 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _derive_with_progress(
-    name: str, precision: str, folder: Path | None, *, calibrate: str | None, held: str | None, floor: float | None
+    name: str,
+    precision: str,
+    folder: Path | None,
+    *,
+    calibrate: str | None,
+    held: str | None,
+    columns: dict[str, Any],
+    floor: float | None,
 ) -> Path:
     """Make a backbone in another precision, and show how near it stands."""
     from extractor.derive import FLOOR, check, derive
     from extractor.shelf import find_backbone
+    from extractor.sources import Options
     from extractor.spec import read_spec
     from headwater.fidelity import terms_of
 
@@ -241,7 +270,12 @@ def _derive_with_progress(
             status.update(f"{name}: {step} …")
 
         terms = terms_of(
-            spec.modality, precision, calibrate=calibrate, held=held, floor=FLOOR if floor is None else floor
+            spec.modality,
+            precision,
+            calibrate=calibrate,
+            held=held,
+            columns=Options(**columns),
+            floor=FLOOR if floor is None else floor,
         )
         made = derive(source, precision, folder, terms=terms, progress=progress)
     out.print(_fidelity(read_spec(made)))

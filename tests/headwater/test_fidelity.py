@@ -8,6 +8,7 @@ import pytest
 
 from extractor.derive import derive
 from extractor.errors import BackboneNotFound, ExportError, SourceInvalid, UndecodableItem, UnreadableItem
+from extractor.sources import Options
 from extractor.spec import read_spec
 from headwater.commands.backbones import installed_rows
 from headwater.commands.export import export
@@ -57,6 +58,26 @@ def test_a_table_of_texts_is_read(tmp_path: Path) -> None:
     terms = terms_of("text", "fp16", held=str(table), floor=FLOOR)
     assert [*terms.held] == [f"text {i}".encode() for i in range(50)]
     assert terms.judge is not None
+
+
+def test_columns_of_other_names_are_read_and_wrong_ones_told_of(tmp_path: Path, arrays: Path) -> None:
+    held, other = tmp_path / "held.csv", tmp_path / "other.csv"
+    held.write_text("review,stars\n" + "\n".join(f"text {i},{i % 2}" for i in range(40)) + "\n")
+    other.write_text("review\n" + "\n".join(f"other {i}" for i in range(70)) + "\n")
+    columns = Options(item="review", label="stars")
+    terms = terms_of("text", "int8", calibrate=str(other), held=str(held), columns=columns, floor=FLOOR)
+    assert (len(terms.held), len(terms.calibration)) == (40, 70)
+    assert terms.judge is not None
+    assert terms_of("text", "fp16", held=str(held), columns=Options(item="review"), floor=FLOOR).judge is None
+    for wrong, said in (
+        (Options(item="text"), "has no column 'text', only 'review', 'stars'; name one with --item-column"),
+        (Options(item="review", label="star"), "has no column 'star', only 'review', 'stars'; mend --label-column"),
+    ):
+        with pytest.raises(SourceInvalid, match=said):
+            terms_of("text", "fp16", held=str(held), columns=wrong, floor=FLOOR)
+    for source in (str(arrays), None):
+        with pytest.raises(DataInvalid, match="--label-column are of a table, and there is none; name one with --held"):
+            terms_of("text", "fp16", held=source, columns=columns, floor=FLOOR)
 
 
 def test_what_cannot_be_measured_with_is_said(tmp_path: Path, arrays: Path) -> None:
@@ -125,7 +146,11 @@ def test_a_precision_is_exported_measured_and_listed(
     tmp_path: Path, arrays: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tiny_layers(tmp_path / "backbones" / "layers")
-    done = headwater("export", "layers", "--precision", "int8", "--calibrate", arrays, home=tmp_path)
+    table = tmp_path / "table.csv"
+    files = [f"{file.relative_to(tmp_path)},{file.parent.name}" for file in sorted(arrays.rglob("*.npy"))]
+    table.write_text("\n".join(["file,sign", *files]) + "\n")
+    columns = ("--path-column", "file", "--label-column", "sign")
+    done = headwater("export", "layers", "--precision", "int8", "--calibrate", table, *columns, home=tmp_path)
     assert done.returncode == 0, done.stderr
     report = read_spec(tmp_path / "backbones" / "layers@int8").report
     assert report is not None
@@ -150,6 +175,8 @@ def test_flags_of_a_precision_need_one(home: Path) -> None:
     write_tiny_layers(home / "backbones" / "layers")
     with pytest.raises(DataInvalid, match="name it with --precision"):
         export("minilm-l6", floor=0.9)
+    with pytest.raises(DataInvalid, match="their columns and --floor are of another precision; name it with"):
+        export("minilm-l6", label_column="topic")
     with pytest.raises(BackboneNotFound, match="no backbone 'none'"):
         export("none", precision="int8")
     with pytest.raises(DataInvalid, match="makes layers@int8 from the installed layers as it is"):
