@@ -3,7 +3,7 @@
 A recipe's name has its revision in it, since another algorithm makes other embeddings of the same bytes.
 """
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_args
 
 INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
@@ -317,11 +317,20 @@ def parse_preprocess(modality: str, facts: dict[str, Any]) -> Preprocess:
     kind = recipes.get(facts["recipe"])
     if kind is None:
         raise ValueError(f"preprocess.recipe is {facts['recipe']!r}, not one of {sorted(recipes)} for {modality}")
+    _check_fields(kind, facts)
     preprocess: Preprocess = kind(
         **{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
     )
     preprocess.check()
     return preprocess
+
+
+def _check_fields(kind: Any, facts: dict[str, Any]) -> None:
+    known = {one.name: one.default is MISSING and one.default_factory is MISSING for one in fields(kind)}
+    if strange := [name for name in facts if name not in known]:
+        raise ValueError(f"preprocess has no {strange[0]!r} in {kind.recipe}, only {', '.join(known)}")
+    if lacking := [name for name, needed in known.items() if needed and name not in facts]:
+        raise ValueError(f"preprocess lacks {', '.join(map(repr, lacking))} of {kind.recipe}")
 
 
 def _check_positive(name: str, value: Any) -> None:

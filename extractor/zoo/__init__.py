@@ -92,6 +92,7 @@ def build(name: str, choice: Choice | None = None) -> "Network":
         brought: Network = module_of(SOURCES[kind]).build(reference, choice or Choice())
         return brought
     if name not in BUILT_IN:
+        _check_no_row(name)
         raise BackboneNotFound(f"no built-in backbone {name!r}; there are: {', '.join([*names(), _brought()])}")
     if choice is not None:
         raise ExportError(f"{name!r} is taken as it was published; layers are chosen of {_brought()}")
@@ -115,9 +116,19 @@ def layers(name: str, choice: Choice | None = None) -> "list[Layer]":
     """
     kind, colon, reference = name.partition(":")
     if not colon or kind not in SOURCES:
+        _check_no_row(name)
         raise BackboneNotFound(f"{name!r} has no layers to choose from; those have: {_brought()}")
     found: list[Layer] = module_of(SOURCES[kind]).layers(reference, choice or Choice())
     return found
+
+
+def _check_no_row(name: str) -> None:
+    """Raise BackboneNotFound for what the table calls a network that is brought."""
+    from extractor.zoo.table import TABLE
+
+    for row in TABLE:
+        if name == row.key and name not in BUILT_IN:
+            raise BackboneNotFound(f"{name!r} of the zoo is brought by the name {row.name}; give that")
 
 
 def missing(source: Source) -> list[str]:

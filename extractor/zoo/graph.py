@@ -49,7 +49,7 @@ def _root(error: BaseException) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter from telling of its own insides, which no caller can mend."""
-    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx", "torch.fx")]
     before = [one.level for one in loggers]
     for one in loggers:
         one.setLevel(logging.ERROR)

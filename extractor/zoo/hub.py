@@ -78,6 +78,8 @@ def layers(reference: str, choice: Choice) -> list[Layer]:
 
 
 def _part(reference: str, choice: Choice) -> Part:
+    if (reference.startswith((".", "/", "~")) or reference.count("/") > 1) and not Path(reference).is_dir():
+        raise ExportError(f"there is no folder {reference}; name one with config.json and model.safetensors")
     try:
         config = transformers.AutoConfig.from_pretrained(reference, trust_remote_code=False)
     except Exception as error:  # of files, of the Hub, of transformers: they share no root

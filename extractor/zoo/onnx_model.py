@@ -164,7 +164,7 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise ExportError(f"{path} cannot be read: {error.strerror}") from None
+        raise ExportError(f"{path} cannot be read: {error.strerror}; name an ONNX file") from None
 
 
 def _check_size(path: Path) -> None:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from extractor.errors import BackboneNotFound, ExportError
 from extractor.zoo import BUILT_IN, SOURCES, Source
 from extractor.zoo.choice import RANDOM, Choice
+from extractor.zoo.near import near
 
 _PAGE = "see its page"
 _OWN = "of your weights"
@@ -224,16 +226,22 @@ TABLE = (
 
 def row_of(key: str) -> Row:
     """Return a row by its key, or by what `headwater export` takes; raises BackboneNotFound."""
-    from extractor.errors import BackboneNotFound
-
     for row in TABLE:
         if key in (row.key, row.name):
             return row
-    raise BackboneNotFound(f"the zoo has no {key!r}; there are: {', '.join(row.key for row in TABLE)}")
+    raise BackboneNotFound(f"the zoo has no {key!r}; {near(key, [row.key for row in TABLE])}; headwater zoo lists them")
 
 
 def target(row: Row, weights: str | None) -> tuple[str, Choice | None]:
-    """Return what to export for a row, with weights that are brought: for vectors of words, their file."""
-    if row.name.startswith("words:") and weights not in (None, RANDOM):
+    """Return what to export for a row, with weights that are brought: for vectors of words, their file.
+
+    Raises
+    ------
+    ExportError
+        Vectors of words cannot be random.
+    """
+    if row.name.startswith("words:") and weights == RANDOM:
+        raise ExportError(f"{row.key} is a file of vectors, and has no architecture; name it: --weights FILE")
+    if row.name.startswith("words:") and weights is not None:
         return f"words:{weights}", row.choice()
     return row.name, row.choice(weights)

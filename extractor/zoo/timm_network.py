@@ -9,6 +9,7 @@ from extractor.errors import BackboneNotFound, ExportError
 from extractor.zoo.choice import PENULTIMATE, RANDOM, Choice
 from extractor.zoo.images import image_facts, image_front
 from extractor.zoo.layer import Layer
+from extractor.zoo.near import near
 from extractor.zoo.taps import Tap, Tapped, find_tap, layers_of
 from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
 from extractor.zoo.torchvision_import import mend_torchvision
@@ -17,8 +18,6 @@ from extractor.zoo.weights import bring_weights
 mend_torchvision()
 
 import timm  # noqa: E402  # it imports torchvision
-
-_NEAR = 5  # names that an error lists
 
 
 def build(reference: str, choice: Choice) -> TorchNetwork:
@@ -72,10 +71,9 @@ def _load(reference: str, choice: Choice) -> tuple[torch.nn.Module, str]:
 
 
 def _made(reference: str, choice: Choice, **options: Any) -> torch.nn.Module:
-    known = reference.startswith(("hf-hub:", "local-dir:")) or timm.is_model(reference)
-    if not known:
-        near = timm.list_models(f"*{reference.partition('.')[0][:6]}*")[:_NEAR]
-        raise BackboneNotFound(f"timm {timm.__version__} has no network {reference!r}; near it are: {', '.join(near)}")
+    if not (reference.startswith(("hf-hub:", "local-dir:")) or timm.is_model(reference)):
+        known = timm.list_models()
+        raise BackboneNotFound(f"timm {timm.__version__} has no network {reference!r}; {near(reference, known)}")
     seeded()
     try:
         network: torch.nn.Module = timm.create_model(reference, **options | dict(choice.arguments or {}))

@@ -5,6 +5,7 @@ The module is imported by its dotted name, or from a file: `torch:networks/polic
 (n, 3, size, size), arrays as `shape` says, waveforms (n, samples), spectrograms (n, n_mels, frames).
 """
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any, cast
 
 import torch
@@ -90,7 +92,10 @@ def _made(reference: str, choice: Choice) -> torch.nn.Module:
     try:
         network = make(**dict(choice.arguments or {}))
     except TypeError as error:
-        raise ExportError(f"{reference} cannot be called with --arguments {choice.arguments}: {error}") from None
+        given = f"with --arguments {json.dumps(choice.arguments)}" if choice.arguments else "without --arguments"
+        raise ExportError(f"{reference} cannot be called {given}: {_raised(error)}") from error
+    except Exception as error:  # whatever a network's own code raises
+        raise ExportError(f"{reference} makes no network: {_raised(error)}; mend it") from error
     if not isinstance(network, torch.nn.Module):
         raise ExportError(f"{reference} gives a {type(network).__name__}, not a torch.nn.Module")
     if stuck := [name for name, one in network.eval().named_modules() if one.training]:
@@ -104,14 +109,26 @@ def _imported(name: str) -> Any:
             return import_module(name)
         except ModuleNotFoundError as error:
             raise ExportError(f"{name} cannot be imported ({error}); {_ADVICE}") from None
+        except Exception as error:  # whatever its code raises
+            raise ExportError(f"{name} cannot be imported: {_raised(error)}; mend it") from error
     path = Path(name)
     found = spec_from_file_location(f"{_PREFIX}{path.stem}", path)
     if found is None or found.loader is None or not path.is_file():
         raise ExportError(f"there is no file {name}; {_ADVICE}")
     module = module_from_spec(found)
     sys.modules[module.__name__] = module  # where its own classes look for themselves
-    found.loader.exec_module(module)
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:  # as above
+        raise ExportError(f"{name} cannot be imported: {_raised(error)}; mend it") from error
     return module
+
+
+def _raised(error: Exception) -> str:
+    """Return what an error says, and where a person's own code raised it."""
+    *_, last = extract_tb(error.__traceback__)
+    where = "" if isinstance(error, SyntaxError) else f" ({Path(last.filename).name}, line {last.lineno})"
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def _weigh(network: torch.nn.Module, choice: Choice) -> str:
@@ -119,7 +136,10 @@ def _weigh(network: torch.nn.Module, choice: Choice) -> str:
     if choice.weights == RANDOM:
         return RANDOM_SOURCE
     if choice.weights is None:
-        raise ExportError("a network of one's own needs --weights FILE, safetensors or a state dict saved by torch")
+        raise ExportError(
+            "a network of one's own needs --weights FILE, safetensors or a state dict saved by torch; or --weights "
+            "random, to try its architecture"
+        )
     return bring_weights(network, choice)
 
 

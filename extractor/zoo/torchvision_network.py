@@ -14,6 +14,7 @@ from extractor.errors import BackboneNotFound, ExportError
 from extractor.zoo.choice import PENULTIMATE, RANDOM, Choice
 from extractor.zoo.images import image_facts, image_front
 from extractor.zoo.layer import Layer
+from extractor.zoo.near import near
 from extractor.zoo.taps import Run, Tapped, find_tap, free_axes, layers_of
 from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
 from extractor.zoo.torchvision_import import mend_torchvision
@@ -89,7 +90,7 @@ def _published(name: str, weights_name: str) -> Any:
     """Return what torchvision knows of the weights; None where none were published."""
     known = [*models.list_models(module=models), *models.list_models(module=detection)]
     if name not in known:
-        raise BackboneNotFound(f"torchvision has no network {name!r}; there are: {', '.join(known)}")
+        raise BackboneNotFound(f"torchvision has no network {name!r}; {near(name, known)}")
     kinds = models.get_model_weights(name)
     if weights_name and weights_name not in kinds.__members__:
         there = ", ".join(kinds.__members__) or "none"

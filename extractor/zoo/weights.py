@@ -73,8 +73,8 @@ def load_weights(network: torch.nn.Module, weights: Weights, path: Path | str) -
         missing, unexpected = network.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise ExportError(
-            f"{path} has weights of other shapes than the network's: {_first_line(error, skip=1)}; say with "
-            "--arguments what it was made with: '{\"num_classes\": 14}'"
+            f"{path} has weights of other shapes than the network's: {_first_line(error, skip=1).rstrip('.')}; say "
+            "with --arguments what it was made with: '{\"num_classes\": 14}'"
         ) from None
     if missing or unexpected:
         raise ExportError(

@@ -134,7 +134,7 @@ def _read_table(path: Path, max_words: int | None) -> tuple[list[str], NDArray[n
         with path.open("rb") as file:
             return _read(path, file, max_words)
     except OSError as error:
-        raise ExportError(f"{path} cannot be read: {error.strerror}") from None
+        raise ExportError(f"{path} cannot be read: {error.strerror}; name a file of vectors: words:FILE") from None
 
 
 def _read(path: Path, file: BinaryIO, max_words: int | None) -> tuple[list[str], NDArray[np.float32]]:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from headwater.commands.export import read_facts
 from headwater.console import out
+from headwater.errors import DataInvalid
 
 
 def layers(
@@ -39,8 +40,11 @@ def layers(
     table = Table()
     for title in ("layer", "node", "operator", "shape"):
         table.add_column(title, overflow="fold")
-    for one in zoo.layers(name, choice):
+    found = zoo.layers(name, choice)
+    for one in found:
         if match.lower() in f"{one.name} {one.node} {one.operator}".lower():
             shape = "?" if one.shape is None else " × ".join(map(str, one.shape)) or "one number"
             table.add_row(escape(one.name), escape(one.node), one.operator, escape(shape))
+    if not table.row_count:
+        raise DataInvalid(f"none of the {len(found)} layers of {name} has {match!r} in it; leave --match away for all")
     out.print(table)

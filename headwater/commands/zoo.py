@@ -13,6 +13,7 @@ from rich.table import Table
 
 from headwater.commands.export import export_with_progress
 from headwater.console import out
+from headwater.errors import DataInvalid
 
 if TYPE_CHECKING:
     from extractor.zoo.table import Row
@@ -40,6 +41,8 @@ def zoo(
     if tried is not None:
         _try(row_of(tried), weights)
         return
+    if weights is not None:
+        raise DataInvalid("--weights are of the network that is tried; name it with --try")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("name, network\n  headwater export …", overflow="fold")
     for title in ("dim", "MB", "licence", "needs"):

@@ -51,8 +51,11 @@ def test_a_row_is_found_by_what_it_is_called() -> None:
     assert target(row_of("glove"), "mine.txt") == ("words:mine.txt", row_of("glove").choice())
     name, choice = target(row_of("resnet50"), "random")
     assert (name, choice.weights) == ("torchvision:resnet50", "random")
-    with pytest.raises(BackboneNotFound, match=r"the zoo has no 'gpt-3'; there are: efficientnet-lite0, alexnet"):
+    with pytest.raises(BackboneNotFound, match=r"the zoo has no 'gpt-3'; near it are gpt2.*; headwater zoo lists them"):
         row_of("gpt-3")
+    for call in (zoo.build, zoo.layers):
+        with pytest.raises(BackboneNotFound, match="'resnet50' of the zoo is brought by the name torchvision:resnet50"):
+            call("resnet50")
 
 
 def test_the_command_prints_the_table() -> None:

@@ -54,7 +54,7 @@ def test_layers_are_listed() -> None:
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BackboneNotFound, match=r"no network 'test_vitt'; near it are: .*test_vit"):
+    with pytest.raises(BackboneNotFound, match=r"no network 'test_vitt'; near it are .*test_vit"):
         zoo.build("timm:test_vitt")
     for choice, said in (
         (Choice(weights="random", layers=["block.1"]), r"no layer 'block\.1'; near it are 'blocks\.1'"),

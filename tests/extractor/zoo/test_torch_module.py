@@ -41,6 +41,9 @@ def wrong():
 def broken():
     return torch.nn.Sequential(torch.nn.Linear(5, 2))
 
+def fails():
+    raise ValueError("bad luck")
+
 class Stuck(torch.nn.Dropout):
     def train(self, mode=True):
         return self
@@ -170,6 +173,8 @@ def test_chexnet_takes_the_names_of_an_older_torchvision(tmp_path: Path) -> None
         ("make", {"modality": "image"}, "say size, mean, std"),
         ("make", {"mask": "mask", "pads": True}, "torch: takes no --mask"),
         ("make", {"preprocess": {"shape": [7], "dtype": "complex64"}}, "no recipe for array"),
+        ("make", {"preprocess": {"shape": [7], "dytpe": "bool"}}, r"has no 'dytpe' in npy/1, only dtype, shape, "),
+        ("fails", {}, r"py:fails makes no network: ValueError: bad luck \(own_networks\.py, line \d+\); mend it"),
     ],
 )
 def test_what_does_not_fit_is_refused(own: str, factory: str, options: dict, said: str) -> None:
@@ -188,6 +193,12 @@ def test_a_dropout_that_is_always_on_is_refused(own: str, tmp_path: Path) -> Non
     assert [one.name for one in listed] == ["inner", "outer"]
     with pytest.raises(ExportError, match="cannot run one item of its own shape"):
         zoo.layers(f"{own}:noisy", Choice(preprocess={"shape": [8]}))
+
+
+def test_a_module_that_cannot_be_read_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "cut.py").write_text("def make(:")
+    with pytest.raises(ExportError, match=r"cut\.py cannot be imported: SyntaxError: .*line 1\); mend it"):
+        zoo.build(f"torch:{tmp_path / 'cut.py'}:make", Choice(weights="random"))
 
 
 @pytest.mark.parametrize("reference", ["networks", "no_such_package.inner:make", "absent.py:make"])

@@ -105,7 +105,7 @@ def test_weights_that_are_published_have_to_be_whole(tmp_path: Path, monkeypatch
 
 
 def test_what_is_not_there_is_named_with_what_is(weights: Path) -> None:
-    with pytest.raises(BackboneNotFound, match=r"no network 'resnet7'; there are: .*resnet50"):
+    with pytest.raises(BackboneNotFound, match=r"no network 'resnet7'; near it are .*resnet50"):
         zoo.build("torchvision:resnet7")
     with pytest.raises(BackboneNotFound, match=r"no weights 'V9' for resnet18; there are: IMAGENET1K_V1"):
         zoo.build("torchvision:resnet18@V9")
