@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from extractor.errors import BackboneNotFound, ExportError, RuntimeMissing
+from extractor.spec import PRECISIONS
 from extractor.zoo.choice import Choice
 
 if TYPE_CHECKING:
@@ -123,9 +124,12 @@ def layers(name: str, choice: Choice | None = None) -> "list[Layer]":
 
 
 def _check_no_row(name: str) -> None:
-    """Raise BackboneNotFound for what the table calls a network that is brought."""
+    """Raise BackboneNotFound for the table's word for a network that is brought, and for another precision's name."""
     from extractor.zoo.table import TABLE
 
+    first, _, precision = name.rpartition("@")
+    if first and precision in PRECISIONS:
+        raise BackboneNotFound(f"{name!r} is made from {first}: headwater export {first} --precision {precision}")
     for row in TABLE:
         if name == row.key and name not in BUILT_IN:
             raise BackboneNotFound(f"{name!r} of the zoo is brought by the name {row.name}; give that")
@@ -141,7 +145,8 @@ def _check_taken(kind: str, choice: Choice) -> None:
     unheeded = {*_WEIGHTS, *_PADDING, "scale"} - set(SOURCES[kind].takes)
     said = sorted(name for name in unheeded if getattr(choice, name) != getattr(Choice(), name))
     if said:
-        raise ExportError(f"{kind}: takes no --{said[0]}; leave it away, or bring an ONNX file: onnx:FILE")
+        other = ", or bring an ONNX file: onnx:FILE" if said[0] in SOURCES["onnx"].takes else ""
+        raise ExportError(f"{kind}: takes no --{said[0]}; leave it away{other}")
 
 
 def _brought() -> str:

@@ -40,6 +40,7 @@ TEXT, TOKENS, ZEROS, POSITIONS = "text", "input_ids", "zeros", "positions"
 # As exporters of texts' networks call their inputs.
 _TEXTS_OWN = {"attention_mask": MASK, "token_type_ids": ZEROS, "position_ids": POSITIONS}
 _COUNTING_OPSET = 11  # the first with CumSum
+_SHOWN = 5  # inputs that an error lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +151,7 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
     choice, files = _with_tokenizer(path.parent, replace(choice, modality=choice.modality or _modality(model)))
     layers = list(dict.fromkeys(find_layer(model, name) for name in choice.layers or (PENULTIMATE,)))
     side = _side_inputs(model, choice)
-    front = front_of(_values_input(model, layers, side), choice)
+    front = front_of(_values_input(model, layers, side, choice), choice)
     apart = path.parent if is_apart(model) else None
     first = first_position(facts_beside(path.parent, CONFIG_FILE))
     original = Original(_open(model, layers, apart), layers, front, _kept(model, layers, side), first)
@@ -226,13 +227,19 @@ def _padding_inputs(original: Original, choice: Choice) -> dict[str, Input]:
     return {what: Input("int64", shapes[what]) for what in original.side.values() if what in shapes}
 
 
-def _values_input(model: ModelProto, layers: Sequence[str], side: Mapping[str, str]) -> Any:
+def _values_input(model: ModelProto, layers: Sequence[str], side: Mapping[str, str], choice: Choice) -> Any:
     """Return the one input that takes the items."""
     known = real_inputs(model)
     unknown = [name for name in side if name not in known]
     if unknown:
         raise ExportError(f"the graph has no input {unknown[0]!r}, only {', '.join(map(repr, known))}")
     inputs = {name: one for name, one in real_inputs(cut(model, layers)).items() if name not in side}
+    if choice.modality == TEXT and TOKENS in inputs and len(inputs) > 1:
+        strange = [name for name in inputs if name != TOKENS]
+        raise ExportError(
+            f"the graph takes {', '.join(map(repr, strange[:_SHOWN]))}{', …' if len(strange) > _SHOWN else ''} beside "
+            f"{', '.join(map(repr, (TOKENS, *_TEXTS_OWN)))}; export it without, such as for feature extraction"
+        )
     if len(inputs) != 1:
         raise ExportError(
             f"the graph takes {', '.join(map(repr, inputs)) or 'no input'} up to {', '.join(layers)}; one input takes "
@@ -268,7 +275,8 @@ def _behind(name: str, values: NDArray[Any], pooling: str | None, masked: int | 
         raise ExportError(f"pooling is {chosen!r}, not one of {', '.join(POOLINGS | MASKED_POOLINGS)}")
     if values.ndim < 2 or len(values) != 1 or values.dtype.kind not in "fiub":
         raise ExportError(
-            f"{name!r} is {values.dtype} {values.shape} for one item; a layer has numbers, and the batch comes first"
+            f"{name!r} is {values.dtype} {values.shape} for one item; a layer has numbers, and the batch comes first: "
+            "choose another, headwater layers lists them"
         )
     if values.ndim == 2:
         return [Cast("float32")]

@@ -19,6 +19,7 @@ from extractor.zoo.onnx_save import INSIDE, MAX_BYTES, tensor_bytes
 
 _MATMULS = {"Gemm", "MatMul"}
 _SHOWN = 5  # names that an error lists
+_ENCODED = "last_hidden_state"
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"  # as onnxruntime calls it
 
 
@@ -34,6 +35,8 @@ def read_model(path: Path) -> ModelProto:
         The file is missing, no ONNX graph, or cut short; or a file beside it is missing, elsewhere or cut short.
     """
     _check_size(path)
+    if not path.is_file():
+        raise ExportError(f"{path} is no file; name an ONNX file")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's exceptions share no public root
@@ -241,7 +244,13 @@ def _read_by(node: NodeProto) -> Collection[str]:
 
 
 def _penultimate(model: ModelProto, values: set[str]) -> str:
-    """Return what the last Gemm or MatMul by constant weights takes: the features of a classifier."""
+    """Return what an encoder gives, as exporters call it; else what the last Gemm or MatMul by constant weights takes.
+
+    The latter are the features of a classifier; in an encoder, which ends in none, they would be of its last block's
+    inside.
+    """
+    if _ENCODED in (one.name for one in model.graph.output):
+        return _ENCODED
     weights = {one.name for one in model.graph.initializer}
     weights.update(output for node in model.graph.node if node.op_type == "Constant" for output in node.output)
     for node in reversed(model.graph.node):

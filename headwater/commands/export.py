@@ -90,7 +90,8 @@ def export(
             "--output",
             "--layer",
             help="The node, or value, whose output is the embedding; several, `a,b` or the option twice, are "
-            "concatenated. `headwater layers` lists them; by default `penultimate`, what the last linear layer takes.",
+            "concatenated. `headwater layers` lists them; by default `penultimate`, what an encoder "
+            "gives, or a classifier's last linear layer takes.",
             rich_help_panel=_OWN,
         ),
     ] = None,

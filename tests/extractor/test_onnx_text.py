@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 from typer.testing import CliRunner
 
-from extractor import Extractor
+from extractor import Extractor, zoo
 from extractor.errors import ExportError
 from extractor.export import export
 from extractor.spec import read_spec
@@ -85,6 +85,7 @@ def test_padding_takes_no_part_however_states_are_pooled(tmp_path: Path, pooling
     folder = export(f"onnx:{path}", tmp_path / "out", choice=Choice(layers=["encoder"], pooling=pooling))
     spec = read_spec(folder)
     assert (spec.modality, spec.dim, spec.pooling, spec.preprocess.max_tokens) == ("text", 4, pooling or "mean", 512)
+    assert zoo.build(f"onnx:{path}", Choice(pooling=pooling)).source.endswith("last_hidden_state")
     assert sorted(spec.files) == ["golden.npz", "model.onnx", "tokenizer.json"]
     assert {name: one.shape for name, one in spec.input.items()} == dict.fromkeys(
         ("input_ids", "attention_mask"), ("batch", "tokens")
@@ -259,5 +260,13 @@ def test_positions_without_a_mask_and_of_an_opset_that_cannot_count(tmp_path: Pa
     with Extractor.load(folder) as extractor:
         X = extractor.extract(TEXTS * 2)
     np.testing.assert_allclose(X, [(table[one] * table[: len(one)]).mean(axis=0) for one in ids] * 2, atol=1e-5)
+    model = onnx.load(placed(13))
+    model.graph.input.append(helper.make_tensor_value_info("past_key_values.0.key", TensorProto.FLOAT, ["n", "t", 4]))
+    model.graph.node[0].input[1] = "past"
+    model.graph.node.insert(0, helper.make_node("Add", ["input_ids", "behind"], ["past"]))
+    model.graph.node.insert(0, helper.make_node("Size", ["past_key_values.0.key"], ["behind"]))
+    onnx.save(model, tmp_path / "past.onnx")
+    with pytest.raises(ExportError, match=r"takes 'past_key_values\.0\.key' beside 'input_ids', .*; export it without"):
+        export(f"onnx:{tmp_path / 'past.onnx'}", tmp_path / "old", choice=Choice(layers=["y"]))
     with pytest.raises(ExportError, match="counted by an operator of opset 11, and the graph is of 10; export it agai"):
         export(f"onnx:{placed(10)}", tmp_path / "old", choice=Choice(layers=["y"]))

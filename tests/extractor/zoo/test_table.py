@@ -56,6 +56,8 @@ def test_a_row_is_found_by_what_it_is_called() -> None:
     for call in (zoo.build, zoo.layers):
         with pytest.raises(BackboneNotFound, match="'resnet50' of the zoo is brought by the name torchvision:resnet50"):
             call("resnet50")
+        with pytest.raises(BackboneNotFound, match="is made from pets: headwater export pets --precision int8"):
+            call("pets@int8")
 
 
 def test_the_command_prints_the_table() -> None:
