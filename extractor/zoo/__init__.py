@@ -89,6 +89,7 @@ def build(name: str, choice: Choice | None = None) -> "Network":
     """
     kind, colon, reference = name.partition(":")
     if colon and kind in SOURCES:
+        _check_named(kind, reference)
         _check_taken(kind, choice or Choice())
         brought: Network = module_of(SOURCES[kind]).build(reference, choice or Choice())
         return brought
@@ -119,6 +120,7 @@ def layers(name: str, choice: Choice | None = None) -> "list[Layer]":
     if not colon or kind not in SOURCES:
         _check_no_row(name)
         raise BackboneNotFound(f"{name!r} has no layers to choose from; those have: {_brought()}")
+    _check_named(kind, reference)
     found: list[Layer] = module_of(SOURCES[kind]).layers(reference, choice or Choice())
     return found
 
@@ -138,6 +140,11 @@ def _check_no_row(name: str) -> None:
 def missing(source: Source) -> list[str]:
     """Return the packages that a source needs and that are not installed."""
     return [module for module in source.needs if find_spec(module) is None]
+
+
+def _check_named(kind: str, reference: str) -> None:
+    if not reference:
+        raise BackboneNotFound(f"'{kind}:' names no network; give {kind}:{SOURCES[kind].reference}")
 
 
 def _check_taken(kind: str, choice: Choice) -> None:

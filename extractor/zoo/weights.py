@@ -24,6 +24,7 @@ Weights = dict[str, torch.Tensor]
 _WRAPPED = ("state_dict", "model_state_dict", "model")  # under which training scripts keep it
 _PARALLEL = "module."  # what DataParallel puts before every name
 _POLICY = "policy.pth"
+_FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")  # as torch calls what it does not run
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth?|safetensors)$")  # PyTorch's convention for published files
 _MAX_INFLATION = 10
 _SHOWN = 3  # names that an error lists
@@ -50,8 +51,8 @@ def read_weights(path: Path, sha256: str | None = None) -> Weights:
         raise
     except UnpicklingError as error:
         raise ExportError(
-            f"{path} holds more than weights, or was cut short; nothing of it was executed ({_first_line(error)}); "
-            "save the state dict alone, best as safetensors"
+            f"{path} holds more than weights{_code(error)}, or was cut short; nothing of it was executed; save the "
+            "state dict alone, best as safetensors"
         ) from None
     except Exception as error:  # torch's, zip's and safetensors' exceptions share no root
         raise ExportError(
@@ -140,6 +141,12 @@ def _some(what: str, names: list[str]) -> str:
         return ""
     more = ", …" if len(names) > _SHOWN else ""
     return f"{what} {len(names)} ({', '.join(names[:_SHOWN])}{more}); "
+
+
+def _code(error: UnpicklingError) -> str:
+    """Return what the file wanted to run; torch's own message tells how to let it."""
+    found = _FORBIDDEN.search(str(error))
+    return f", such as {found[1]}" if found else ""
 
 
 def _first_line(error: Exception, skip: int = 0) -> str:

@@ -593,6 +593,9 @@ def test_other_graphs_that_cannot_be_backbones(tmp_path: Path) -> None:
         export(f"onnx:{strange}", choice=Choice(layers=["y"]))
     with pytest.raises(BackboneNotFound, match=r"'tarot:x'; there are: .*onnx:FILE"):
         zoo.build("tarot:x")
+    for call in (zoo.build, zoo.layers):
+        with pytest.raises(BackboneNotFound, match="'onnx:' names no network; give onnx:FILE"):
+            call("onnx:")
     with pytest.raises(ExportError, match="taken as it was published"):
         zoo.build("minilm-l6", Choice())
 
