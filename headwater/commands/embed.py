@@ -43,11 +43,12 @@ MAX_BYTES = 1 << 30  # what a backbone has read is within its own limit
 
 
 class Embedder(NamedTuple):
-    """The backbone that makes embeddings: its name, fingerprint and dim, and how it is asked for outcomes, in order."""
+    """What makes embeddings: a backbone's name, fingerprint, dim and modality, and how it is asked for outcomes."""
 
     name: str
     fingerprint: str
     dim: int
+    modality: str
     outcomes: "Callable[[Sequence[str | Path]], Iterator[Outcome]]"
 
 
@@ -68,12 +69,14 @@ def embedder(backbone: str, server: str | None, access: dict[str, Any], cache: s
 
             with Client(server, backbone=backbone, **access) as client:
                 info = client.describe()
-                yield Embedder(info.name, info.fingerprint, info.dim, lambda items: _asked(client, items, bar))
+                facts = (info.name, info.fingerprint, info.dim, info.modality)
+                yield Embedder(*facts, lambda items: _asked(client, items, bar))
         else:
             from extractor.pipeline import Extractor
 
             with Extractor.load(backbone or only_installed(), cache=cache) as own:
-                yield Embedder(own.spec.name, own.fingerprint, own.dim, lambda items: _made(own, items, bar))
+                facts = (own.spec.name, own.fingerprint, own.dim, own.spec.modality)
+                yield Embedder(*facts, lambda items: _made(own, items, bar))
 
 
 def embedded(source: Embedder, labelled: "Labelled") -> Embedded:
@@ -173,6 +176,28 @@ def _asked(client: Any, items: Sequence[str | Path], bar: Bar) -> "Iterator[Outc
 
 def _made(extractor: Any, items: Sequence[str | Path], bar: Bar) -> "Iterator[Outcome]":
     return iter(bar.track(extractor.iter_outcomes(items), total=len(items), description="extracting"))
+
+
+def installed_for(backbone: str) -> str:
+    """Return the backbone here that may be the one of a dump: that of its name, or the only one.
+
+    Raises
+    ------
+    BackboneNotFound
+        There is none of its name.
+    """
+    from extractor.errors import BackboneNotFound
+    from extractor.shelf import installed
+
+    names = [folder.name for folder in installed()]
+    if backbone in names:
+        return backbone
+    if len(names) == 1:  # by another name perhaps: its fingerprint tells
+        return names[0]
+    raise BackboneNotFound(
+        f"the dump is of the backbone {backbone!r}, which is not installed here, only {', '.join(names) or 'none'}; "
+        "name its folder with --backbone, or a server that has it with --server"
+    )
 
 
 def only_installed() -> str:
