@@ -198,9 +198,7 @@ def _check_any(path: Path, shards: list[Path]) -> None:
     if not shards and (path / MANIFEST).is_file():
         raise DumpUnreadable(f"the dump {path.name!r} has no rows; dump a source that has items, or go on with it")
     if not shards:
-        raise DumpUnreadable(
-            f"the folder {path.name!r} is no dump: it has no files of one; name the folder that was dumped to"
-        )
+        raise DumpUnreadable(f"the folder {path.name!r} is no dump: it has no files of one; name the OUT of a dump")
     if path.is_file() and path.suffix != SUFFIX:
         raise DumpUnreadable(f"the file {path.name!r} is no dump; name its folder, one {SUFFIX} of it, or an X.npy")
 

@@ -375,7 +375,7 @@ def _noted(path: Path, counts: "Counts", manifest: "Manifest") -> list[str]:
         for n, line in (
             (
                 manifest.complete and not manifest.rows,
-                f"{_named(manifest.source)} has no item; look whether it is meant",
+                f"{_named(manifest.source)} has no item; is it what was meant?",
             ),
             (counts.errors, f"errors: {kinds}; the first is {told(key)}: {told(said, MAX_SAID)}"),
             (former > 0, f"{former:,} rows that were there before have an error"),

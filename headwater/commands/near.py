@@ -1,5 +1,6 @@
 """`headwater near`: a dump and a file, a text or one of its items -> the nearest items of the dump."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -170,7 +171,7 @@ def _nearest(
             rows = np.sort(np.searchsorted(found.numbers, numbers[0]))
             best, cosines = nearest(found.X[rows], query[np.newaxis], k)
             return rows[best[0]], cosines[0]
-        told = f"the index is not of what {dump} holds now; make it anew: headwater index {dump}"
+        told = f"the index is not of what {dump} holds now; make it anew: headwater index {shlex.quote(str(dump))}"
         err.print(told, soft_wrap=True, markup=False)
     rows, cosines = nearest(found.X, query[np.newaxis], k)
     return rows[0], cosines[0]

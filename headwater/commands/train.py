@@ -23,6 +23,7 @@ from headwater.commands.embed import (
     embedder,
     required,
 )
+from headwater.commands.given import ACCESS, check_access, refuse
 from headwater.console import err, out
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from headwater.shelf import Version
     from headwater.training import Options, Origin
 
+OF_ITEMS = ("--backbone", "--item-column", "--server", "--cache")
 SHOWN = {
     "single": ("accuracy", "balanced_accuracy", "macro_f1", "ece"),
     "multi": ("micro_f1", "macro_f1", "subset_accuracy", "ece"),
@@ -40,6 +42,7 @@ SHOWN = {
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path,
         typer.Argument(
@@ -126,9 +129,11 @@ def train(
         _train_there(name, sets, columns, options, required(server), access, backbone=backbone, activate=activate)
         return
     if any(is_dump(path) for path in sets.values()):
+        refuse(context, *OF_ITEMS, *ACCESS, because="a dump has its embeddings")
         found, origin = _dumped(sets, kind, columns, labels)
     else:
         _check_no_labels(labels, data)
+        check_access(context, server)
         labelled = {what: read_labelled(data, kind=kind, columns=columns) for what, data in sets.items()}
         for what, data_set in labelled.items():
             for note in data_set.notes:
