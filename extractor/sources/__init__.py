@@ -85,6 +85,8 @@ def _opened(
 ) -> tuple[Source, Kind]:
     if named == STDIN:
         return _listed(stdin, options), LISTED
+    if not named:
+        raise SourceInvalid("the source's name is empty; name a folder, a table, an archive, or - for stdin")
     place = place_of(named)
     if place.is_folder():
         return _folder(place, options, pattern, modality)

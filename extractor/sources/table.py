@@ -13,13 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from extractor.errors import SourceInvalid
+from extractor.errors import SourceInvalid, UnreadableItem
 from extractor.sources.columns import PLAIN, Layout, Options, as_text, entry_of
 from extractor.sources.entry import Entry, once_each
 from extractor.sources.places import Place, stamp_of
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson")
 MAX_FIELD_CHARACTERS = 16 << 20  # of a CSV; Python's own limit is shorter than a text may be
+BEYOND = "\0"  # what a row has beyond the columns; no column of a CSV is called so
 PEEKED = 1000  # rows of a JSONL file, whose columns are those of the file
 _BLOCK = 1 << 20
 
@@ -74,14 +75,25 @@ class TableSource:
         return max(0, n_lines - self.name.lower().endswith(".csv"))
 
     def _entry(self, number: int, row: dict[str, Any]) -> Entry:
-        own = (self._layout.label, self._layout.item)
-        texts = {name: value if name in own else as_text(value) for name, value in row.items()}
-        return entry_of(texts, number, self._layout, self.options, self.place)
+        beyond = row.pop(BEYOND, None)
+        texts = {name: value if self._is_as_it_is(name, value) else as_text(value) for name, value in row.items()}
+        entry = entry_of(texts, number, self._layout, self.options, self.place)
+        if beyond is None or not any(beyond):
+            return entry
+        said = f"row {number} has {len(beyond)} cells more than there are columns; put quotes around a cell with commas"
+        return entry._replace(content=UnreadableItem(said))
+
+    def _is_as_it_is(self, name: str, value: Any) -> bool:
+        """Tell what is no text yet, or has half a character: a label, and an item, whose error tells of it."""
+        return name == self._layout.label or (name == self._layout.item and isinstance(value, str))
 
     def _names(self) -> list[str]:
         if self.name.lower().endswith(".csv"):
             with self._opened() as file:
-                return [name for name in csv.DictReader(file).fieldnames or () if name is not None]
+                names = list(csv.DictReader(file).fieldnames or ())
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise SourceInvalid(f"{self._where} has several columns {', '.join(map(repr, twice))}; rename them")
+            return names
         return list(dict.fromkeys(chain.from_iterable(islice(self._rows(), PEEKED))))
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -122,10 +134,9 @@ def _whole(rows: Iterator[dict[str, Any]], descriptor: int | None, where: str) -
 
 def _csv(file: Iterable[str], where: str) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
-    reader = csv.DictReader(file)
+    reader = csv.DictReader(file, restkey=BEYOND)
     try:
-        for row in reader:
-            yield {name: value for name, value in row.items() if name is not None}
+        yield from reader
     except csv.Error as error:
         raise SourceInvalid(f"{where}, line {reader.line_num}: {error}; mend the line") from None
 

@@ -34,6 +34,7 @@ RAY_ADDRESS = re.compile(rf"{LOCAL_RAY}|auto|(ray://)?[^/]+:\d+")
 OF_SOURCE = ("--pattern", "--item-column", "--path-column", "--label-column", "--carry-text")
 DTYPES = ("float32", "float16")
 MAX_SAID = 300  # characters of an item's error
+URL = re.compile(r"[A-Za-z][\w+.-]+:/")  # of whose slashes a Path leaves one
 _SIGNALLED = 128  # and the signal's number: what a shell gives for a program that a signal ended
 
 
@@ -122,6 +123,8 @@ def dump(
     _check_apart({"--item-column": item_column is not None, "--path-column": path_column is not None}, "one has items")
     _check_used(context, server, check=check, retry=retry_errors, alone=target is None)
     path = Path(source) if target is None else target
+    if URL.match(str(path)):
+        raise typer.BadParameter(f"OUT is {path}, and a dump is written to a folder of this machine; name one")
     if check:
         _check(path)
         return

@@ -100,7 +100,7 @@ def dumped(path: Path, columns: "Columns", labels: Path | None, kind: str) -> tu
     Raises
     ------
     DumpInvalid
-        It is no dump.
+        It is no dump, or has no embedding.
     DataInvalid
         No row has a label, or one has none of its kind.
     InvalidLabels
@@ -108,11 +108,13 @@ def dumped(path: Path, columns: "Columns", labels: Path | None, kind: str) -> tu
     """
     from classifiers.embedding_set import few
     from headwater import dumps
-    from headwater.errors import DataInvalid
+    from headwater.errors import DataInvalid, DumpInvalid
     from headwater.examples import Examples
     from headwater.labelled import MULTI, label_of
 
     facts, found = dumps.facts(path), dumps.opened(path)
+    if not len(found):
+        raise DumpInvalid(f"the dump {path} has no embedding; look at its column 'error', and dump it again")
     if labels is not None:
         found, without, unknown = found.join(labels)
         for n, what in (

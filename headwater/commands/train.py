@@ -125,6 +125,7 @@ def train(
     sets = {what: data for what, data in (("train", data), ("validation", validation), ("test", test)) if data}
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     if remote:
+        check_access(context, required(server))
         _check_no_labels(labels, data)
         _train_there(name, sets, columns, options, required(server), access, backbone=backbone, activate=activate)
         return
@@ -177,9 +178,14 @@ def _train_there(
 ) -> None:
     """Have a server embed, train and keep; what is left of a job when this ends, goes on there."""
     from headwater.client import Client
+    from headwater.dumps import is_dump
     from headwater.errors import DataInvalid
     from headwater.labelled import read_labelled
 
+    if is_dump(sets["train"]):
+        raise DataInvalid(
+            f"{sets['train']} is a dump, and a server is sent items; leave --remote away, or name the items"
+        )
     if len(sets) > 1 or columns.group:
         raise DataInvalid("a server trains on DATA alone; leave --validation, --test and --group-column away")
     labelled = read_labelled(sets["train"], kind=options.kind, columns=columns)
@@ -227,6 +233,8 @@ def _dumped(
     from headwater.training import Origin
 
     for path in sets.values():
+        if not path.exists():
+            raise DataInvalid(f"there is no {path}; name a dump, as the others are")
         if not is_dump(path):
             raise DataInvalid(f"{path} is no dump of embeddings, and others are; give dumps alone, or none")
     read = {what: dumped(path, columns, labels, kind) for what, path in sets.items()}
