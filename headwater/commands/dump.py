@@ -405,6 +405,8 @@ def _noted(path: Path, counts: "Counts", manifest: "Manifest") -> list[str]:
 def _named(source: Mapping[str, Any]) -> str:
     """Return what a source is called, with what its files' names have to be like."""
     pattern = source.get("pattern", "*")
+    if source["kind"] == "list":
+        return "the list on stdin"
     return f"{source['place']}{'' if pattern == '*' else f', of files that are like {pattern!r},'}"
 
 

@@ -83,7 +83,7 @@ def map_(
     try:
         write_map(page, plane)
     except OSError as error:
-        raise OutputNotWritable.by(error, page) from None
+        raise OutputNotWritable.by(OSError(error.errno, error.strerror), page) from None  # not of a temporary name
     if laid.method != METHODS[method]:
         err.print(f"{len(shown):,} items are too few, or too like each other, for --method {method}", soft_wrap=True)
     if items is not None and not seen:
