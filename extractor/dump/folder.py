@@ -105,9 +105,7 @@ def open_folder(
         The folder cannot be made.
     """
     if moved and not any(path.glob(SHARDS)):
-        raise DumpRefused(
-            f"{path} holds no dump yet, of a source that could have moved; leave --moved away, or mend OUT"
-        )
+        raise DumpRefused(f"{path} holds no dump yet whose source could have moved; leave --moved away, or mend OUT")
     if path.exists() and not path.is_dir():
         raise DumpRefused(f"{path} is a file, and a dump is a folder; choose another name")
     with writing(path):

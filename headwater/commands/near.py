@@ -148,11 +148,12 @@ def _embedded(
                 "name the backbone that it is of with --backbone, or dump it anew"
             )
         _check_modality(source, query)
+        named = repr(str(told(query))) if isinstance(query, str) else query
         (outcome,) = source.outcomes([query])
         if isinstance(outcome.error, ItemError):
-            raise DataInvalid(f"the query {str(told(query))!r} has no embedding: {outcome.error}; take another")
+            raise DataInvalid(f"the query {named} has no embedding: {outcome.error}; take another")
         if outcome.embedding is None:
-            raise outcome.error or DataInvalid(f"the query {str(told(query))!r} has no embedding; take another")
+            raise outcome.error or DataInvalid(f"the query {named} has no embedding; take another")
         return outcome.embedding
 
 

@@ -76,6 +76,10 @@ def test_texts_are_carried_and_files_are_read_below_their_folder_alone(tmp_path:
     assert list(data_of(page)["images"]) == ["0"]
     texts = write_dump(tmp_path / "t", np.eye(3), text=["short", "x" * 500, None])
     assert "2 with a preview" in run("map", texts)
+    both = write_dump(tmp_path / "b", np.eye(2), keys=["red.png", "gone.png"], text=["a caption", None])
+    assert "items are too few, or too like each other, for --method tsne" in run("map", both, "--method", "tsne")
+    run("map", both, "--items", tmp_path / "items")
+    assert list(data_of((both / "map.html").read_text())["images"]) == ["0"]
     assert {i: len(one) for i, one in data_of((texts / "map.html").read_text())["texts"].items()} == {"0": 5, "1": 200}
 
 
