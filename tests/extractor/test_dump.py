@@ -714,8 +714,11 @@ def test_what_cannot_be_gone_on_with_is_told_before_anything_is_made(images: Ext
         dump(source, tmp_path / "out", images, moved=True)
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(DumpSpoilt, match="is a file, and a dump is a folder"):
+    with pytest.raises(DumpRefused, match="is a file, and a dump is a folder"):
         dump(source, tmp_path / "file", images)
+    (tmp_path / "dump/manifest.json").mkdir(parents=True)
+    with pytest.raises(DumpSpoilt, match=r"manifest\.json cannot be read: Is a directory"):
+        check(tmp_path / "dump")
     for path, told in ((tmp_path / "file", "is a file"), (tmp_path / "gone", "is not there"), (source, "has no man")):
         with pytest.raises(DumpSpoilt, match=told):
             check(path)

@@ -291,3 +291,13 @@ def test_a_dump_without_rows_or_a_file_that_is_none_is_told(tmp_path: Path, run:
     assert "the file 't.csv' is no dump; name its folder" in run("map", tmp_path / "t.csv")
     failed = write_dump(tmp_path / "failed", np.eye(2), labels=["a", "b"], errors={0: "bad", 1: "bad"})
     assert "has no embedding; look at its column 'error'" in run("train", failed, "--name", "n")
+
+
+def test_what_cannot_be_written_is_called_as_people_know_it(digits: Path, run: Run, tmp_path: Path) -> None:
+    for command, name in (("index", "index.faiss"), ("map", "map.html")):
+        (digits / name).mkdir()
+        assert f"cannot write {digits / name}: Is a directory; make it writable" in run(command, digits)
+    assert f"there is no folder {tmp_path / 'gone'}; make it" in run(
+        "map", digits, "--out", tmp_path / "gone" / "m.html"
+    )
+    assert "it is a folder; name a file in it" in run("map", digits, "--out", tmp_path)
