@@ -86,7 +86,7 @@ def map_(
         raise OutputNotWritable.by(OSError(error.errno, error.strerror), page) from None  # not of a temporary name
     if laid.method != METHODS[method]:
         err.print(f"{len(shown):,} items are too few, or too like each other, for --method {method}", soft_wrap=True)
-    if items is not None and not seen:
+    if items is not None and previews and not seen:
         err.print(f"no item could be read below {items}; name the folder that was dumped", soft_wrap=True, markup=False)
     if as_json:
         write_json({"map": str(page), "method": laid.method, "rows": len(found), "shown": len(shown)})
