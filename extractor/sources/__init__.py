@@ -79,16 +79,16 @@ def _listed(stdin: Iterable[str] | None, options: Options) -> Source:
 
 
 def _file(place: Place, name: str, options: Options, modality: str) -> Source:
-    from extractor.sources import columnar, table, tar
+    from extractor.sources import columnar, lines, table, tar
 
     kind = name.lower()
-    if kind.endswith(table.SUFFIXES):
+    if kind.endswith(lines.SUFFIXES):
         return table.TableSource(place, name, options)
     if kind.endswith((columnar.PARQUET, columnar.ARROW)):
         return columnar.ColumnarSource(place, [name], options, alone=True)
     if kind.endswith(tar.SUFFIXES):
         return tar.TarSource(place, [name], modality=modality, alone=True)
-    known = ", ".join((*table.SUFFIXES, columnar.PARQUET, columnar.ARROW, *tar.SUFFIXES))
+    known = ", ".join((*lines.SUFFIXES, columnar.PARQUET, columnar.ARROW, *tar.SUFFIXES))
     raise SourceInvalid(f"{place}/{name} is none of {known}; name one, a folder, or - for a list on stdin")
 
 

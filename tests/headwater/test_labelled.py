@@ -34,11 +34,11 @@ def test_a_csv_may_hold_texts_with_commas_quotes_and_lines(tmp_path: Path) -> No
 
 
 def test_a_table_may_name_files_beside_it(tmp_path: Path) -> None:
-    table = write(tmp_path / "t.jsonl", '{"path": "pets/1.jpg", "label": "cat"}\n\n{"path": "/abs.jpg", "label": 7}\n')
+    table = write(tmp_path / "t.ndjson", '{"path": "pets/1.jpg", "label": "cat"}\n\n{"path": "/abs.jpg", "label": 7}\n')
     found = read_labelled(table)
     assert found.items == [tmp_path / "pets/1.jpg", Path("/abs.jpg")]
     assert found.labels == ["cat", "7"]
-    assert found.names == ["t.jsonl:1", "t.jsonl:3"]
+    assert found.names == ["t.ndjson:1", "t.ndjson:3"]
 
 
 def test_columns_may_be_named(tmp_path: Path) -> None:
