@@ -104,17 +104,17 @@ def _listed(stdin: Iterable[str] | None, options: Options) -> Source:
 
 
 def _file(place: Place, name: str, options: Options, modality: str) -> tuple[Source, Kind]:
-    from extractor.sources import columnar, table, tar
+    from extractor.sources import columnar, lines, table, tar
 
     kind = name.lower()
-    if kind.endswith(table.SUFFIXES):
+    if kind.endswith(lines.SUFFIXES):
         rows = table.TableSource(place, name, options)
         return rows, TEXTS if rows.numbered else PATHS
     if kind.endswith((columnar.PARQUET, columnar.ARROW)):
         return _columnar(place, [name], options, alone=True)
     if kind.endswith(tar.SUFFIXES):
         return tar.TarSource(place, [name], modality=modality, alone=True), ARCHIVE
-    known = ", ".join((*table.SUFFIXES, columnar.PARQUET, columnar.ARROW, *tar.SUFFIXES))
+    known = ", ".join((*lines.SUFFIXES, columnar.PARQUET, columnar.ARROW, *tar.SUFFIXES))
     raise SourceInvalid(f"{place}/{name} is none of {known}; name one, a folder, or - for a list on stdin")
 
 

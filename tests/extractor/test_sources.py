@@ -254,6 +254,7 @@ def test_a_table_that_is_written_while_it_is_read_gives_no_half_row(
         ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
         ("t.jsonl", b'{"text": "a"}\n[1]\n', "line 2 is no object"),
         ("t.csv", b"text\na\nb\xff\n", "is not UTF-8"),
+        ("t.csv", b"x" * ((16 << 20) + 1), "line [01]: field larger than field limit"),
     ],
 )
 def test_a_table_that_breaks_tells_where_after_what_came_before(
@@ -619,7 +620,7 @@ def test_what_a_table_has_too_much_or_not_at_all_is_told(tmp_path: Path) -> None
     for name, data, told in (
         ("e.csv", "", "is empty; a table has a column 'text'"),
         ("e.jsonl", "", "is empty; a table has a column 'text'"),
-        ("twice.csv", "text,text\na,b\n", "has several columns 'text'; rename them"),
+        ("twice.csv", "text,text,,\na,b\n", "has several columns 'text'; rename them"),
     ):
         (tmp_path / name).write_text(data)
         with pytest.raises(SourceInvalid, match=told):
