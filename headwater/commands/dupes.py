@@ -54,6 +54,8 @@ def dupes(
         refuse(context, "--top", because="--json gives all")
     if train is not None:
         refuse(context, *OF_SPLITS, because="leaks are looked for between OUT and TRAIN")
+        if train.resolve() == dump.resolve():
+            raise typer.BadParameter("OUT and TRAIN are one dump; name another, or leave TRAIN away")
         found = opened(dump)
         _tell_leaks(found, opened(train), f"{dump} and {train}", threshold, top, as_json=as_json)
         return

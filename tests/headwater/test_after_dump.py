@@ -278,6 +278,7 @@ def test_what_would_be_ignored_after_a_dump_is_refused(digits: Path, run: Run, t
         (("train", digits, "--name", "n", "--cache", "off"), "--cache would be ignored: a dump has its embeddings"),
     ):
         assert told in run(*arguments)
+    assert "OUT and TRAIN are one dump" in run("dupes", digits, digits)
     assert "there is no column 'split', only" in (said := run("dupes", digits, "--train-split", "learn"))
     assert "near-duplicates" not in said  # it is told before the work
     assert "is a dump, and a server is sent items" in run("train", digits, "--name", "n", "--remote", "--server", "a:1")
