@@ -66,12 +66,12 @@ def dump(
         typer.Argument(metavar="OUT", help="The dump's folder; with --check and --retry-errors alone it stands first."),
     ] = None,
     backbone: Annotated[
-        str, typer.Option(help="Name or folder; may be left out where there is only one.", envvar="HEADWATER_BACKBONE")
+        str, typer.Option(help="Name or folder; by default that of OUT, or the only one.", envvar="HEADWATER_BACKBONE")
     ] = "",
     dtype: Annotated[
         str | None, typer.Option(help="`float32` or `float16`; by default as in OUT already, else `float32`.")
     ] = None,
-    pattern: Annotated[str, typer.Option(help="Of a folder's files: `*.jpg`.")] = "*",
+    pattern: Annotated[str, typer.Option(help="Of a folder's files, where they are the items: `*.jpg`.")] = "*",
     item_column: Annotated[
         str | None, typer.Option(help="Of a table: of texts or bytes; by default `text`, or the one of bytes.")
     ] = None,
@@ -79,7 +79,9 @@ def dump(
         str | None, typer.Option(help="Of a table: of paths; by default `path`, where there is no `text`.")
     ] = None,
     label_column: Annotated[str, typer.Option(help="Of a table, where there is one.")] = "label",
-    carry_text: Annotated[bool, typer.Option("--carry-text", help="Keep texts beside their embeddings.")] = False,
+    carry_text: Annotated[
+        bool, typer.Option("--carry-text", help="Of a table of texts: keep them beside their embeddings.")
+    ] = False,
     urls: Annotated[
         bool, typer.Option("--urls", help="Read the URLs that a table or a list names: where it is trusted.")
     ] = False,
