@@ -34,11 +34,11 @@ def test_a_csv_may_hold_texts_with_commas_quotes_and_lines(tmp_path: Path) -> No
 
 
 def test_a_table_may_name_files_beside_it(tmp_path: Path) -> None:
-    table = write(tmp_path / "t.jsonl", '{"path": "pets/1.jpg", "label": "cat"}\n\n{"path": "/abs.jpg", "label": 7}\n')
+    table = write(tmp_path / "t.ndjson", '{"path": "pets/1.jpg", "label": "cat"}\n\n{"path": "/abs.jpg", "label": 7}\n')
     found = read_labelled(table)
     assert found.items == [tmp_path / "pets/1.jpg", Path("/abs.jpg")]
     assert found.labels == ["cat", "7"]
-    assert found.names == ["t.jsonl:1", "t.jsonl:3"]
+    assert found.names == ["t.ndjson:1", "t.ndjson:3"]
 
 
 def test_columns_may_be_named(tmp_path: Path) -> None:
@@ -135,3 +135,11 @@ def test_a_label_has_to_be_one_text(tmp_path: Path) -> None:
     write(tmp_path / "data" / "caf\udce9" / "1.txt", "x")
     with pytest.raises(DataInvalid, match="no text in UTF-8"):
         read_labelled(tmp_path / "data")
+
+
+def test_a_line_with_more_cells_than_columns_is_told_and_empty_ones_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\nred,a,\nred, or blue,b\n")
+    with pytest.raises(DataInvalid, match="line 3 has 1 cells more than there are columns; put quotes"):
+        read_labelled(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text('text,label\nred,a,\n"red, or blue",b\n')
+    assert read_labelled(tmp_path / "t.csv").items == ["red", "red, or blue"]
