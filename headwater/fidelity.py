@@ -28,7 +28,6 @@ DIGITS = 120
 PHOTO_SIZE = (400, 300)
 SOUNDS = 40
 FOLDS = 5
-TABLES = ("table", "columnar")  # as sources describe themselves
 MIN_SHOTS = 2  # of a label, for it to be learnt and judged
 
 
@@ -60,16 +59,16 @@ def terms_of(
     held : str, optional
         A source; by default built-in items. Where its items have labels, a head is learnt and judged on them.
     columns : Options, optional
-        Of the sources that are tables, which are the items and the labels; labels are of what is held.
+        Which are the items and the labels, where the sources are tables; labels are of what is held.
     floor : float
 
     Raises
     ------
     DataInvalid
         There are no items, none are built in for the modality, or some are to calibrate what is not calibrated; or
-        columns are named, and no table.
+        columns are named, and no source.
     SourceInvalid, ItemError
-        A source, or an item in it, cannot be read; a table has no such column.
+        A source, or an item in it, cannot be read; it is no table, or has no such column.
     """
     from extractor.derive import Terms
     from extractor.sources import Options, open_source
@@ -81,8 +80,8 @@ def terms_of(
     bare = replace(labelled, label=Options.label)  # of what is only calibrated on, labels are not asked for
     calibrating = open_source(calibrate, modality=modality, options=bare if held else labelled) if calibrate else None
     holding = open_source(held, modality=modality, options=labelled) if held else None
-    if labelled != Options():
-        _check_table([source for source in (calibrating, holding) if source])
+    if labelled != Options() and not (calibrate or held):
+        raise DataInvalid("columns are of a table, and there is none; name it with --held, or leave them away")
     own = _read(calibrating, f"--calibrate {calibrate}") if calibrating else None
     judged = _read(holding, f"--held {held}") if holding else None
     if own and judged is None:
@@ -147,14 +146,6 @@ def _accuracy(X: NDArray[np.float32], y: NDArray[np.str_], folds: int) -> float:
     chosen = LogisticHead(random_state=0).fit(X, y).C_
     split = StratifiedKFold(folds, shuffle=True, random_state=0)
     return float(cross_val_score(LogisticHead(Cs=(chosen,)), X, y, cv=split).mean())
-
-
-def _check_table(sources: "Sequence[Source]") -> None:
-    if not any(source.describe()["kind"] in TABLES for source in sources):
-        raise DataInvalid(
-            "--item-column, --path-column and --label-column are of a table, and there is none; name one with --held, "
-            "or leave them away"
-        )
 
 
 def _read(source: "Source", named: str) -> Held:

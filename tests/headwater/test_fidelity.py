@@ -75,9 +75,10 @@ def test_columns_of_other_names_are_read_and_wrong_ones_told_of(tmp_path: Path, 
     ):
         with pytest.raises(SourceInvalid, match=said):
             terms_of("text", "fp16", held=str(held), columns=wrong, floor=FLOOR)
-    for source in (str(arrays), None):
-        with pytest.raises(DataInvalid, match="--label-column are of a table, and there is none; name one with --held"):
-            terms_of("text", "fp16", held=source, columns=columns, floor=FLOOR)
+    with pytest.raises(SourceInvalid, match=r"--item-column 'review' is for a table .*; leave --item-column away"):
+        terms_of("text", "fp16", held=str(arrays), columns=columns, floor=FLOOR)
+    with pytest.raises(DataInvalid, match="columns are of a table, and there is none; name it with --held"):
+        terms_of("text", "fp16", columns=columns, floor=FLOOR)
 
 
 def test_what_cannot_be_measured_with_is_said(tmp_path: Path, arrays: Path) -> None:
