@@ -67,6 +67,10 @@ def test_the_command_prints_the_table() -> None:
     for part in ("torchvision:resnet50", "hf:openai/whisper-tiny", "CC-BY-NC-SA-4.0", "(recipe)", "a download"):
         assert part in words
     assert "GPT-3 is served by its vendor only" in words
+    said = str(CliRunner().invoke(app, ["zoo", "--weights", "random"]).exception)
+    assert said == "--weights are of the network that is tried; name it with --try"
+    with pytest.raises(ExportError, match="glove is a file of vectors, and has no architecture; name it: --weights"):
+        target(row_of("glove"), "random")
 
 
 def test_the_command_tries_one(tmp_path: Path) -> None:
@@ -82,6 +86,8 @@ def test_the_commands_take_networks_that_are_brought(tmp_path: Path) -> None:
     listed = CliRunner().invoke(app, ["layers", name, *facts, "--match", "linear"])
     assert listed.exit_code == 0, listed.output
     assert "mlp_extractor.policy_net.2" in listed.stdout
+    said = str(CliRunner().invoke(app, ["layers", name, *facts, "--match", "conv"]).exception)
+    assert said.startswith("none of the ") and said.endswith("has 'conv' in it; leave --match away for all")
     assert "batch × 6" in listed.stdout
     command = ["export", name, *facts, "--weights", "random", "--out", str(tmp_path / "out"), "--name", "mine"]
     assert CliRunner().invoke(app, command).exit_code == 0
