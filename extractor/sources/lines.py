@@ -63,9 +63,20 @@ def rows_of(text: Iterable[str], where: str) -> Iterator[tuple[int, Row]]:
 
 
 def _csv(text: Iterable[str], where: str) -> Iterator[tuple[int, Row]]:
-    with _understood(reader := _reader(text), where):
+    ended: list[bool] = []
+    with _understood(reader := _reader(_telling(text, ended)), where):
+        _, before = reader.fieldnames, reader.line_num
         for row in reader:
+            if ended:  # a reader asks for a line after the last one only within quotes
+                raise SourceInvalid(f"{where}, line {before + 1}: nothing closes a quote that the row opens; close it")
             yield reader.line_num, row
+            before = reader.line_num
+
+
+def _telling(text: Iterable[str], ended: list[bool]) -> Iterator[str]:
+    """Yield lines, and note that there are no more once another is asked for."""
+    yield from text
+    ended.append(True)
 
 
 def _reader(text: Iterable[str]) -> "csv.DictReader[str]":

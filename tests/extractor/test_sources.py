@@ -254,6 +254,7 @@ def test_a_table_that_is_written_while_it_is_read_gives_no_half_row(
         ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
         ("t.jsonl", b'{"text": "a"}\n[1]\n', "line 2 is no object"),
         ("t.csv", b"text\na\nb\xff\n", "is not UTF-8"),
+        ("t.csv", b'text,label\na,b\n"c,d\ne,f\n', "line 3: nothing closes a quote"),
         ("t.csv", b"x" * ((16 << 20) + 1), "line [01]: field larger than field limit"),
     ],
 )

@@ -26,11 +26,11 @@ def test_a_folder_has_a_folder_a_label(tmp_path: Path) -> None:
 
 
 def test_a_csv_may_hold_texts_with_commas_quotes_and_lines(tmp_path: Path) -> None:
-    table = write(tmp_path / "t.csv", '\ufefftext,label\n"Where, ""please""?",a\n"two\nlines",b\n')
+    table = write(tmp_path / "t.csv", '\ufefftext,label\n"Where, ""please""?",a\n"two\nlines",b\n5" of,"two\nlines"')
     found = read_labelled(table)
-    assert found.items == ['Where, "please"?', "two\nlines"]
-    assert found.labels == ["a", "b"]
-    assert found.names == ["t.csv:2", "t.csv:4"]
+    assert found.items == ['Where, "please"?', "two\nlines", '5" of']
+    assert found.labels == ["a", "b", "two\nlines"]
+    assert found.names == ["t.csv:2", "t.csv:4", "t.csv:6"]
 
 
 def test_a_table_may_name_files_beside_it(tmp_path: Path) -> None:
@@ -86,6 +86,7 @@ def test_numbers_are_numbers(tmp_path: Path) -> None:
         ("t.csv", "", "has no labelled item"),
         ("t.csv", b"text,label\n\xff,a\n", r"is not UTF-8"),
         ("t.csv", "text,label\n" + '"' + "x" * ((16 << 20) + 1) + '",a\n', "line [12]: field larger"),
+        ("t.csv", 'text,label\n"x,a\ny,b\n', "line 2: nothing closes a quote"),
         ("t.jsonl", '{"text": "x"\n', "line 1 is not JSON"),
         ("t.jsonl", "[1]\n", "line 1 is no object"),
         ("t.jsonl", "[" * 100_000, "line 1 is not JSON"),
