@@ -12,21 +12,31 @@ from sklearn.utils.multiclass import type_of_target
 
 from classifiers.errors import InvalidLabels, NotFinite
 
+BLOCK_ROWS = 16_384  # of very many, that are worked on at once: what is made on the way stays small
+
+
 
 def check_finite(X: NDArray[Any]) -> None:
     """Raise NotFinite where a row of X (n, dim) holds NaN or infinity."""
-    rows = np.flatnonzero(~np.isfinite(X).all(axis=1))
-    if len(rows):
-        raise NotFinite.in_rows(rows.tolist(), len(X))
+    rows = [
+        start + row
+        for start in range(0, len(X), BLOCK_ROWS)
+        for row in np.flatnonzero(~np.isfinite(X[start : start + BLOCK_ROWS]).all(axis=1)).tolist()
+    ]
+    if rows:
+        raise NotFinite.in_rows(rows, len(X))
 
 
 def first_alike(X: NDArray[Any]) -> NDArray[np.int64]:
     """Return the position of the first row of X (n, dim) that is just like each, (n,)."""
     seen: dict[bytes, int] = {}
     rows = np.ascontiguousarray(X)
-    return np.array(
-        [seen.setdefault(blake2b(row.data, digest_size=16).digest(), i) for i, row in enumerate(rows)], np.int64
-    )
+    first = np.arange(len(rows))
+    with np.errstate(all="ignore"):  # of what is not finite
+        _, own, counts = np.unique(rows.sum(axis=1), return_inverse=True, return_counts=True)
+    for i in np.flatnonzero(counts[own] > 1).tolist():  # equal rows have equal sums, to the last bit
+        first[i] = seen.setdefault(blake2b(rows[i].data, digest_size=16).digest(), i)
+    return first
 
 
 def any_alike(X: NDArray[Any]) -> bool:
@@ -52,6 +62,15 @@ def check_labels(y: NDArray[Any]) -> None:
 
 def unit_length(X: NDArray[Any], *, least: float = 0.0) -> NDArray[Any]:
     """Return X (n, dim) with rows of length 1; of zeros, where no value is larger than `least`. Keeps the dtype."""
+    if len(X) <= BLOCK_ROWS:
+        return _unit_length(X, least)
+    unit = np.empty(X.shape, np.result_type(X.dtype, 1.0))
+    for start in range(0, len(X), BLOCK_ROWS):
+        unit[start : start + BLOCK_ROWS] = _unit_length(X[start : start + BLOCK_ROWS], least)
+    return unit
+
+
+def _unit_length(X: NDArray[Any], least: float) -> NDArray[Any]:
     # By the largest value first: squares then neither overflow nor vanish.
     largest = np.maximum(X.max(axis=1, keepdims=True), -X.min(axis=1, keepdims=True))
     has_length = largest > least

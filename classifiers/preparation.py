@@ -1,12 +1,13 @@
 """Embeddings as a backbone gives them -> as estimators take them: of unit length, centred, of one scale."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from classifiers.embeddings import check_finite, unit_length
+from classifiers.embeddings import BLOCK_ROWS, check_finite, unit_length
 from classifiers.errors import HeadInvalid, InvalidOption
 
 TRANSFORMATIONS = ("UN", "L2N", "CL2N", "SCALED")
@@ -61,11 +62,11 @@ class Preparation:
         check_finite(X)
         if transformation in ("UN", "L2N"):
             return cls(transformation, np.zeros(X.shape[1]))
-        unit = unit_length(X)
-        center = unit.mean(axis=0, dtype=np.float64)
-        spread = float(np.sqrt(((unit - center) ** 2).sum(axis=1).mean()))
+        center = np.sum([unit.sum(axis=0, dtype=np.float64) for unit in _units(X)], axis=0) / len(X)
+        squared = np.concatenate([((unit - center) ** 2).sum(axis=1) for unit in _units(X)])
+        spread = float(np.sqrt(squared.mean()))
         # Embeddings that are all alike differ by rounding alone, which is not to be blown up.
-        alike = spread <= 100 * np.finfo(unit.dtype).eps
+        alike = spread <= 100 * np.finfo(np.result_type(X.dtype, 1.0)).eps
         return cls(transformation, center, 1.0 if alike or transformation == "CL2N" else spread)
 
     @property
@@ -94,8 +95,15 @@ class Preparation:
         unit = unit_length(embeddings)
         if self.transformation == "L2N":
             return unit
-        centred: NDArray[np.floating[Any]] = (unit - self.center.astype(unit.dtype)) / unit.dtype.type(self.scale)
+        unit -= self.center.astype(unit.dtype)  # in place, for it may be gigabytes
+        unit /= unit.dtype.type(self.scale)
         if self.transformation == "SCALED":
-            return centred
+            return unit
         # What centring leaves of a row at the centre is rounding, and has no direction.
-        return unit_length(centred, least=16 * float(np.finfo(unit.dtype).eps) * float(np.abs(self.center).max()))
+        return unit_length(unit, least=16 * float(np.finfo(unit.dtype).eps) * float(np.abs(self.center).max()))
+
+
+def _units(X: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield embeddings X (n, dim) of unit length, block by block: float64 of very many would not fit into memory."""
+    for start in range(0, len(X), BLOCK_ROWS):
+        yield unit_length(X[start : start + BLOCK_ROWS])
