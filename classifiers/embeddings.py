@@ -15,7 +15,6 @@ from classifiers.errors import InvalidLabels, NotFinite
 BLOCK_ROWS = 16_384  # of very many, that are worked on at once: what is made on the way stays small
 
 
-
 def check_finite(X: NDArray[Any]) -> None:
     """Raise NotFinite where a row of X (n, dim) holds NaN or infinity."""
     rows = [

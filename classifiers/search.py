@@ -19,6 +19,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from threadpoolctl import threadpool_limits
 
 from classifiers.calibrate import calibrate, check_calibration, log_loss
+from classifiers.embeddings import one_shot_is_enough
 from classifiers.estimators import Candidate, Setting, as_scorer, unfitted, weights_of
 from classifiers.folds import Fold
 from classifiers.head import MULTI, REGRESSION, SINGLE
@@ -153,12 +154,12 @@ def worth(scores: NDArray[np.float64], values: NDArray[Any], kind: str) -> tuple
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Let an estimator stop at its last iteration, or a class have one example, without a warning; one BLAS thread.
+    """Let an estimator stop at its last iteration, or classes have one example, without a warning; one BLAS thread.
 
     The threads of the search share the cores already; and where others want the cores too, BLAS threads that wait for
     each other made one logistic regression sixty times slower.
     """
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with one_shot_is_enough(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "Only one sample available")
         yield

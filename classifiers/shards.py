@@ -127,8 +127,8 @@ def read_facts(path: Path) -> DumpFacts:
         return DumpFacts(fingerprint, len(_array(shards[0])), backbone, has_labels=False)
     _check_any(path, shards)
     with reading(path) as parquet:
-        found = [parquet.ParquetFile(file, memory_map=True) for file in shards]
-        schemas, n_rows = [one.schema_arrow for one in found], sum(one.metadata.num_rows for one in found)
+        found = [parquet.read_metadata(file) for file in shards]
+        schemas, n_rows = [one.schema.to_arrow_schema() for one in found], sum(one.num_rows for one in found)
     said = [schema.metadata or {} for schema in schemas]
     of = {one.get(FINGERPRINT_KEY, b"").decode(errors="replace") for one in said}
     backbones = {one.get(BACKBONE_KEY, b"").decode(errors="replace") for one in said}
@@ -166,15 +166,14 @@ def read_shards(path: Path, *, mapped: bool = True) -> Shards:
     shards = files_of(path)
     if shards[0].suffix == ARRAY_SUFFIX:
         return _read_array(shards[0], facts)
-    with reading(path) as parquet:
+    with reading(path):
         import pyarrow
 
-        files = [parquet.ParquetFile(shard, memory_map=True) for shard in shards]
-        names = [[name for name in file.schema_arrow.names if name != EMBEDDING] for file in files]
-        tables = [_in_words(file.read(columns=own), path) for file, own in zip(files, names, strict=True)]
-        table = pyarrow.concat_tables(tables, promote_options="permissive")
-        decoded = _Decoded(path, files)
-        if not all(ERROR in own for own in names):
+        tables = [_without_embeddings(shard) for shard in shards]
+        has_errors = all(ERROR in table.column_names for table in tables)
+        table = pyarrow.concat_tables([_in_words(one, path) for one in tables], promote_options="permissive")
+        decoded = _Decoded(path, shards, facts.n_rows)
+        if not has_errors:
             return Shards(facts, table, *decoded.in_memory(np.ones(0, bool)))
         valid = np.asarray(table.column(ERROR).is_null())
         return Shards(facts, table, *(decoded.mapped if mapped else decoded.in_memory)(valid))
@@ -191,6 +190,18 @@ def reading(path: Path) -> Iterator[Any]:
         raise
     except (ArrowException, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise DumpUnreadable(f"the dump {path.name!r} cannot be read ({type(error).__name__}); dump it anew") from None
+
+
+def _opened(file: Path) -> Any:
+    """Open a file, to be closed again: a dump of one night has more of them than a process may hold open."""
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(file, memory_map=True)
+
+
+def _without_embeddings(file: Path) -> Any:
+    with _opened(file) as opened:
+        return opened.read(columns=[name for name in opened.schema_arrow.names if name != EMBEDDING])
 
 
 def _check_any(path: Path, shards: list[Path]) -> None:
@@ -215,10 +226,10 @@ def _check_format(path: Path, formats: set[str]) -> None:
 class _Decoded:
     """The embeddings of a dump's files, block by block."""
 
-    def __init__(self, path: Path, files: list[Any]) -> None:
+    def __init__(self, path: Path, files: list[Path], n_rows: int) -> None:
         self._path = path
         self._files = files
-        self._n = sum(file.metadata.num_rows for file in files)
+        self._n = n_rows
         self._dim = next((dim for dim in map(_dim, files) if dim), 1)
 
     def in_memory(self, expected: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
@@ -279,17 +290,21 @@ class _Decoded:
 
     def _blocks(self) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float32]]]:
         """Give which rows of a block have an embedding, (n_block,), and these, (n_valid, dim)."""
+        for batch in self._batches():
+            column = batch.column(0)
+            there, flat = np.asarray(column.is_valid()), column.flatten().to_numpy(zero_copy_only=False)
+            lengths = set(column.value_lengths().drop_null().unique().to_pylist())
+            if not lengths <= {self._dim}:
+                raise DumpUnreadable(
+                    f"the embeddings of the dump {self._path.name!r} have different lengths, "
+                    f"{sorted(lengths | {self._dim})[:5]}; dump it anew"
+                )
+            yield there, flat.astype(np.float32, copy=False).reshape(-1, self._dim)
+
+    def _batches(self) -> Iterator[Any]:
         for file in self._files:
-            for batch in file.iter_batches(BATCH_ROWS, columns=[EMBEDDING]):
-                column = batch.column(0)
-                there, flat = np.asarray(column.is_valid()), column.flatten().to_numpy(zero_copy_only=False)
-                lengths = set(column.value_lengths().drop_null().unique().to_pylist())
-                if not lengths <= {self._dim}:
-                    raise DumpUnreadable(
-                        f"the embeddings of the dump {self._path.name!r} have different lengths, "
-                        f"{sorted(lengths | {self._dim})[:5]}; dump it anew"
-                    )
-                yield there, flat.astype(np.float32, copy=False).reshape(-1, self._dim)
+            with _opened(file) as opened:
+                yield from opened.iter_batches(BATCH_ROWS, columns=[EMBEDDING])
 
     def _check(self, found: NDArray[np.bool_], expected: NDArray[np.bool_]) -> None:
         if len(expected) and not np.array_equal(found, expected):
@@ -300,15 +315,16 @@ class _Decoded:
             )
 
 
-def _dim(file: Any) -> int:
+def _dim(file: Path) -> int:
     """Return the length of a file's embeddings, 0 where no row tells."""
     from pyarrow import types
 
-    kind = file.schema_arrow.field(EMBEDDING).type
-    if types.is_fixed_size_list(kind):
-        return int(kind.list_size)
-    first = (batch.column(0).value_lengths().drop_null() for batch in file.iter_batches(64, columns=[EMBEDDING]))
-    return next((int(lengths[0].as_py()) for lengths in first if len(lengths)), 0)
+    with _opened(file) as opened:
+        kind = opened.schema_arrow.field(EMBEDDING).type
+        if types.is_fixed_size_list(kind):
+            return int(kind.list_size)
+        first = (batch.column(0).value_lengths().drop_null() for batch in opened.iter_batches(64, columns=[EMBEDDING]))
+        return next((int(lengths[0].as_py()) for lengths in first if len(lengths)), 0)
 
 
 def _in_words(table: Any, path: Path) -> Any:

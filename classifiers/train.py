@@ -30,6 +30,7 @@ from classifiers.search import Found, Progress, Trial, search
 from classifiers.target import Target
 
 SEARCH_ROWS = 2000  # learnt from and held out while candidates are compared
+RBF, RBF_ROWS = "rbf-svm", 50_000  # its time grows with their square: these take minutes, a million more than a day
 FEW_SHOTS = 5  # examples of the median class; with fewer, a search would choose by luck
 CALIBRATION_PARTS = 5  # of what is held out: four calibrate the fifth, where probabilities are measured
 HELD_OUT_ROWS = ("searched", "all")
@@ -103,7 +104,8 @@ def train(
 ) -> Training:
     """Choose a head by cross-validation, learn it from all examples, calibrate it, and find when it is to reject.
 
-    Above 2,000 examples the search is on a stratified sample of them. With a median of fewer than 5 examples a class
+    Above 2,000 examples the search is on a stratified sample of them, and above 50,000 without the RBF SVM, which would
+    take hours to learn them all. With a median of fewer than 5 examples a class
     nothing is searched: logistic regression with C = 10 is what does best then, or the head that is named.
 
     Parameters
@@ -179,6 +181,8 @@ def train(
     if judges or len(sample) < len(examples.X):
         # A sample's scores are of heads that learnt from less, and less sure: one more fold, of all, is the measure.
         n_folds = cv if held_out == "all" else 0 if judges else 1
+        if n_folds:
+            rounds.tell(f"{best} on held-out folds of all {len(examples.X):,} examples")
         own, rows = rounds.compare(examples, None, [best], "", n_folds=n_folds), np.arange(len(examples.X))
     rounds.tell(f"{best} on all {len(examples.X):,} examples")
     fitted = fit_head(best, examples.X, target, replace(setting, n_jobs=rounds.n_jobs))
@@ -203,6 +207,7 @@ def train(
     )
 
 
+_OF_MANY = "{} was not tried: with {:,} examples it would take hours; name it as the head where it is worth them"
 _OF_SAMPLE = "searched on a stratified sample of {:,} of the {:,} examples"
 _OF_LONELY = "of {:,} of the {:,} classes there is one example, which is learnt from and never held out"
 _OF_COPIES = "{:,} of the {:,} examples are copies of others; they are held out together with these"
@@ -319,7 +324,7 @@ def _judges(validation: tuple[ArrayLike, ArrayLike], examples: _Examples) -> _Ex
 
 def _candidates(head: str, target: Target, class_weight: Any) -> tuple[Sequence[Candidate], str]:
     """Return what is tried, and why no more, where it is so."""
-    names = AUTO[target.kind] if head == "auto" else (head,)
+    names: tuple[str, ...] = AUTO[target.kind] if head == "auto" else (head,)
     for name in names:
         check_head(name, target.kind, class_weight)
     median = float(np.median(target.counts))
@@ -327,7 +332,10 @@ def _candidates(head: str, target: Target, class_weight: Any) -> tuple[Sequence[
         name = FEW_SHOT[target.kind] if head == "auto" else head
         why = f"not searched: the median class has {median:g} examples, fewer than {FEW_SHOTS}, which could not tell"
         return [Candidate(name, METHODS[name].default)], why
-    return [candidate for name in names for candidate in candidates_of(name)], ""
+    why = ""
+    if head == "auto" and len(target.values) > RBF_ROWS:
+        names, why = tuple(name for name in names if name != RBF), _OF_MANY.format(RBF, len(target.values))
+    return [candidate for name in names for candidate in candidates_of(name)], why
 
 
 def _search_rows(target: Target, cv: int, judges: _Examples | None) -> int:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,7 +64,12 @@ class Shard:
     bytes: int = 0
     blake3: str = ""
 
-    @property
+    @cached_property
+    def line(self) -> str:
+        """Its line of the manifest, which each commit writes anew with those of all others."""
+        return json.dumps(asdict(self))
+
+    @cached_property
     def number(self) -> int:
         """Its place among the shards."""
         return parsed(self.file)[0]
@@ -113,7 +119,7 @@ class Manifest:
         """Return the file's content: a line a shard."""
         head = {"format": FORMAT, **asdict(self.origin), "source": dict(self.source)}
         totals = {"rows": self.rows, "errors": self.errors, "complete": self.complete}
-        lines = ",\n".join(f"  {json.dumps(asdict(shard))}" for shard in self.shards)
+        lines = ",\n".join(f"  {shard.line}" for shard in self.shards)
         return f'{json.dumps({**head, **totals})[:-1]}, "shards": [\n{lines}\n]}}\n'
 
 

@@ -145,8 +145,9 @@ def _of_rows(file: pq.ParquetFile, manifest: Manifest, shard: Shard, digests: by
     errors = neither = infinite = 0
     for batch in file.iter_batches(shards.BATCH_ROWS, columns=[shards.KEY, shards.EMBEDDING, shards.ERROR]):
         key, embedding, error = (batch.column(name) for name in (shards.KEY, shards.EMBEDDING, shards.ERROR))
-        keys = [*keys[:1], *key.to_pylist()]
-        digests += b"".join(_digest(one) for one in key.to_pylist())
+        own = key.to_pylist()
+        keys = [*keys[:1], *own]
+        digests += b"".join(map(_digest, own))
         errors += len(error) - error.null_count
         neither += pc.sum(pc.equal(error.is_valid(), embedding.is_valid())).as_py() or 0
         infinite += _n_infinite(embedding, manifest.origin.dim)

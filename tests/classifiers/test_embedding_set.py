@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,19 @@ def test_of_a_shard_and_its_retries_the_last_counts(dump: Path) -> None:
     found = EmbeddingSet.open(dump)
     assert found.X[:, 0].tolist() == [0, 3, 9, 9, 12]
     assert (found.keys.tolist(), found.errors) == (["0", "1", "2", "3", "4"], {})
+
+
+def test_a_dump_has_more_files_than_may_be_open(tmp_path: Path) -> None:
+    path = write_dump(tmp_path / "dump", np.tile(X5, (40, 1)), shard_rows=1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as file:
+        free = file.fileno()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 50, limits[1]))
+        found = EmbeddingSet.open(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    np.testing.assert_array_equal(found.X, np.tile(X5, (40, 1)))
 
 
 def test_many_embeddings_are_mapped_and_the_map_is_made_anew_when_the_dump_grows(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
+import classifiers.train
 from classifiers.errors import ClassifierError, InvalidLabels, InvalidOption, NotFinite, TooFewExamples
 from classifiers.estimators import METHODS
 from classifiers.train import Training, train
@@ -69,6 +70,25 @@ def test_above_2000_rows_a_sample_is_searched() -> None:
     whole = train(X, y, head="ridge", held_out="all")
     assert whole.held_out.rows.tolist() == list(range(2600))
     assert whole.chosen.params == found.chosen.params
+
+
+def test_a_clone_learns_from_one_example_of_many_classes_without_a_warning() -> None:
+    X, y = blobs(60, 30)
+    chosen = train(X, y, head="logistic").estimator
+    assert clone(chosen).fit(X[:30], y[:30]).score(X[30:], y[30:]) > 0.5
+
+
+def test_of_very_many_rows_auto_leaves_the_machine_out_whose_time_is_their_square(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, y = blobs(120, 3)
+    monkeypatch.setattr(classifiers.train, "RBF_ROWS", 119)
+    found = train(X, y)
+    assert {trial.head for trial in found.tried} == {"logistic"}
+    assert "rbf-svm was not tried: with 120 examples" in found.notes[0]
+    assert {trial.head for trial in train(X, y, head="rbf-svm").tried} == {"rbf-svm"}
+    monkeypatch.setattr(classifiers.train, "RBF_ROWS", 120)
+    assert {trial.head for trial in train(X, y).tried} == {"logistic", "rbf-svm"}
 
 
 def test_with_few_examples_a_class_nothing_is_searched(digits: Digits) -> None:
