@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logsumexp, softmax
 
+from classifiers.embeddings import BLOCK_ROWS, check_finite
 from classifiers.errors import HeadInvalid
 from classifiers.scorer import Scorer
 
@@ -122,7 +123,12 @@ class Head:
         ValueError
             Embeddings of another length.
         """
-        return self.scorer.scores(X)
+        embeddings = np.asarray(X)
+        if len(embeddings) <= BLOCK_ROWS:
+            return self.scorer.scores(embeddings)
+        check_finite(embeddings)  # here, where the rows have their own numbers
+        blocks = range(0, len(embeddings), BLOCK_ROWS)
+        return np.concatenate([self.scorer.scores(embeddings[one : one + BLOCK_ROWS]) for one in blocks])
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the probability of each class, (n, n_classes), float64; of several labels each on its own.

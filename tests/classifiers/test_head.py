@@ -8,7 +8,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC
 
-from classifiers.errors import HeadInvalid
+import classifiers.head
+from classifiers.errors import HeadInvalid, NotFinite
 from classifiers.head import MULTI, REGRESSION, SINGLE, Calibration, Head, Rejection
 from classifiers.preparation import Preparation
 from classifiers.scorer import Fitted, Layers
@@ -40,6 +41,19 @@ def test_a_fitted_estimator_predicts_as_it_did(estimator: object, n_classes: int
     np.testing.assert_array_equal(head.predict(TEST), fitted.predict(READY_TEST))
     if hasattr(fitted, "predict_proba"):
         np.testing.assert_allclose(head.predict_proba(TEST), fitted.predict_proba(READY_TEST), atol=2e-2)
+
+
+def test_very_many_rows_are_scored_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = LogisticRegression().fit(READY, LABELS)
+    layers = Layers(PREPARE, (fitted.coef_,), (fitted.intercept_,))
+    head = Head(SINGLE, fitted.classes_, layers, NONE)
+    whole = head.scores(TEST)
+    monkeypatch.setattr(classifiers.head, "BLOCK_ROWS", 7)
+    np.testing.assert_allclose(head.scores(TEST), whole, atol=1e-12)
+    holed = TEST.copy()
+    holed[20] = np.nan
+    with pytest.raises(NotFinite, match="first row 20"):
+        head.scores(holed)
 
 
 def test_several_labels_each_have_a_sigmoid() -> None:
