@@ -1,19 +1,19 @@
 """Embeddings X (n, dim), arranged once -> the pairs of rows, of others and X, whose cosine is at least a given one."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from math import isqrt
 from typing import Any
 
 import faiss
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from joblib import effective_n_jobs
 from threadpoolctl import threadpool_limits
 
 from classifiers.embeddings import check_finite, unit_length
@@ -22,9 +22,10 @@ DIRECTIONS = 64  # of a sketch, at most
 FEW_DIRECTIONS = 32  # half of the dimensions or these, where that is less: unlike rows differ in any half
 SAMPLED_ROWS = 32  # for each cell, that choose the directions and the cells' centres
 ITERATIONS = 3  # of k-means: with 8 the cells are hardly better
-BLOCK_ROWS = 8192
+ARRANGED_ROWS = 1024  # at once, by a thread
+BLOCK_ROWS = 8192  # asked for at once: with few, products are small, and their calls cost more than they
 TILE = (256, 1024)  # rows compared at once: their products stay in a core's cache
-DENSE = 32  # a product of all is as fast as one pair in so many
+DENSE = 64  # all products are as fast as those of one pair in so many
 ROUNDING = 1e-6  # float32 makes a copy's cosine a little less than 1
 MARGIN = 1e-4  # of the bounds, for rounding in float32
 
@@ -88,23 +89,24 @@ class SimilarityJoin:
         NotFinite
             NaN or infinity in X.
         """
-        n_cells = max(1, isqrt(len(X)))
+        n_cells = max(1, math.isqrt(len(X)))
         sample = _unit(X[:: max(1, len(X) // (SAMPLED_ROWS * n_cells))])
 
         def arrange(start: int) -> None:
-            block = slice(start, start + BLOCK_ROWS)
+            block = slice(start, start + ARRANGED_ROWS)
             unit = _unit(X[block])
             sketches[block], own[block] = _sketches(unit, directions), _heights(unit, centres).argmin(axis=1)
 
         directions, centres = _main_directions(sample), _centres(sample, n_cells)
         sketches, own = np.empty((len(X), directions.shape[1] + 1), np.float32), np.empty(len(X), np.int64)
-        deque(pool.map(arrange, range(0, len(X), BLOCK_ROWS)), maxlen=0)
+        deque(pool.map(arrange, range(0, len(X), ARRANGED_ROWS)), maxlen=0)
         order = np.argsort(own, kind="stable")
         cells = np.split(order, np.searchsorted(own[order], np.arange(1, n_cells)))
         return cls(X, least, pool, directions, centres, _reach(centres, least), sketches, cells)
 
     def pairs(self, Y: NDArray[Any], rows: Rows, among: NDArray[np.bool_], chosen: Chosen) -> Iterator[Pairs]:
         """Yield, tile by tile, near pairs of rows of Y and those rows of X that count, as far as they are chosen."""
+
         def of_cell(cell: int) -> list[Pairs]:
             asked, others = np.flatnonzero(reached[:, cell]), self.cells[cell]
             return list(self.compared(Y, rows[asked], sketches[asked], others[among[others]], chosen))
@@ -136,7 +138,8 @@ class SimilarityJoin:
         """Tell which cells may have what is near each row, (n_rows, n_cells)."""
         heights = _heights(unit, self.centres)
         own = heights.argmin(axis=1)
-        return heights <= np.take_along_axis(heights, own[:, np.newaxis], 1) + self.reach[own]
+        reached: NDArray[np.bool_] = heights <= np.take_along_axis(heights, own[:, np.newaxis], 1) + self.reach[own]
+        return reached
 
 
 def _main_directions(unit: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -155,8 +158,8 @@ def _centres(unit: NDArray[np.float32], n: int) -> NDArray[np.float32]:
 
 
 def _reach(centres: NDArray[np.float32], least: float) -> NDArray[np.float32]:
-    apart = np.sqrt(2 - 2 * (least - MARGIN))  # at most, of near rows of unit length
-    return (apart * cdist(centres, centres) + MARGIN).astype(np.float32)
+    apart = math.sqrt(2 - 2 * (least - MARGIN))  # at most, of near rows of unit length
+    return np.asarray(apart * cdist(centres, centres) + MARGIN, np.float32)
 
 
 def _heights(unit: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -177,9 +180,8 @@ def _cosines(X: NDArray[Any], rows: Rows, X_other: NDArray[Any], others: Rows) -
     (rows, i), (others, j) = np.unique(rows, return_inverse=True), np.unique(others, return_inverse=True)
     one, other = (unit_length(np.asarray(A, np.float64)) for A in (X[rows], X_other[others]))
     if len(i) * DENSE > len(one) * len(other):
-        cosines: Cosines = (one @ other.T)[i, j]
-        return cosines
-    return np.einsum("ij,ij->i", one[i], other[j])
+        return np.asarray((one @ other.T)[i, j], np.float64)
+    return np.asarray(np.einsum("ij,ij->i", one[i], other[j]), np.float64)
 
 
 def _unit(X: NDArray[Any]) -> NDArray[np.float32]:
