@@ -122,17 +122,20 @@ class SimilarityJoin:
         for columns in _tiles(others, TILE[1]):
             theirs = self.sketches[columns].T
             for start in range(0, len(rows), TILE[0]):
-                bounds = sketches[start : start + TILE[0]] @ theirs
-                places = np.flatnonzero(bounds >= self.least - MARGIN)
-                if len(places):
-                    i, j = np.divmod(places, len(columns))
-                    yield self._near(Y, rows[start + i], columns[j], chosen)
+                own = slice(start, start + TILE[0])
+                maybe = sketches[own] @ theirs >= self.least - MARGIN
+                if maybe.any():
+                    yield self._near(Y, rows[own], columns, maybe, chosen)
 
-    def _near(self, Y: NDArray[Any], rows: Rows, others: Rows, chosen: Chosen) -> Pairs:
-        cosines = _cosines(Y, rows, self.X, others)
+    def _near(self, Y: NDArray[Any], rows: Rows, others: Rows, maybe: NDArray[np.bool_], chosen: Chosen) -> Pairs:
+        """Return what of a tile is near and chosen."""
+        used, theirs = np.flatnonzero(maybe.any(axis=1)), np.flatnonzero(maybe.any(axis=0))
+        maybe, rows, others = maybe[np.ix_(used, theirs)], rows[used], others[theirs]
+        cosines = _cosines(Y[rows], self.X[others], maybe)
         near = np.flatnonzero(cosines >= self.least - ROUNDING)
-        kept = near[chosen(rows[near], others[near], cosines[near])]
-        return rows[kept], others[kept], cosines[kept]
+        i, j = (places[near] for places in np.nonzero(maybe))
+        kept = chosen(rows[i], others[j], cosines[near])
+        return rows[i[kept]], others[j[kept]], cosines[near[kept]]
 
     def _reached(self, unit: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Tell which cells may have what is near each row, (n_rows, n_cells)."""
@@ -175,12 +178,12 @@ def _sketches(unit: NDArray[np.float32], directions: NDArray[np.float32]) -> NDA
     return np.column_stack([shares, np.sqrt(np.maximum(rest, 0)).astype(np.float32)])
 
 
-def _cosines(X: NDArray[Any], rows: Rows, X_other: NDArray[Any], others: Rows) -> Cosines:
-    """Return the cosine of each pair of rows, (n_pairs,), to float64's precision."""
-    (rows, i), (others, j) = np.unique(rows, return_inverse=True), np.unique(others, return_inverse=True)
-    one, other = (unit_length(np.asarray(A, np.float64)) for A in (X[rows], X_other[others]))
-    if len(i) * DENSE > len(one) * len(other):
-        return np.asarray((one @ other.T)[i, j], np.float64)
+def _cosines(X: NDArray[Any], X_other: NDArray[Any], asked: NDArray[np.bool_]) -> Cosines:
+    """Return the cosines that are asked for of (n, m) ones, in order, to float64's precision."""
+    one, other = (unit_length(np.asarray(rows, np.float64)) for rows in (X, X_other))
+    if np.count_nonzero(asked) * DENSE > asked.size:
+        return np.asarray((one @ other.T)[asked], np.float64)
+    i, j = np.nonzero(asked)
     return np.asarray(np.einsum("ij,ij->i", one[i], other[j]), np.float64)
 
 
