@@ -2,8 +2,8 @@
 
 The plain way multiplies all rows with all later ones, in blocks, and looks where the product is large. Of a larger set
 it does some of its blocks, evenly spread, and the rest is reckoned. Texts are those of CLINC150 and Banking77 by
-MiniLM; where more rows are asked for than these, each is a sum of one text's embedding and half of another's. Of a
-crowd, of the smallest size, nine rows in ten are one text's, shaken so much that half of them are near-duplicates. Libraries have one thread.
+MiniLM; where more rows are asked for than these, each is a sum of one text's embedding and half of another's. A crowd
+is of the smallest size: nine rows in ten are one text's, shaken so much that half of them are near-duplicates.
 Run: python benchmarks/bench_dupes.py [--rows N,N] [--data FOLDER] [--embeddings FOLDER]
 """
 

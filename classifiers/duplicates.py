@@ -65,14 +65,13 @@ def duplicate_groups(
 ) -> DuplicateGroups:
     """Find near-duplicates: going through the rows, each that is near none before it takes all later ones near it.
 
-    So a group is around its first row, and nothing chains: who keeps the first rows has no two that are near. Exact:
-    the cosine of two rows is at most p·q + r·s, with p and q their shares in a few directions and r and s the lengths
-    of what is left (Cauchy-Schwarz); a range search of FAISS by that bound leaves few pairs to compare whole.
+    So a group is around its first row, and nothing chains: who keeps the first rows has no two that are near. Exact,
+    as if all pairs were compared; see `SimilarityJoin` for how few are.
 
     Parameters
     ----------
     X : array-like of shape (n, dim), float
-        May be a map of a file; in memory are 65 numbers a row.
+        May be a map of a file; in memory are some 70 numbers a row, and more where most are alike.
     least_cosine : float
         In (0, 1].
     progress : callable, optional
