@@ -377,6 +377,8 @@ def _read_table(path: Path, key: str) -> Any:
         return table.filter(table.column(key).is_valid())
     except DumpUnreadable:
         raise
+    except FileNotFoundError:
+        raise DumpUnreadable(f"there is no {path}; name a table of keys and labels") from None
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DumpUnreadable(f"{path} cannot be read: {str(error)[:300]}; mend it") from None
 

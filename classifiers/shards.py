@@ -125,6 +125,7 @@ def read_facts(path: Path) -> DumpFacts:
     if shards and shards[0].suffix == ARRAY_SUFFIX:
         fingerprint, backbone = _said_beside(shards[0])
         return DumpFacts(fingerprint, len(_array(shards[0])), backbone, has_labels=False)
+    _check_any(path, shards)
     with reading(path) as parquet:
         found = [parquet.ParquetFile(file, memory_map=True) for file in shards]
         schemas, n_rows = [one.schema_arrow for one in found], sum(one.metadata.num_rows for one in found)
@@ -133,8 +134,8 @@ def read_facts(path: Path) -> DumpFacts:
     backbones = {one.get(BACKBONE_KEY, b"").decode(errors="replace") for one in said}
     if len(of) != 1 or not all(of):
         raise DumpUnreadable(
-            f"the dump {path.name!r} has {'no files' if not of else 'no one fingerprint'}, only "
-            f"{sorted(of) or 'nothing'}; its schema's metadata must name {FINGERPRINT_KEY.decode()!r}; dump it anew"
+            f"the dump {path.name!r} has no one fingerprint, only {sorted(of)}; its schema's metadata must name "
+            f"{FINGERPRINT_KEY.decode()!r}; dump it anew"
         )
     _check_format(path, {one.get(FORMAT_KEY, b"1").decode(errors="replace") for one in said})
     if not all(EMBEDDING in schema.names for schema in schemas):
@@ -190,6 +191,16 @@ def reading(path: Path) -> Iterator[Any]:
         raise
     except (ArrowException, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise DumpUnreadable(f"the dump {path.name!r} cannot be read ({type(error).__name__}); dump it anew") from None
+
+
+def _check_any(path: Path, shards: list[Path]) -> None:
+    """Tell a dump of which nothing is there from what is none."""
+    if not shards and (path / MANIFEST).is_file():
+        raise DumpUnreadable(f"the dump {path.name!r} has no rows; dump a source that has items, or go on with it")
+    if not shards:
+        raise DumpUnreadable(f"the folder {path.name!r} is no dump: it has no files of one; name the OUT of a dump")
+    if path.is_file() and path.suffix != SUFFIX:
+        raise DumpUnreadable(f"the file {path.name!r} is no dump; name its folder, one {SUFFIX} of it, or an X.npy")
 
 
 def _check_format(path: Path, formats: set[str]) -> None:

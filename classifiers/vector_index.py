@@ -241,9 +241,12 @@ def _unreadable(path: Path, why: str) -> IndexUnreadable:
 def _replace(path: Path, write: Any) -> None:
     temporary = path.with_name(f".new-{secrets.token_hex(4)}")
     try:
+        temporary.touch()  # which says more plainly than FAISS that the folder may only be read
         write(temporary)
         os.replace(temporary, path)
-    except RuntimeError as error:  # FAISS's own, of a disk that is full or a folder that may only be read
+    except OSError as error:  # of the name that people know
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    except RuntimeError as error:  # FAISS's own, of a full disk
         raise OSError(None, str(error).splitlines()[-1][-200:], str(path)) from None
     finally:
         with suppress(OSError):

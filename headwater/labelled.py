@@ -1,20 +1,20 @@
 """What people have labelled -> items and labels: a folder of folders, or a CSV, JSONL or Parquet file."""
 
-import csv
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from extractor.errors import SourceInvalid
+from extractor.sources import lines
 from headwater.errors import DataInvalid
 
 TEXT, PATH, LABEL = "text", "path", "label"
-TABLES = (".csv", ".jsonl", ".parquet")
+PARQUET = ".parquet"
+TABLES = (*lines.SUFFIXES, PARQUET)
 SINGLE, MULTI, REGRESSION = "single", "multi", "regression"
 SEPARATOR = "|"  # between several labels in one cell of a CSV
-MAX_FIELD_CHARACTERS = 16 << 20  # of a CSV; Python's own limit is shorter than a text may be
 
 Label = str | tuple[str, ...] | float
 
@@ -112,19 +112,18 @@ def rows_of(data: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     DataInvalid
         It is no table, cannot be read, or a line cannot be understood.
     """
-    lines = {".csv": _csv, ".jsonl": _jsonl}.get(data.suffix.lower())
     try:
-        if data.suffix.lower() == ".parquet":
+        if data.suffix.lower() == PARQUET:
             yield from _parquet(data)
-        elif lines is None:
+        elif data.suffix.lower() not in TABLES:
             raise DataInvalid(f"{data} is neither a folder nor a table of {_tables()}; name one of these")
         else:
-            with data.open(encoding="utf-8-sig", newline="") as file:
-                yield from lines(file, data)
+            with lines.text_of(data.open("rb"), str(data)) as text:
+                yield from _whole(lines.rows_of(text, str(data)), data)
     except OSError as error:
         raise DataInvalid(f"{data} cannot be read: {error.strerror}; name a folder or a table that is there") from None
-    except UnicodeDecodeError as error:
-        raise DataInvalid(f"{data} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except SourceInvalid as error:
+        raise DataInvalid(str(error)) from None
 
 
 def _tables() -> str:
@@ -182,6 +181,14 @@ def _cell(row: dict[str, Any], column: str, where: str, *, may_be_empty: bool = 
     return "" if empty else row[column]
 
 
+def _whole(rows: Iterator[tuple[int, dict[str, Any]]], data: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield rows that have no more cells than there are columns."""
+    for number, row in rows:
+        if wrong := lines.beyond_in(row):
+            raise DataInvalid(f"{data}, line {number} {wrong}")
+        yield number, row
+
+
 def label_of(value: Any, kind: str, where: str) -> Label:
     """Return what a cell says: the one label, the several, or the number.
 
@@ -213,29 +220,6 @@ def _name(label: str, where: str) -> str:
     except UnicodeEncodeError:
         raise DataInvalid(f"{where} has the label {label!r}, which is no text in UTF-8; rename it") from None
     return label
-
-
-def _csv(file: Iterable[str], data: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
-    reader = csv.DictReader(file)
-    try:
-        for row in reader:
-            yield reader.line_num, {name: value for name, value in row.items() if name is not None}
-    except csv.Error as error:
-        raise DataInvalid(f"{data}, line {reader.line_num}: {error}; mend the line") from None
-
-
-def _jsonl(file: Iterable[str], data: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataInvalid(f"{data}, line {number} is not JSON ({error}); mend the line") from None
-        if not isinstance(row, dict):
-            raise DataInvalid(f"{data}, line {number} is no object; write one a line, with a label and a text or path")
-        yield number, row
 
 
 def _parquet(data: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -227,6 +227,11 @@ def _described(clients: Sequence[Client]) -> list[BackboneInfo]:
             if not _may_pass(error):
                 raise
             away = error
+    if not found and isinstance(away, ServiceError):
+        named = ", ".join(client.target for client in clients)
+        raise ServiceError(
+            away.code, f"nobody answers at {named} ({away.message}); start a server there, or mend --server"
+        )
     if not found and away is not None:
         raise away
     return found

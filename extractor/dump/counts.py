@@ -24,6 +24,8 @@ class Counts:
         Rows and files that nothing can take back.
     kinds : dict of str to int
         Errors by their class.
+    first_error : tuple of str, optional
+        The first one: the item's key, and what is wrong with it.
     vanished : int
         Rows of the dump that the source no longer has.
     changed : int
@@ -50,6 +52,7 @@ class Counts:
     committed: int = 0
     shards: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
+    first_error: tuple[str, str] | None = None
     vanished: int = 0
     changed: int = 0
     first_changed: str = ""
@@ -62,7 +65,7 @@ class Counts:
     elapsed_s: float = 0.0
     stages: StageTimes = field(default_factory=StageTimes)
 
-    def count(self, outcome: Outcome) -> None:
+    def count(self, outcome: Outcome, key: str) -> None:
         """Count one more item."""
         self.done += 1
         self.cached += outcome.cached
@@ -71,6 +74,7 @@ class Counts:
             kind = type(outcome.error).__name__
             self.errors += 1
             self.kinds[kind] = self.kinds.get(kind, 0) + 1
+            self.first_error = self.first_error or (key, str(outcome.error))
 
     @property
     def rate(self) -> float:

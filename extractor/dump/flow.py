@@ -155,7 +155,7 @@ class Flow:
         with self._lock:
             ready = []
             while (row := self._pending.get(self._next)) is not None and row.outcome is not None:
-                self._counts.count(row.outcome)
+                self._counts.count(row.outcome, row.key)
                 row.outcome = None
                 ready.append(self._pending.pop(self._next))
                 self._next += 1

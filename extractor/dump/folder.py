@@ -104,11 +104,17 @@ def open_folder(
     DumpNotWritten
         The folder cannot be made.
     """
+    if moved and not any(path.glob(SHARDS)):
+        raise DumpRefused(f"{path} holds no dump yet whose source could have moved; leave --moved away, or mend OUT")
+    if path.exists() and not path.is_dir():
+        raise DumpRefused(f"{path} is a file, and a dump is a folder; choose another name")
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
     _check_ours(path)  # before anything is written there
     with _locked(path):
         there, manifest = recovered(path, origin, source)
+        if not manifest.shards:  # whatever it was to be of, there is nothing of it
+            manifest = Manifest(origin, source, complete=manifest.complete)
         _check_same(path, manifest, origin, source, moved=moved)
         schema = _schema(path, manifest, origin, carried)
         folder = DumpFolder(path, manifest, schema)
@@ -270,7 +276,9 @@ def _check_same(path: Path, manifest: Manifest, origin: Origin, source: Mapping[
     ):
         same = origin.fingerprint == former.fingerprint if what == "backbone" else ours == theirs
         if not same:
-            raise DumpRefused(f"the dump in {path} has the {what} {theirs}, this one {ours}; choose another folder")
+            raise DumpRefused(
+                f"the dump in {path} has the {what} {theirs}, this one {ours}; take the same, or choose another folder"
+            )
     for name in {*source, *manifest.source}:
         if source.get(name) != manifest.source.get(name) and not (name == "place" and moved):
             hint = "; if it only moved, say --moved" if name == "place" else ""

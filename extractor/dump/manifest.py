@@ -136,7 +136,11 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(origin, found["source"], tuple(Shard(**one) for one in found["shards"]), found["complete"])
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except NotADirectoryError:
+        raise DumpSpoilt(f"{folder} is a file, and a dump is a folder; name one") from None
+    except OSError as error:
+        raise DumpSpoilt(f"{path} cannot be read: {error.strerror}; make it readable") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DumpSpoilt(
             f"{path} is no manifest ({type(error).__name__}); remove it and run the dump again: it is made anew from "
             "the shards"

@@ -58,7 +58,8 @@ def check(out: str | Path) -> Checked:
     try:
         manifest = read_manifest(path)
     except FileNotFoundError:
-        raise DumpSpoilt(f"{path} has no manifest.json; name the folder of a dump, or run the dump again") from None
+        said = "has no manifest.json" if path.exists() else "is not there"
+        raise DumpSpoilt(f"{path} {said}; name the folder of a dump, or run the dump again") from None
     digests = bytearray()
     problems = [] if at_work else list(_strangers(path, manifest))
     start = 0

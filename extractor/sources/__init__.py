@@ -19,7 +19,19 @@ from pathlib import Path
 from extractor.errors import SourceInvalid
 from extractor.sources.columns import PLAIN, Options
 from extractor.sources.entry import Entry, Source
-from extractor.sources.folder import EVERY, FolderSource
+from extractor.sources.folder import EVERY, FolderSource, is_like
+from extractor.sources.kinds import (
+    ARCHIVE,
+    ARCHIVES,
+    BYTES,
+    FILES,
+    LISTED,
+    PATHS,
+    TEXTS,
+    Kind,
+    check_modality,
+    check_options,
+)
 from extractor.sources.places import Local, Place, parent_of, place_of, shown
 
 __all__ = ["Entry", "Options", "Source", "open_source"]
@@ -55,13 +67,26 @@ def open_source(
     Raises
     ------
     SourceInvalid
-        There is nothing there, or nothing that is known.
+        There is nothing there, or nothing that is known; an option is not for such a source, or the backbone cannot
+        read what it holds.
     RuntimeMissing
         fsspec is not installed.
     """
     named = str(source)
+    opened, kind = _opened(named, options, pattern, modality, stdin)
+    where = "what stdin lists" if named == STDIN else shown(named)
+    check_options(where, kind, options, pattern)
+    check_modality(where, kind, modality)
+    return opened
+
+
+def _opened(
+    named: str, options: Options, pattern: str, modality: str, stdin: Iterable[str] | None
+) -> tuple[Source, Kind]:
     if named == STDIN:
-        return _listed(stdin, options)
+        return _listed(stdin, options), LISTED
+    if not named:
+        raise SourceInvalid("the source's name is empty; name a folder, a table, an archive, or - for stdin")
     place = place_of(named)
     if place.is_folder():
         return _folder(place, options, pattern, modality)
@@ -78,31 +103,41 @@ def _listed(stdin: Iterable[str] | None, options: Options) -> Source:
     return ListSource(stdin, Local(str(Path.cwd())), urls=options.urls)
 
 
-def _file(place: Place, name: str, options: Options, modality: str) -> Source:
-    from extractor.sources import columnar, table, tar
+def _file(place: Place, name: str, options: Options, modality: str) -> tuple[Source, Kind]:
+    from extractor.sources import columnar, lines, table, tar
 
     kind = name.lower()
-    if kind.endswith(table.SUFFIXES):
-        return table.TableSource(place, name, options)
+    if kind.endswith(lines.SUFFIXES):
+        rows = table.TableSource(place, name, options)
+        return rows, TEXTS if rows.numbered else PATHS
     if kind.endswith((columnar.PARQUET, columnar.ARROW)):
-        return columnar.ColumnarSource(place, [name], options, alone=True)
+        return _columnar(place, [name], options, alone=True)
     if kind.endswith(tar.SUFFIXES):
-        return tar.TarSource(place, [name], modality=modality, alone=True)
-    known = ", ".join((*table.SUFFIXES, columnar.PARQUET, columnar.ARROW, *tar.SUFFIXES))
+        return tar.TarSource(place, [name], modality=modality, alone=True), ARCHIVE
+    known = ", ".join((*lines.SUFFIXES, columnar.PARQUET, columnar.ARROW, *tar.SUFFIXES))
     raise SourceInvalid(f"{place}/{name} is none of {known}; name one, a folder, or - for a list on stdin")
 
 
-def _folder(place: Place, options: Options, pattern: str, modality: str) -> Source:
+def _folder(place: Place, options: Options, pattern: str, modality: str) -> tuple[Source, Kind]:
     from extractor.sources import columnar, tar
 
     for kinds in ((columnar.PARQUET,), (columnar.ARROW,), tar.SUFFIXES):
-        if pattern == EVERY and (files := _files_of(place, kinds)):
-            if kinds == tar.SUFFIXES:
-                return tar.TarSource(place, files, modality=modality)
-            if kinds == (columnar.ARROW,):
-                _check_one_split(place, files)
-            return columnar.ColumnarSource(place, files, options)
-    return FolderSource(place, pattern=pattern)
+        files = _files_of(place, kinds)
+        if not any(is_like(file, pattern) for file in files):  # what is beside them may be meant
+            continue
+        if kinds == tar.SUFFIXES:
+            return tar.TarSource(place, files, modality=modality), ARCHIVES
+        if kinds == (columnar.ARROW,):
+            _check_one_split(place, files)
+        return _columnar(place, files, options)
+    return FolderSource(place, pattern=pattern), FILES
+
+
+def _columnar(place: Place, files: list[str], options: Options, *, alone: bool = False) -> tuple[Source, Kind]:
+    from extractor.sources.columnar import ColumnarSource
+
+    rows = ColumnarSource(place, files, options, alone=alone)
+    return rows, BYTES if rows.holds_bytes else TEXTS if rows.numbered else PATHS
 
 
 def _files_of(place: Place, kinds: tuple[str, ...]) -> list[str]:

@@ -63,6 +63,11 @@ class ColumnarSource:
         self._classes = _class_names(schema, self._layout.label)
 
     @property
+    def holds_bytes(self) -> bool:
+        """Whether items are bytes, rather than texts or paths."""
+        return self._bytes is not None
+
+    @property
     def numbered(self) -> bool:
         """Rows are, but for those that name a path."""
         return self._bytes is not None or not self._layout.is_path

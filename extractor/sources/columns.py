@@ -71,10 +71,12 @@ class Layout:
         """Tell what the columns are for; raises SourceInvalid where none holds items."""
         asked = options.path or options.item
         item = asked or next((name for name in (TEXT, PATH) if name in names), None)
+        if not names:
+            raise SourceInvalid(f"{where} is empty; a table has a column {TEXT!r} or {PATH!r} at least: write it again")
         if item is None or item not in names:
             lacking = f"no column {asked!r}" if asked else f"neither a column {TEXT!r} nor {PATH!r}"
             raise SourceInvalid(
-                f"{where} has {lacking}, only {', '.join(map(repr, names)) or 'none'}; "
+                f"{where} has {lacking}, only {', '.join(map(repr, names))}; "
                 "name one with --item-column or --path-column"
             )
         label = options.label if options.label in names else None
@@ -100,7 +102,12 @@ def entry_of(row: Mapping[str, Any], number: int, layout: Layout, options: Optio
     else:
         key, content = str(number), value if isinstance(value, str) else _as_json(value)
     label = None if layout.label is None else label_of(row.get(layout.label))
-    return Entry(clean(key), content, label, tuple(row.get(name) for name in layout.carried))
+    return Entry(clean(key), content, label, tuple(_carried(row, name, layout) for name in layout.carried))
+
+
+def _carried(row: Mapping[str, Any], name: str, layout: Layout) -> Any:
+    value = row.get(name)
+    return clean(value) if name == layout.item and isinstance(value, str) else value
 
 
 def file_of(path: str, place: Place, *, urls: bool) -> Content:

@@ -68,8 +68,13 @@ class FolderSource:
             path = f"{folder}/{name}" if folder else name
             if is_folder:
                 yield from self._walk(path, (*labels, printable(name)), (*above, here))
-            elif self.pattern == EVERY or fnmatchcase(name, self.pattern):
+            elif is_like(path, self.pattern):
                 yield Entry(printable(path), self.place.file(path), labels[-1] if labels else None)
+
+
+def is_like(path: str, pattern: str) -> bool:
+    """Tell whether the name at the end of a path is like a pattern."""
+    return pattern == EVERY or fnmatchcase(path.rpartition("/")[2], pattern)
 
 
 def _unlisted(folder: str, error: Exception) -> ItemError:

@@ -3,23 +3,20 @@
 Everything else that a row has is carried along as text: a column of numbers here and words there has one type.
 """
 
-import csv
 import io
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
 
-from extractor.errors import SourceInvalid
+from extractor.errors import SourceInvalid, UnreadableItem
 from extractor.sources.columns import PLAIN, Layout, Options, as_text, entry_of
 from extractor.sources.entry import Entry, once_each
+from extractor.sources.lines import Row, beyond_in, header_of, is_csv, rows_of, text_of
 from extractor.sources.places import Place, stamp_of
 
-SUFFIXES = (".csv", ".jsonl", ".ndjson")
-MAX_FIELD_CHARACTERS = 16 << 20  # of a CSV; Python's own limit is shorter than a text may be
 PEEKED = 1000  # rows of a JSONL file, whose columns are those of the file
 _BLOCK = 1 << 20
 
@@ -71,42 +68,44 @@ class TableSource:
             return None
         with self.place.open(self.name) as file:
             n_lines = sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
-        return max(0, n_lines - self.name.lower().endswith(".csv"))
+        return max(0, n_lines - is_csv(self.name))
 
-    def _entry(self, number: int, row: dict[str, Any]) -> Entry:
-        own = (self._layout.label, self._layout.item)
-        texts = {name: value if name in own else as_text(value) for name, value in row.items()}
-        return entry_of(texts, number, self._layout, self.options, self.place)
+    def _entry(self, number: int, row: Row) -> Entry:
+        wrong = beyond_in(row)
+        texts = {name: value if self._is_as_it_is(name, value) else as_text(value) for name, value in row.items()}
+        entry = entry_of(texts, number, self._layout, self.options, self.place)
+        return entry if wrong is None else entry._replace(content=UnreadableItem(f"row {number} {wrong}"))
+
+    def _is_as_it_is(self, name: str, value: Any) -> bool:
+        """Tell what stays as it is: a label, and an item that is a text, whose own error tells of half a character."""
+        return name == self._layout.label or (name == self._layout.item and isinstance(value, str))
 
     def _names(self) -> list[str]:
-        if self.name.lower().endswith(".csv"):
+        if is_csv(self.name):
             with self._opened() as file:
-                return [name for name in csv.DictReader(file).fieldnames or () if name is not None]
+                return header_of(file, self._where)
         return list(dict.fromkeys(chain.from_iterable(islice(self._rows(), PEEKED))))
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        read = _csv if self.name.lower().endswith(".csv") else _jsonl
+    def _rows(self) -> Iterator[Row]:
         with self._opened() as file:
             descriptor = None if self.place.local_path(self.name) is None else file.fileno()
-            yield from _whole(read(file, self._where), descriptor, self._where)
+            yield from _whole((row for _, row in rows_of(file, self._where)), descriptor, self._where)
 
     @contextmanager
     def _opened(self) -> Iterator[io.TextIOWrapper]:
         try:
-            with io.TextIOWrapper(self.place.open(self.name), encoding="utf-8-sig", newline="") as file:
+            with text_of(self.place.open(self.name), self._where) as file:
                 yield file
-        except UnicodeDecodeError as error:
-            raise SourceInvalid(f"{self._where} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
         except OSError as error:
             why = error.strerror or type(error).__name__
             raise SourceInvalid(f"{self._where} cannot be read: {why}; name a table that is there") from None
 
 
-def _whole(rows: Iterator[dict[str, Any]], descriptor: int | None, where: str) -> Iterator[dict[str, Any]]:
+def _whole(rows: Iterator[Row], descriptor: int | None, where: str) -> Iterator[Row]:
     """Yield rows, the last one only where nobody has written to the file meanwhile: it might be half of one."""
     before = descriptor and stamp_of(descriptor)
     broken: SourceInvalid | None = None
-    last: list[dict[str, Any]] = []
+    last: list[Row] = []
     try:
         for row in rows:
             yield from last
@@ -118,26 +117,3 @@ def _whole(rows: Iterator[dict[str, Any]], descriptor: int | None, where: str) -
     yield from last
     if broken is not None:
         raise broken
-
-
-def _csv(file: Iterable[str], where: str) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
-    reader = csv.DictReader(file)
-    try:
-        for row in reader:
-            yield {name: value for name, value in row.items() if name is not None}
-    except csv.Error as error:
-        raise SourceInvalid(f"{where}, line {reader.line_num}: {error}; mend the line") from None
-
-
-def _jsonl(file: Iterable[str], where: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise SourceInvalid(f"{where}, line {number} is not JSON ({error}); mend the line") from None
-        if not isinstance(row, dict):
-            raise SourceInvalid(f"{where}, line {number} is no object; write one a line, with a text or path")
-        yield row

@@ -1,9 +1,10 @@
 """`headwater dump`: a folder, table, archive or data set -> Parquet shards of embeddings, resumable."""
 
 import re
+import shlex
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
@@ -15,11 +16,14 @@ from rich.progress import Progress as Bar
 from typer.core import TyperCommand
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
-from headwater.commands.embed import CacheOption, only_installed
+from headwater.commands.dumped import told
+from headwater.commands.embed import CacheOption, installed_for, only_installed
+from headwater.commands.given import check_access, refuse, refuse_all_but
 from headwater.console import err, out
 
 if TYPE_CHECKING:
     from extractor.dump.counts import Counts
+    from extractor.dump.manifest import Manifest, Origin
     from extractor.dump.verb import StreamingVerb
     from extractor.sources import Source
 
@@ -27,6 +31,10 @@ LOG_S = 30.0  # between two lines where there is no terminal
 MIB = 1 << 20
 LOCAL_RAY = "local"
 RAY_ADDRESS = re.compile(rf"{LOCAL_RAY}|auto|(ray://)?[^/]+:\d+")
+OF_SOURCE = ("--pattern", "--item-column", "--path-column", "--label-column", "--carry-text")
+DTYPES = ("float32", "float16")
+MAX_SAID = 300  # characters of an item's error
+URL = re.compile(r"[A-Za-z][\w+.-]+:/")  # of whose slashes a Path leaves one
 _SIGNALLED = 128  # and the signal's number: what a shell gives for a program that a signal ended
 
 
@@ -44,11 +52,13 @@ class DumpCommand(TyperCommand):
 
 
 def dump(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
+            metavar="SOURCE",
             help="A folder, a `.csv`, `.jsonl`, `.parquet` or `.tar`, a folder of `.tar`, `.parquet` or `.arrow`, "
-            "a URL of one (`s3://…`), or `-` for a list of paths on stdin."
+            "a URL of one (`s3://…`), or `-` for a list of paths on stdin.",
         ),
     ],
     target: Annotated[
@@ -56,12 +66,12 @@ def dump(
         typer.Argument(metavar="OUT", help="The dump's folder; with --check and --retry-errors alone it stands first."),
     ] = None,
     backbone: Annotated[
-        str, typer.Option(help="Name or folder; may be left out where there is only one.", envvar="HEADWATER_BACKBONE")
+        str, typer.Option(help="Name or folder; by default that of OUT, or the only one.", envvar="HEADWATER_BACKBONE")
     ] = "",
     dtype: Annotated[
         str | None, typer.Option(help="`float32` or `float16`; by default as in OUT already, else `float32`.")
     ] = None,
-    pattern: Annotated[str, typer.Option(help="Of a folder's files: `*.jpg`.")] = "*",
+    pattern: Annotated[str, typer.Option(help="Of a folder's files, where they are the items: `*.jpg`.")] = "*",
     item_column: Annotated[
         str | None, typer.Option(help="Of a table: of texts or bytes; by default `text`, or the one of bytes.")
     ] = None,
@@ -69,7 +79,9 @@ def dump(
         str | None, typer.Option(help="Of a table: of paths; by default `path`, where there is no `text`.")
     ] = None,
     label_column: Annotated[str, typer.Option(help="Of a table, where there is one.")] = "label",
-    carry_text: Annotated[bool, typer.Option("--carry-text", help="Keep texts beside their embeddings.")] = False,
+    carry_text: Annotated[
+        bool, typer.Option("--carry-text", help="Of a table of texts: keep them beside their embeddings.")
+    ] = False,
     urls: Annotated[
         bool, typer.Option("--urls", help="Read the URLs that a table or a list names: where it is trusted.")
     ] = False,
@@ -104,21 +116,28 @@ def dump(
 
     Example: `headwater dump photos/ embedded/ --backbone efficientnet-lite0`
     """
+    if dtype not in (None, *DTYPES):
+        raise typer.BadParameter(f"--dtype is {dtype!r}; take {' or '.join(DTYPES)}")
     if target is None and not (check or retry_errors):
         raise typer.BadParameter("name SOURCE and OUT")
     _check_apart({"--check": check, "--retry-errors": retry_errors}, "the one changes nothing")
     _check_apart({"a server": bool(server), "Ray": bool(ray)}, "either does the work")
+    _check_apart({"--item-column": item_column is not None, "--path-column": path_column is not None}, "one has items")
+    _check_used(context, server, check=check, retry=retry_errors, alone=target is None)
     path = Path(source) if target is None else target
+    if URL.match(str(path)):
+        raise typer.BadParameter(f"OUT is {path}, and a dump is written to a folder of this machine; name one")
     if check:
         _check(path)
         return
+    there = _origin_of(path, must_be=retry_errors)
     from extractor.dump.npy import write_npy
     from extractor.sources import Options, open_source
 
     options = Options(item=item_column, path=path_column, label=label_column, carry_text=carry_text, urls=urls)
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     with _told_of_signals() as signals:
-        with _verb(backbone, server or [], ray, cache, access) as verb:
+        with _verb(backbone, there, server or [], ray, cache, access) as verb:
             if target is None:
                 items = _source_of(path, verb.modality, urls=urls)
             else:
@@ -137,26 +156,45 @@ def _check_apart(given: dict[str, bool], why: str) -> None:
         raise typer.BadParameter(f"name {' or '.join(given)}, not both: {why}")
 
 
+def _check_used(context: typer.Context, server: list[str] | None, *, check: bool, retry: bool, alone: bool) -> None:
+    """Refuse options that would be ignored."""
+    if check:
+        refuse_all_but(context, "--check", because="--check reads OUT alone")
+    if retry:
+        refuse(context, "--dtype", because="--retry-errors keeps the precision of OUT")
+    if retry and alone:
+        refuse(context, *OF_SOURCE, because="OUT says how its source is read")
+        refuse(context, "--moved", because="no SOURCE is named that could be elsewhere now")
+    check_access(context, server)
+
+
 @contextmanager
 def _verb(
-    backbone: str, servers: list[str], ray: str | None, cache: str | None, access: dict[str, Any]
+    backbone: str,
+    there: "Origin | None",
+    servers: list[str],
+    ray: str | None,
+    cache: str | None,
+    access: dict[str, Any],
 ) -> "Iterator[StreamingVerb]":
-    """Open a backbone here or on Ray, or clients of servers."""
+    """Open a backbone here or on Ray, by default that of OUT, or clients of servers."""
     with ExitStack() as stack:
         if servers:
             from headwater.client import Client
             from headwater.spread import Spread
 
             yield Spread([stack.enter_context(Client(one, backbone=backbone, **access)) for one in servers])
-        elif ray:
+            return
+        name = backbone or (installed_for(there.backbone) if there else only_installed())
+        if ray:
             from extractor.dump.on_ray import RayVerb
 
-            yield stack.enter_context(RayVerb(backbone or only_installed(), address=ray, cache=cache))
+            yield stack.enter_context(RayVerb(name, address=ray, cache=cache))
         else:
             from extractor.dump.verb import LocalVerb
             from extractor.pipeline import Extractor
 
-            yield LocalVerb(stack.enter_context(Extractor.load(backbone or only_installed(), cache=cache)))
+            yield LocalVerb(stack.enter_context(Extractor.load(name, cache=cache)))
 
 
 class _Signals:
@@ -208,19 +246,37 @@ def _told_of_signals() -> Iterator[_Signals]:
         raise typer.Exit(_SIGNALLED + signals.by)
 
 
+def _origin_of(path: Path, *, must_be: bool) -> "Origin | None":
+    """Return what a dump is of; None where there is no dump yet."""
+    from extractor.dump.manifest import read_manifest
+    from extractor.errors import DumpSpoilt
+
+    try:
+        return read_manifest(path).origin
+    except FileNotFoundError:
+        if not must_be:
+            return None
+        said = "has no manifest.json" if path.exists() else "is not there"
+        raise DumpSpoilt(f"{path} {said}; name the folder of a dump") from None
+
+
+def _retry_of(path: Path, source: Mapping[str, Any]) -> str:
+    """Return the command that asks again for what failed."""
+    if source["kind"] == "list":
+        return f"headwater dump --retry-errors - {shlex.quote(str(path))}, with the list on stdin"
+    return f"headwater dump --retry-errors {shlex.quote(str(path))}"
+
+
 def _source_of(path: Path, modality: str, *, urls: bool) -> "Source":
     """Return the source that a dump says it is of."""
     from extractor.dump.manifest import read_manifest
-    from extractor.errors import DumpSpoilt, SourceInvalid
+    from extractor.errors import SourceInvalid
     from extractor.sources import Options, open_source
     from extractor.sources.folder import EVERY
 
-    try:
-        facts = read_manifest(path).source
-    except FileNotFoundError:
-        raise DumpSpoilt(f"{path} has no manifest.json; name the folder of a dump") from None
+    facts = read_manifest(path).source
     if facts["kind"] == "list":
-        raise SourceInvalid(f"the dump in {path} is of a list on stdin; give it again: headwater dump - {path}")
+        raise SourceInvalid(f"the dump in {path} is of a list on stdin; give it again: {_retry_of(path, facts)}")
     options = Options(
         item=facts.get("item"),
         path=facts.get("path"),
@@ -289,11 +345,16 @@ def _duration(seconds: float) -> str:
 
 def _tell(path: Path, counts: "Counts", *, retried: bool) -> None:
     """Say what was done, what was not, and where the time went."""
+    from extractor.dump.manifest import read_manifest
+
+    manifest = read_manifest(path)
     n_failed = counts.errors + counts.overflowed
     n_good = counts.done - n_failed
     if retried:
         lines = [
             f"{counts.done:,} items asked for again: {n_good:,} have an embedding now, {counts.errors:,} failed again"
+            if counts.done or counts.vanished
+            else f"no row of {path} has an error, so there is nothing to ask for again"
         ]
     else:
         before = f", {counts.skipped:,} were there before" if counts.skipped else ""
@@ -302,20 +363,28 @@ def _tell(path: Path, counts: "Counts", *, retried: bool) -> None:
             f"{counts.written_bytes / MIB:,.1f} MiB{before}",
             f"{n_good:,} embeddings ({counts.cached:,} from the cache) and {n_failed:,} errors",
         ]
-    lines += _noted(path, counts)
+    lines += _noted(path, counts, manifest)
     lines.append(f"{counts.rate:,.0f} items/s; {counts.where_time_went()}")
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)
 
 
-def _noted(path: Path, counts: "Counts") -> list[str]:
+def _noted(path: Path, counts: "Counts", manifest: "Manifest") -> list[str]:
     """Return a line for each thing that a person should know of."""
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(counts.kinds.items()))
+    changed = told(counts.first_changed)
+    key, said = counts.first_error or ("", "")
+    former = manifest.errors - counts.errors - counts.overflowed
     return [
         line
         for n, line in (
-            (counts.errors, f"errors: {kinds}"),
-            (counts.errors, f"see column `error`; ask again for them: headwater dump --retry-errors {path}"),
+            (
+                manifest.complete and not manifest.rows,
+                f"{_named(manifest.source)} has no item; is it what was meant?",
+            ),
+            (counts.errors, f"errors: {kinds}; the first is {told(key)}: {told(said, MAX_SAID)}"),
+            (former > 0, f"{former:,} rows that were there before have an error"),
+            (manifest.errors, f"see column `error`; ask again for them: {_retry_of(path, manifest.source)}"),
             (
                 counts.overflowed,
                 f"{counts.overflowed:,} embeddings have values that float16 cannot hold; dump float32 to have them",
@@ -327,12 +396,20 @@ def _noted(path: Path, counts: "Counts") -> list[str]:
             (counts.vanished, f"{counts.vanished:,} rows are of items that the source has no longer; they stay"),
             (
                 counts.changed,
-                f"{counts.changed:,} files have changed since they were dumped, the first is {counts.first_changed}; "
+                f"{counts.changed:,} files have changed since they were dumped, the first is {changed}; "
                 "their rows stay as they were: dump to another folder for new ones",
             ),
         )
         if n
     ]
+
+
+def _named(source: Mapping[str, Any]) -> str:
+    """Return what a source is called, with what its files' names have to be like."""
+    pattern = source.get("pattern", "*")
+    if source["kind"] == "list":
+        return "the list on stdin"
+    return f"{source['place']}{'' if pattern == '*' else f', of files that are like {pattern!r},'}"
 
 
 def _check(path: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 from rich.progress import Progress as Bar
 
 from headwater.commands.dumped import DumpArgument, facts_of, name_of, opened, show, write_json
+from headwater.commands.given import given, refuse
 from headwater.console import err, out
 
 if TYPE_CHECKING:
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 
 SHOWN_COPIES = 5  # of a group
 SPLIT, TRAIN = "split", "train"
+OF_SPLITS = ("--split-column", "--train-split")
 
 
 def dupes(
+    context: typer.Context,
     dump: DumpArgument,
     train: Annotated[
         Path | None,
@@ -48,15 +51,21 @@ def dupes(
 
     Example: `headwater dupes embedded/ --threshold 0.97`
     """
-    found = opened(dump)
+    if as_json:
+        refuse(context, "--top", because="--json gives all")
     if train is not None:
+        refuse(context, *OF_SPLITS, because="leaks are looked for between OUT and TRAIN")
+        if train.resolve() == dump.resolve():
+            raise typer.BadParameter("OUT and TRAIN are one dump; name another, or leave TRAIN away")
+        found = opened(dump)
         _tell_leaks(found, opened(train), f"{dump} and {train}", threshold, top, as_json=as_json)
         return
+    found = opened(dump)
+    asked = any(one in given(context) for one in OF_SPLITS)
+    sides = _sides(found, split_column, train_split) if asked or split_column in found.columns else None
     _tell_groups(found, threshold, top, as_json=as_json)
-    if split_column in found.columns:
-        _between_splits(found, split_column, train_split, threshold, top, as_json=as_json)
-    elif split_column != SPLIT:
-        found.column(split_column)  # which says what columns there are
+    if sides is not None:
+        _tell_leaks(*sides, f"the splits of {split_column!r}", threshold, top, as_json=as_json)
 
 
 def _tell_groups(found: "EmbeddingSet", threshold: float, top: int, *, as_json: bool) -> None:
@@ -94,9 +103,8 @@ def _rows(found: "EmbeddingSet", groups: list[list[int]], cosines: dict[int, flo
             yield "", "", "", f"and {len(group) - 1 - SHOWN_COPIES:,} more"
 
 
-def _between_splits(
-    found: "EmbeddingSet", column: str, train_split: str, threshold: float, top: int, *, as_json: bool
-) -> None:
+def _sides(found: "EmbeddingSet", column: str, train_split: str) -> "tuple[EmbeddingSet, EmbeddingSet]":
+    """Return the items that are not for training, and those that are."""
     from headwater.errors import DataInvalid
 
     own = found.column(column).tolist()
@@ -107,12 +115,11 @@ def _between_splits(
     is_train = [one == train_split for one in splits]
     if not any(is_train) or all(is_train):
         raise DataInvalid(
-            f"the column {column!r} has {', '.join(map(repr, sorted(set(splits))[:10]))}, and leaks are between "
-            f"{train_split!r} and others; name what training items have with --train-split"
+            f"the column {column!r} has {', '.join(map(repr, sorted(set(splits))[:10])) or 'nothing'}, and leaks are "
+            f"between {train_split!r} and others; name what training items have with --train-split"
         )
     others = found.at([row for row, one in enumerate(is_train) if not one])
-    learnt = found.at([row for row, one in enumerate(is_train) if one])
-    _tell_leaks(others, learnt, f"the splits of {column!r}", threshold, top, as_json=as_json)
+    return others, found.at([row for row, one in enumerate(is_train) if one])
 
 
 def _tell_leaks(

@@ -43,11 +43,12 @@ MAX_BYTES = 1 << 30  # what a backbone has read is within its own limit
 
 
 class Embedder(NamedTuple):
-    """The backbone that makes embeddings: its name, fingerprint and dim, and how it is asked for outcomes, in order."""
+    """What makes embeddings: a backbone's name, fingerprint, dim and modality, and how it is asked for outcomes."""
 
     name: str
     fingerprint: str
     dim: int
+    modality: str
     outcomes: "Callable[[Sequence[str | Path]], Iterator[Outcome]]"
 
 
@@ -68,12 +69,14 @@ def embedder(backbone: str, server: str | None, access: dict[str, Any], cache: s
 
             with Client(server, backbone=backbone, **access) as client:
                 info = client.describe()
-                yield Embedder(info.name, info.fingerprint, info.dim, lambda items: _asked(client, items, bar))
+                facts = (info.name, info.fingerprint, info.dim, info.modality)
+                yield Embedder(*facts, lambda items: _asked(client, items, bar))
         else:
             from extractor.pipeline import Extractor
 
             with Extractor.load(backbone or only_installed(), cache=cache) as own:
-                yield Embedder(own.spec.name, own.fingerprint, own.dim, lambda items: _made(own, items, bar))
+                facts = (own.spec.name, own.fingerprint, own.dim, own.spec.modality)
+                yield Embedder(*facts, lambda items: _made(own, items, bar))
 
 
 def embedded(source: Embedder, labelled: "Labelled") -> Embedded:
@@ -97,7 +100,7 @@ def dumped(path: Path, columns: "Columns", labels: Path | None, kind: str) -> tu
     Raises
     ------
     DumpInvalid
-        It is no dump.
+        It is no dump, or has no embedding.
     DataInvalid
         No row has a label, or one has none of its kind.
     InvalidLabels
@@ -105,11 +108,13 @@ def dumped(path: Path, columns: "Columns", labels: Path | None, kind: str) -> tu
     """
     from classifiers.embedding_set import few
     from headwater import dumps
-    from headwater.errors import DataInvalid
+    from headwater.errors import DataInvalid, DumpInvalid
     from headwater.examples import Examples
     from headwater.labelled import MULTI, label_of
 
     facts, found = dumps.facts(path), dumps.opened(path)
+    if not len(found):
+        raise DumpInvalid(f"the dump {path} has no embedding; look at its column 'error', and dump it again")
     if labels is not None:
         found, without, unknown = found.join(labels)
         for n, what in (
@@ -173,6 +178,28 @@ def _asked(client: Any, items: Sequence[str | Path], bar: Bar) -> "Iterator[Outc
 
 def _made(extractor: Any, items: Sequence[str | Path], bar: Bar) -> "Iterator[Outcome]":
     return iter(bar.track(extractor.iter_outcomes(items), total=len(items), description="extracting"))
+
+
+def installed_for(backbone: str) -> str:
+    """Return the backbone here that may be the one of a dump: that of its name, or the only one.
+
+    Raises
+    ------
+    BackboneNotFound
+        There is none of its name.
+    """
+    from extractor.errors import BackboneNotFound
+    from extractor.shelf import installed
+
+    names = [folder.name for folder in installed()]
+    if backbone in names:
+        return backbone
+    if len(names) == 1:  # by another name perhaps: its fingerprint tells
+        return names[0]
+    raise BackboneNotFound(
+        f"the dump is of the backbone {backbone!r}, which is not installed here, only {', '.join(names) or 'none'}; "
+        "name its folder with --backbone, or a server that has it with --server"
+    )
 
 
 def only_installed() -> str:

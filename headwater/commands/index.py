@@ -1,5 +1,7 @@
 """`headwater index`: a dump -> a FAISS index of it, in its folder."""
 
+import shlex
+
 from headwater.commands.dumped import DumpArgument, JsonOption, opened, write_json
 from headwater.console import err, out
 
@@ -41,4 +43,4 @@ def index(dump: DumpArgument, as_json: JsonOption = False) -> None:
         soft_wrap=True,
         markup=False,
     )
-    out.print(f"use it: headwater near {dump} FILE", soft_wrap=True, markup=False)
+    out.print(f"use it: headwater near {shlex.quote(str(dump))} FILE", soft_wrap=True, markup=False)

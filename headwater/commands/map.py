@@ -7,6 +7,7 @@ import typer
 from rich.progress import Progress as Bar
 
 from headwater.commands.dumped import TEXT, DumpArgument, JsonOption, opened, write_json
+from headwater.commands.given import refuse
 from headwater.console import err, out
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ SIDE_PIXELS = 72
 
 
 def map_(
+    context: typer.Context,
     dump: DumpArgument,
     target: Annotated[
         Path | None, typer.Option("--out", help="The page; by default `map.html` in the dump's folder.")
@@ -30,7 +32,7 @@ def map_(
     items: Annotated[
         Path | None,
         typer.Option(
-            help="The folder that was dumped, for thumbnails or texts; texts that the dump carries need none."
+            help="The folder that was dumped, for thumbnails or texts; without it, texts that the dump carries."
         ),
     ] = None,
     colour: Annotated[str, typer.Option(help="The column that gives the colours.")] = "label",
@@ -49,13 +51,14 @@ def map_(
     Example: `headwater map embedded/ --items photos/`
     """
     from classifiers.projection import project
-    from headwater.errors import DataInvalid, OutputNotWritable
+    from headwater.errors import OutputNotWritable
     from headwater.report.map_page import Plane, write_map
 
     if method not in METHODS:
-        raise DataInvalid(f"--method is {method!r}; take one of {', '.join(METHODS)}")
-    if items is not None and not items.is_dir():
-        raise DataInvalid(f"--items is {items}, which is no folder; name the one that was dumped")
+        raise typer.BadParameter(f"--method is {method!r}; take one of {', '.join(METHODS)}")
+    if items is None:
+        refuse(context, "--previews", because="files are read below --items, which names none")
+    _check_folders(items, target)
     found = opened(dump)
     labels = [None if one is None else str(one) for one in found.column(colour).tolist()]
     with err.status("laying out …"):
@@ -63,7 +66,7 @@ def map_(
         laid = project(found.X, classes, max_rows=rows, method=METHODS[method], random_state=seed)
     shown = found.at(laid.rows)
     page = target or (dump if dump.is_dir() else dump.parent) / "map.html"
-    seen = _texts(shown) if TEXT in shown.columns else _files(shown, items, previews, seed) if items else {}
+    seen = _files(shown, items, previews, seed) if items else _texts(shown) if TEXT in shown.columns else {}
     plane = Plane(
         name=dump.resolve().name,
         backbone=found.backbone,
@@ -80,7 +83,11 @@ def map_(
     try:
         write_map(page, plane)
     except OSError as error:
-        raise OutputNotWritable.by(error, page) from None
+        raise OutputNotWritable.by(OSError(error.errno, error.strerror), page) from None  # not of a temporary name
+    if laid.method != METHODS[method]:
+        err.print(f"{len(shown):,} items are too few, or too like each other, for --method {method}", soft_wrap=True)
+    if items is not None and previews and not seen:
+        err.print(f"no item could be read below {items}; name the folder that was dumped", soft_wrap=True, markup=False)
     if as_json:
         write_json({"map": str(page), "method": laid.method, "rows": len(found), "shown": len(shown)})
         return
@@ -89,6 +96,18 @@ def map_(
         soft_wrap=True,
         markup=False,
     )
+
+
+def _check_folders(items: Path | None, target: Path | None) -> None:
+    """Say before the work which folder is not there."""
+    from headwater.errors import DataInvalid, OutputNotWritable
+
+    if items is not None and not items.is_dir():
+        raise DataInvalid(f"--items is {items}, which is no folder; name the one that was dumped")
+    if target is not None and not target.parent.is_dir():
+        raise OutputNotWritable(f"cannot write {target}: there is no folder {target.parent}; make it, or mend --out")
+    if target is not None and target.is_dir():
+        raise OutputNotWritable(f"cannot write {target}: it is a folder; name a file in it with --out")
 
 
 def _texts(shown: "EmbeddingSet") -> "dict[int, Shown]":

@@ -1,27 +1,33 @@
 """`headwater near`: a dump and a file, a text or one of its items -> the nearest items of the dump."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
-from headwater.commands.dumped import DumpArgument, facts_of, name_of, opened, show, write_json
-from headwater.commands.embed import CacheOption, ServerOption, embedder
-from headwater.console import err
+from headwater.commands.dumped import TEXT, DumpArgument, facts_of, name_of, opened, show, told, write_json
+from headwater.commands.embed import CacheOption, ServerOption, embedder, installed_for
+from headwater.commands.given import ACCESS, check_access, refuse
+from headwater.console import err, out
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from classifiers.embedding_set import EmbeddingSet
+    from headwater.commands.embed import Embedder
 
 SPARE = 16  # rows that an index gives beyond what is asked, for the embeddings themselves decide the order
 
 
 def near(
+    context: typer.Context,
     dump: DumpArgument,
-    query: Annotated[Path | None, typer.Argument(help="An image, or a file that holds one text.")] = None,
+    query: Annotated[
+        Path | None, typer.Argument(metavar="QUERY", help="An image, or a file that holds one text.")
+    ] = None,
     text: Annotated[str | None, typer.Option(help="A text itself.")] = None,
     item: Annotated[
         str | None, typer.Option(help="The key of an item of the dump; it is not its own neighbour.")
@@ -42,10 +48,13 @@ def near(
 
     Example: `headwater near embedded/ cat.jpg -k 5`
     """
-    from headwater.errors import DataInvalid
-
     if sum(one is not None for one in (query, text, item)) != 1:
-        raise DataInvalid("there must be one query; name a file, or give --text or --item")
+        raise typer.BadParameter("there must be one query; name a file, or give --text or --item")
+    if item is not None:
+        refuse(context, "--backbone", "--server", "--cache", *ACCESS, because="the embedding of --item is in the dump")
+    check_access(context, server)
+    if query is not None:
+        _check_file(query)
     found = opened(dump)
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     if item is not None:
@@ -54,7 +63,7 @@ def near(
         kept = rows != row
         rows, cosines = rows[kept][:k], cosines[kept][:k]
     else:
-        asked = query if query is not None else str(text)
+        asked = str(text) if query is None else query
         rows, cosines = _nearest(dump, found, _embedded(dump, found, asked, backbone, server, access, cache), k)
     hits = [
         {**facts_of(found, row), "cosine": cosine} for row, cosine in zip(rows.tolist(), cosines.tolist(), strict=True)
@@ -63,11 +72,44 @@ def near(
         for hit in hits:
             write_json(hit)
         return
+    if not hits:
+        out.print(f"{dump} has no other item", soft_wrap=True, markup=False)
+        return
     show(
         ("cosine", "label", "item", "row"),
         [(f"{hit['cosine']:.4f}", hit.get("label"), name_of(hit), f"{hit['row']:,}") for hit in hits],
         right=("cosine", "row"),
     )
+
+
+def _check_file(query: Path) -> None:
+    """Say that a text is not named as a file is."""
+    from headwater.errors import DataInvalid
+
+    if not query.is_file():
+        said = "a folder" if query.is_dir() else "not there"
+        raise DataInvalid(f"the file {str(query)!r} is {said}; name a file, or say --text for a text itself")
+
+
+def _check_modality(source: "Embedder", query: str | Path) -> None:
+    """Refuse a text where the dump is not of texts, and a picture or sound where it is."""
+    from headwater.errors import DataInvalid
+
+    of = f"the dump is of {source.name}, whose items are of modality {source.modality}"
+    if isinstance(query, str) and source.modality != TEXT:
+        raise DataInvalid(f"{of}, and --text is a text; name a file of such an item, or give --item KEY")
+    if isinstance(query, Path) and source.modality == TEXT and not _is_text(query):
+        raise DataInvalid(
+            f"{of}, and the file {str(query)!r} holds no text in UTF-8; name one that does, or give --text"
+        )
+
+
+def _is_text(file: Path) -> bool:
+    try:
+        file.read_bytes().decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _row_of(found: "EmbeddingSet", key: str) -> int:
@@ -93,20 +135,25 @@ def _embedded(
     cache: str | None,
 ) -> "NDArray[np.float32]":
     """Embed a query by the backbone that the dump is of."""
-    from extractor.errors import BackboneChanged
+    from extractor.errors import BackboneChanged, ItemError
     from headwater.errors import DataInvalid
 
     if not found.fingerprint and not backbone:
         raise DataInvalid(f"{dump} does not say which backbone it is of; name it with --backbone")
-    with embedder(backbone or found.backbone, server, access, cache) as source:
+    own = found.backbone if backbone or server else installed_for(found.backbone)
+    with embedder(backbone or own, server, access, cache) as source:
         if found.fingerprint and source.fingerprint != found.fingerprint:
             raise BackboneChanged(
                 f"the dump is of {found.backbone} {found.fingerprint}, and {source.name} is {source.fingerprint} here; "
                 "name the backbone that it is of with --backbone, or dump it anew"
             )
+        _check_modality(source, query)
+        named = repr(str(told(query))) if isinstance(query, str) else query
         (outcome,) = source.outcomes([query])
+        if isinstance(outcome.error, ItemError):
+            raise DataInvalid(f"the query {named} has no embedding: {outcome.error}; take another")
         if outcome.embedding is None:
-            raise outcome.error or DataInvalid(f"{query} has no embedding; take another")
+            raise outcome.error or DataInvalid(f"the query {named} has no embedding; take another")
         return outcome.embedding
 
 
@@ -125,7 +172,7 @@ def _nearest(
             rows = np.sort(np.searchsorted(found.numbers, numbers[0]))
             best, cosines = nearest(found.X[rows], query[np.newaxis], k)
             return rows[best[0]], cosines[0]
-        told = f"the index is not of what {dump} holds now; make it anew: headwater index {dump}"
+        told = f"the index is not of what {dump} holds now; make it anew: headwater index {shlex.quote(str(dump))}"
         err.print(told, soft_wrap=True, markup=False)
     rows, cosines = nearest(found.X, query[np.newaxis], k)
     return rows[0], cosines[0]

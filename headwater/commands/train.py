@@ -23,6 +23,7 @@ from headwater.commands.embed import (
     embedder,
     required,
 )
+from headwater.commands.given import ACCESS, check_access, refuse
 from headwater.console import err, out
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from headwater.shelf import Version
     from headwater.training import Options, Origin
 
+OF_ITEMS = ("--backbone", "--item-column", "--server", "--cache")
 SHOWN = {
     "single": ("accuracy", "balanced_accuracy", "macro_f1", "ece"),
     "multi": ("micro_f1", "macro_f1", "subset_accuracy", "ece"),
@@ -40,6 +42,7 @@ SHOWN = {
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path,
         typer.Argument(
@@ -122,13 +125,16 @@ def train(
     sets = {what: data for what, data in (("train", data), ("validation", validation), ("test", test)) if data}
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     if remote:
+        check_access(context, required(server))
         _check_no_labels(labels, data)
         _train_there(name, sets, columns, options, required(server), access, backbone=backbone, activate=activate)
         return
     if any(is_dump(path) for path in sets.values()):
+        refuse(context, *OF_ITEMS, *ACCESS, because="a dump has its embeddings")
         found, origin = _dumped(sets, kind, columns, labels)
     else:
         _check_no_labels(labels, data)
+        check_access(context, server)
         labelled = {what: read_labelled(data, kind=kind, columns=columns) for what, data in sets.items()}
         for what, data_set in labelled.items():
             for note in data_set.notes:
@@ -172,9 +178,14 @@ def _train_there(
 ) -> None:
     """Have a server embed, train and keep; what is left of a job when this ends, goes on there."""
     from headwater.client import Client
+    from headwater.dumps import is_dump
     from headwater.errors import DataInvalid
     from headwater.labelled import read_labelled
 
+    if is_dump(sets["train"]):
+        raise DataInvalid(
+            f"{sets['train']} is a dump, and a server is sent items; leave --remote away, or name the items"
+        )
     if len(sets) > 1 or columns.group:
         raise DataInvalid("a server trains on DATA alone; leave --validation, --test and --group-column away")
     labelled = read_labelled(sets["train"], kind=options.kind, columns=columns)
@@ -222,6 +233,8 @@ def _dumped(
     from headwater.training import Origin
 
     for path in sets.values():
+        if not path.exists():
+            raise DataInvalid(f"there is no {path}; name a dump, as the others are")
         if not is_dump(path):
             raise DataInvalid(f"{path} is no dump of embeddings, and others are; give dumps alone, or none")
     read = {what: dumped(path, columns, labels, kind) for what, path in sets.items()}

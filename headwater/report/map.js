@@ -4,12 +4,13 @@ const STEPS = 65535, CELLS = 128, NEAR = 14, MARGIN = 24, MANY = 20000;
 const n = data.x.length;
 const canvas = document.getElementById("map"), context = canvas.getContext("2d");
 const tip = document.getElementById("tip"), search = document.getElementById("search");
+const keys = [...document.querySelectorAll("[data-label]")];
 const view = { scale: 1, x: 0, y: 0 };  // of a plane of 1 × 1
-let width = 1, height = 1, base = 1, colours = [], chosen = null, matches = null, hovered = -1, waiting = false;
+let width = 1, height = 1, base = 1, colours = [], ink = "", chosen = null, matches = null, hovered = -1, waiting = false;
 
-const few = data.labels.length <= data.colours;
-const none = data.labels.length ? data.colours : 0;  // a colour of its own beside labels
-const colourOf = (label) => label < 0 ? none : few ? label : Math.min(label, data.colours - 1);
+const GOLDEN = 137.508;  // degrees: however many hues there are, each is far from the one before and all are apart
+const none = data.labels.length;  // the colour of items without a label stands behind those of labels
+const colourOf = (label) => label < 0 ? none : label;
 const isLit = (i) => (chosen === null || data.label[i] === chosen) && (matches === null || matches[i]);
 
 // Items of each colour together, so that a colour is set once; and of each cell, for the pointer.
@@ -40,8 +41,7 @@ function draw() {
       if (isLit(i) !== lit) continue;
       const x = xOf(i), y = yOf(i);
       if (x < -r || y < -r || x > width + r || y > height + r) continue;
-      // A label of the many that share the last colour is still to be seen when it is chosen.
-      const own = chosen !== null && lit && !few && colourOf(chosen) === data.colours - 1 ? 0 : colourOf(data.label[i]);
+      const own = colourOf(data.label[i]);
       if (own !== colour) context.fillStyle = colours[colour = own];
       if (square) context.fillRect(x - r, y - r, 2 * r, 2 * r);
       else { context.beginPath(); context.arc(x, y, r, 0, 7); context.fill(); }
@@ -50,7 +50,7 @@ function draw() {
   if (hovered >= 0) {
     context.globalAlpha = 1;
     context.lineWidth = 2;
-    context.strokeStyle = colours[data.colours + 1];
+    context.strokeStyle = ink;
     context.beginPath();
     context.arc(xOf(hovered), yOf(hovered), r + 3, 0, 7);
     context.stroke();
@@ -65,10 +65,17 @@ function fit() {
   canvas.height = Math.round(height * ratio);
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   base = Math.max(1, Math.min((width - 2 * MARGIN) / span[0], (height - 2 * MARGIN) / span[1]));
-  const style = getComputedStyle(document.documentElement);
-  colours = Array.from({ length: data.colours }, (_, i) => style.getPropertyValue("--c" + i).trim());
-  for (const name of ["--none", "--ink"]) colours.push(style.getPropertyValue(name).trim());
+  paint();
   draw();
+}
+
+function paint() {
+  const style = getComputedStyle(document.documentElement), of = (name) => style.getPropertyValue(name).trim();
+  const more = (i) => `hsl(${i * GOLDEN % 360} ${40 + i % 3 * 20}% ${+of("--lightness") + i % 2 * 10}%)`;
+  colours = data.labels.map((_, i) => of("--c" + i) || more(i));
+  colours.push(of(data.labels.length ? "--none" : "--c0"));  // a lone one need not be faint
+  ink = of("--ink");
+  for (const key of keys) key.firstElementChild.style.background = colours[colourOf(+key.dataset.label)];
 }
 
 function zoom(factor, x = width / 2, y = height / 2) {
@@ -131,7 +138,6 @@ document.getElementById("in").addEventListener("click", () => zoom(1.5));
 document.getElementById("out").addEventListener("click", () => zoom(1 / 1.5));
 document.getElementById("all").addEventListener("click", all);
 
-const keys = [...document.querySelectorAll("[data-label]")];
 for (const key of keys) key.addEventListener("click", () => {
   chosen = chosen === +key.dataset.label ? null : +key.dataset.label;
   for (const one of keys) one.setAttribute("aria-pressed", chosen === +one.dataset.label);

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from headwater.report.facts import Shown
 from headwater.report.template import rendered, write_page
 
-COLOURS = 10  # of the page; with more labels the last one is of all the rare ones
 STEPS = 65_535  # places along an axis
 LISTED = 200  # labels that the page lists
 
@@ -66,16 +65,13 @@ def render_map(plane: Plane) -> str:
     """Return the page."""
     counts = Counter(label for label in plane.labels if label is not None)
     ranked = [label for label, _ in counts.most_common()]
-    n_coloured = len(ranked) if len(ranked) <= COLOURS else COLOURS - 1
-    legend = [(label, counts[label], min(i, COLOURS - 1)) for i, label in enumerate(ranked[:LISTED])]
     return rendered(
         "map.html.j2",
         "map.js",
         {},
         plane=plane,
-        legend=legend,
+        legend=[(label, counts[label]) for label in ranked[:LISTED]],
         n_labels=len(ranked),
-        n_coloured=n_coloured,
         without=len(plane.labels) - counts.total(),
         data=_data(plane, ranked),
     )
@@ -93,5 +89,4 @@ def _data(plane: Plane, ranked: Sequence[str]) -> dict[str, Any]:
         "names": list(plane.names),
         "texts": {i: one.text for i, one in plane.previews.items() if one.text},
         "images": {i: one.image for i, one in plane.previews.items() if one.image},
-        "colours": COLOURS,
     }

@@ -697,3 +697,36 @@ def test_options_are_part_of_what_a_source_is(tmp_path: Path, texts: Extractor) 
     dump(open_source(tmp_path / "t.csv", options=Options(label="n")), tmp_path / "out", texts)
     with pytest.raises(DumpRefused, match="a source with label 'n', not 'label'"):
         dump(tmp_path / "t.csv", tmp_path / "out", texts)
+
+
+def test_a_dump_of_nothing_may_become_one_of_something_else(images: Extractor, tmp_path: Path) -> None:
+    source = photos(tmp_path, 2)
+    assert dump(open_source(source, pattern="*.jpeg"), tmp_path / "out", images).done == 0
+    assert dump(open_source(source, pattern="*.png"), tmp_path / "out", images).committed == 2
+    assert read_manifest(tmp_path / "out").source["pattern"] == "*.png"
+    with pytest.raises(DumpRefused, match="of a source with pattern"):
+        dump(source, tmp_path / "out", images)
+
+
+def test_what_cannot_be_gone_on_with_is_told_before_anything_is_made(images: Extractor, tmp_path: Path) -> None:
+    source = photos(tmp_path, 1)
+    with pytest.raises(DumpRefused, match="holds no dump yet whose source could have moved; leave --moved away"):
+        dump(source, tmp_path / "out", images, moved=True)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DumpRefused, match="is a file, and a dump is a folder"):
+        dump(source, tmp_path / "file", images)
+    (tmp_path / "dump/manifest.json").mkdir(parents=True)
+    with pytest.raises(DumpSpoilt, match=r"manifest\.json cannot be read: Is a directory"):
+        check(tmp_path / "dump")
+    for path, told in ((tmp_path / "file", "is a file"), (tmp_path / "gone", "is not there"), (source, "has no man")):
+        with pytest.raises(DumpSpoilt, match=told):
+            check(path)
+
+
+def test_the_first_error_is_counted_with_its_key(images: Extractor, tmp_path: Path) -> None:
+    source = photos(tmp_path, 4)
+    for name in ("even/0002.png", "odd/0001.png"):
+        (source / name).write_bytes(b"broken")
+    key, said = dump(source, tmp_path / "out", images).first_error or ("", "")
+    assert (key, said[:7]) == ("even/0002.png", "no JPEG")

@@ -4,6 +4,7 @@ import decimal
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -253,6 +254,8 @@ def test_a_table_that_is_written_while_it_is_read_gives_no_half_row(
         ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
         ("t.jsonl", b'{"text": "a"}\n[1]\n', "line 2 is no object"),
         ("t.csv", b"text\na\nb\xff\n", "is not UTF-8"),
+        ("t.csv", b'text,label\na,b\n"c,d\ne,f\n', "line 3: nothing closes a quote"),
+        ("t.csv", b"x" * ((16 << 20) + 1), "line [01]: field larger than field limit"),
     ],
 )
 def test_a_table_that_breaks_tells_where_after_what_came_before(
@@ -521,3 +524,111 @@ def test_a_large_folder_is_a_stream(tmp_path: Path) -> None:
     entries = source.entries()
     assert next(entries).key == "0"
     assert source.count() == 5000
+
+
+# -- options that are for other kinds
+
+
+def of_each_kind(folder: Path) -> dict[str, Path]:
+    """Write a source of each kind."""
+    written(folder, "files/a.jpg")
+    (folder / "texts.csv").write_text("text\nred\n")
+    (folder / "paths.jsonl").write_text('{"path": "files/a.jpg"}')
+    pq.write_table(pa.table({"image": [b"one"]}), folder / "bytes.parquet")
+    (folder / "set").mkdir()
+    pq.write_table(pa.table({"text": ["red"]}), folder / "set/train-0.parquet")
+    for name in ("one.tar", "tars/one.tar"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        tarfile.open(folder / name, "w").close()
+    return {
+        one: folder / one for one in ("files", "texts.csv", "paths.jsonl", "bytes.parquet", "set", "one.tar", "tars")
+    }
+
+
+ITEM, PATH, LABEL = Options(item="x"), Options(path="x"), Options(label="x")
+CARRY, URLS = Options(carry_text=True), Options(urls=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "pattern", "option"),
+    [
+        *(
+            (name, options, "*", option)
+            for name in ("files", "one.tar", "tars")
+            for options, option in (
+                (ITEM, "--item-column 'x'"),
+                (PATH, "--path-column 'x'"),
+                (LABEL, "--label-column 'x'"),
+                (CARRY, "--carry-text"),
+                (URLS, "--urls"),
+            )
+        ),
+        *((name, Options(), "*.jpg", "--pattern") for name in ("texts.csv", "paths.jsonl", "bytes.parquet", "one.tar")),
+        ("set", Options(), "train-*", "--pattern 'train-*'"),
+        ("tars", Options(), "*.tar", "--pattern '*.tar'"),
+        ("texts.csv", URLS, "*", "--urls"),
+        ("set", URLS, "*", "--urls"),
+        ("paths.jsonl", CARRY, "*", "--carry-text"),
+        ("bytes.parquet", CARRY, "*", "--carry-text"),
+        ("bytes.parquet", URLS, "*", "--urls"),
+        ("texts.csv", Options(item="text", path="text"), "*", "--item-column 'text'"),
+    ],
+)
+def test_an_option_for_another_kind_of_source_is_refused(
+    tmp_path: Path, name: str, options: Options, pattern: str, option: str
+) -> None:
+    source = of_each_kind(tmp_path)[name]
+    told = f"^{re.escape(option)}.* is for .*{name} is .*; leave --[a-z-]+ away"
+    with pytest.raises(SourceInvalid, match=told):
+        open_source(source, options=options, pattern=pattern)
+
+
+def test_an_option_that_a_source_has_a_use_for_is_taken(tmp_path: Path) -> None:
+    sources = of_each_kind(tmp_path)
+    assert listed(open_source(sources["files"], pattern="*.png")) == []
+    for name in ("texts.csv", "set"):
+        open_source(sources[name], options=Options(item="text", carry_text=True))
+    open_source(sources["paths.jsonl"], options=Options(path="path", urls=True))
+    open_source(sources["bytes.parquet"], options=Options(item="image"))
+
+
+def test_a_list_takes_urls_alone_and_a_pattern_may_mean_what_stands_beside_a_data_set(tmp_path: Path) -> None:
+    with pytest.raises(SourceInvalid, match=r"--pattern 'a' is for .*what stdin lists is a list of files"):
+        open_source("-", stdin=[], pattern="a")
+    open_source("-", stdin=[], options=Options(urls=True))
+    sources = of_each_kind(tmp_path)
+    (sources["tars"] / "notes.txt").write_text("beside it")
+    assert listed(open_source(sources["tars"], pattern="*.txt")) == [("notes.txt", None)]
+
+
+def test_texts_are_refused_for_a_backbone_that_reads_none(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,path\na caption,a.jpg\n")
+    with pytest.raises(SourceInvalid, match=r"reads items of modality image; name the column .* --path-column"):
+        open_source(tmp_path / "t.csv", modality="image")
+    captioned = open_source(tmp_path / "t.csv", modality="image", options=Options(path="path"))
+    assert [one.columns for one in captioned.entries()] == [("a caption",)]
+    assert open_source(tmp_path / "t.csv", modality="text").numbered
+    with pytest.raises(SourceInvalid, match="the source's name is empty"):
+        open_source("")
+
+
+def test_what_a_table_has_too_much_or_not_at_all_is_told(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\nred, or blue,a\ngreen,b,,\ncat\n")
+    first, *others = open_source(tmp_path / "t.csv").entries()
+    with pytest.raises(UnreadableItem, match="row 0 has 1 cells more than there are columns; put quotes"):
+        content(first)
+    assert [(one.content, one.label) for one in others] == [("green", "b"), ("cat", None)]
+    for name, data, told in (
+        ("e.csv", "", "is empty; a table has a column 'text'"),
+        ("e.jsonl", "", "is empty; a table has a column 'text'"),
+        ("twice.csv", "text,text,,\na,b\n", "has several columns 'text'; rename them"),
+    ):
+        (tmp_path / name).write_text(data)
+        with pytest.raises(SourceInvalid, match=told):
+            open_source(tmp_path / name)
+
+
+def test_what_is_no_text_is_carried_along_as_text(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": 5}\n{"text": ["a"]}\n{"text": null}\n{"text": "\\ud800"}')
+    carried = [one.columns[0] for one in open_source(tmp_path / "t.jsonl", options=Options(carry_text=True)).entries()]
+    assert carried == ["5", '["a"]', None, "?"]

@@ -249,3 +249,56 @@ def test_what_headwater_dumps_is_read_as_it_was_dumped(tiny_image: Path, tmp_pat
     assert rows("near", tmp_path / "out", query, "-k", 1, *base)[0]["key"] == "a/07.png"
     assert "12 with a preview" in run("map", tmp_path / "out", "--items", tmp_path / "src")
     assert "12 rows, 0 of them errors" in run("dump", "--check", tmp_path / "out")
+
+
+def test_near_says_what_does_not_fit(tiny_image: Path, tiny_text: Path, tmp_path: Path, run: Run) -> None:
+    made = {}
+    for folder, item in ((tiny_image, png(flat(9))), (tiny_text, "red")):
+        with Extractor.load(folder, cache="off") as one:
+            of = {"fingerprint": one.fingerprint, "backbone": one.spec.name}
+            made[folder] = write_dump(tmp_path / one.spec.name, one.extract([item]), keys=["a"], **of)
+    (tmp_path / "a.png").write_bytes(png(flat(9)))
+    (tmp_path / "b.png").write_bytes(b"no image")
+    image, text = (("near", made[one], "--backbone", one, "--cache", "off") for one in (tiny_image, tiny_text))
+    assert "items are of modality image, and --text is a text; name a file" in run(*image, "--text", "cat")
+    assert "items are of modality text, and the file" in run(*text, tmp_path / "a.png")
+    assert "is not there; name a file, or say --text for a text itself" in run(*text, "red cat")
+    assert "b.png has no embedding: no JPEG" in run(*image, tmp_path / "b.png")
+    assert "'tiny-text', which is not installed here, only none" in run("near", made[tiny_text], "--text", "red")
+    assert "has no other item" in run("near", made[tiny_text], "--item", "a")
+
+
+def test_what_would_be_ignored_after_a_dump_is_refused(digits: Path, run: Run, tmp_path: Path) -> None:
+    for arguments, told in (
+        (("near", digits, "--item", "x", "--backbone", "b"), "--backbone would be ignored: the embedding of --item"),
+        (("near", digits, "--text", "x", "--key", "k"), "--key would be ignored: no --server is named"),
+        (("map", digits, "--previews", 3), "--previews would be ignored: files are read below --items"),
+        (("dupes", digits, digits, "--split-column", "s"), "--split-column would be ignored: leaks are looked for"),
+        (("dupes", digits, "--json", "--top", 3), "--top would be ignored: --json gives all"),
+        (("train", digits, "--name", "n", "--cache", "off"), "--cache would be ignored: a dump has its embeddings"),
+    ):
+        assert told in run(*arguments)
+    assert "OUT and TRAIN are one dump" in run("dupes", digits, digits)
+    assert "there is no column 'split', only" in (said := run("dupes", digits, "--train-split", "learn"))
+    assert "near-duplicates" not in said  # it is told before the work
+    assert "is a dump, and a server is sent items" in run("train", digits, "--name", "n", "--remote", "--server", "a:1")
+    assert "there is no " in run("train", digits, "--name", "n", "--test", tmp_path / "gone")
+    assert "there is no " in run("train", digits, "--name", "n", "--labels", tmp_path / "gone.csv")
+
+
+def test_a_dump_without_rows_or_a_file_that_is_none_is_told(tmp_path: Path, run: Run) -> None:
+    assert "has no rows; dump a source that has items" in run("index", write_dump(tmp_path / "none", np.zeros((0, 3))))
+    (tmp_path / "t.csv").write_text("key,label")
+    assert "the file 't.csv' is no dump; name its folder" in run("map", tmp_path / "t.csv")
+    failed = write_dump(tmp_path / "failed", np.eye(2), labels=["a", "b"], errors={0: "bad", 1: "bad"})
+    assert "has no embedding; look at its column 'error'" in run("train", failed, "--name", "n")
+
+
+def test_what_cannot_be_written_is_called_as_people_know_it(digits: Path, run: Run, tmp_path: Path) -> None:
+    for command, name in (("index", "index.faiss"), ("map", "map.html")):
+        (digits / name).mkdir()
+        assert f"cannot write {digits / name}: Is a directory; make it writable" in run(command, digits)
+    assert f"there is no folder {tmp_path / 'gone'}; make it" in run(
+        "map", digits, "--out", tmp_path / "gone" / "m.html"
+    )
+    assert "it is a folder; name a file in it" in run("map", digits, "--out", tmp_path)

@@ -150,6 +150,70 @@ def test_what_cannot_be_is_told_in_a_line(headwater: Headwater, photos: Path, ti
     assert "there is no" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--check", "--npy", "--pattern", "*.png"), "--pattern, --npy would be ignored: --check reads OUT alone"),
+        (("--retry-errors", "--dtype", "float16"), "--dtype would be ignored: --retry-errors keeps the precision"),
+        (("--retry-errors", "--pattern", "*.png"), "--pattern would be ignored: OUT says how its source is read"),
+        (("--retry-errors", "--moved"), "--moved would be ignored: no SOURCE is named"),
+        (("out", "--key", "k", "--ca", "c"), "--key, --ca would be ignored: no --server is named"),
+        (("out", "--server", "a:1", "--cache", "off"), "--cache would be ignored: a server keeps what it embeds"),
+        (("out", "--item-column", "a", "--path-column", "b"), "name --item-column or --path-column, not both"),
+        (("out", "--dtype", "int8"), "--dtype is 'int8'; take float32 or float16"),
+        (("s3://bucket/out",), "OUT is s3:/bucket/out, and a dump is written to a folder of this machine"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    headwater: Headwater, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADWATER_KEY", "for other commands")
+    done = headwater("dump", "photos", *arguments)
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dump_goes_on_with_its_own_backbone(
+    headwater: Headwater,
+    photos: Path,
+    tiny_image: Path,
+    tiny_text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, home = tmp_path / "my out", tmp_path / "home" / "backbones"
+    monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HEADWATER_CACHE", "off")
+    home.mkdir(parents=True)
+    for one in (tiny_text, tiny_image):
+        (home / one.name).symlink_to(one)
+    done = headwater("dump", photos, out)
+    assert "several backbones are installed" in done.stderr
+    done = headwater("dump", photos, out, "--backbone", "tiny-image")
+    assert "1 UndecodableItem; the first is 1/007.png: no JPEG" in done.stdout, done.stderr
+    assert f"headwater dump --retry-errors '{out}'" in done.stdout
+    done = headwater("dump", photos, out)
+    assert "40 were there before" in done.stdout
+    assert "1 rows that were there before have an error" in done.stdout
+    (photos / "1/007.png").write_bytes(png(flat(7)))
+    assert "1 have an embedding now" in headwater("dump", "--retry-errors", out).stdout
+    assert "has an error, so there is nothing to ask for again" in headwater("dump", "--retry-errors", out).stdout
+    (home / tiny_image.name).rename(home / "elsewhere")
+    done = headwater("dump", photos, out)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "the dump is of the backbone 'tiny-image', which is not installed here, only" in done.stderr
+
+
+def test_a_source_that_has_nothing_is_told_of(headwater: Headwater, photos: Path, tiny_image: Path) -> None:
+    out, backbone = photos.parent / "out", ("--backbone", tiny_image, "--cache", "off")
+    done = headwater("dump", photos, out, "--pattern", "*.jpeg", *backbone)
+    assert "photos, of files that are like '*.jpeg', has no item; is it what was meant?" in done.stdout
+    assert "40 rows" in headwater("dump", photos, out, *backbone).stdout
+    done = headwater("dump", photos, photos.parent / "away", "--server", "127.0.0.1:1")
+    assert "nobody answers at 127.0.0.1:1" in done.stderr and "start a server there" in done.stderr
+
+
 def test_a_list_on_stdin_in_half_precision(
     photos: Path, tiny_image: Path, extractor: Extractor, tmp_path: Path
 ) -> None:

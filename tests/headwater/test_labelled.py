@@ -26,19 +26,19 @@ def test_a_folder_has_a_folder_a_label(tmp_path: Path) -> None:
 
 
 def test_a_csv_may_hold_texts_with_commas_quotes_and_lines(tmp_path: Path) -> None:
-    table = write(tmp_path / "t.csv", '\ufefftext,label\n"Where, ""please""?",a\n"two\nlines",b\n')
+    table = write(tmp_path / "t.csv", '\ufefftext,label\n"Where, ""please""?",a\n"two\nlines",b\n5" of,"two\nlines"')
     found = read_labelled(table)
-    assert found.items == ['Where, "please"?', "two\nlines"]
-    assert found.labels == ["a", "b"]
-    assert found.names == ["t.csv:2", "t.csv:4"]
+    assert found.items == ['Where, "please"?', "two\nlines", '5" of']
+    assert found.labels == ["a", "b", "two\nlines"]
+    assert found.names == ["t.csv:2", "t.csv:4", "t.csv:6"]
 
 
 def test_a_table_may_name_files_beside_it(tmp_path: Path) -> None:
-    table = write(tmp_path / "t.jsonl", '{"path": "pets/1.jpg", "label": "cat"}\n\n{"path": "/abs.jpg", "label": 7}\n')
+    table = write(tmp_path / "t.ndjson", '{"path": "pets/1.jpg", "label": "cat"}\n\n{"path": "/abs.jpg", "label": 7}\n')
     found = read_labelled(table)
     assert found.items == [tmp_path / "pets/1.jpg", Path("/abs.jpg")]
     assert found.labels == ["cat", "7"]
-    assert found.names == ["t.jsonl:1", "t.jsonl:3"]
+    assert found.names == ["t.ndjson:1", "t.ndjson:3"]
 
 
 def test_columns_may_be_named(tmp_path: Path) -> None:
@@ -86,6 +86,7 @@ def test_numbers_are_numbers(tmp_path: Path) -> None:
         ("t.csv", "", "has no labelled item"),
         ("t.csv", b"text,label\n\xff,a\n", r"is not UTF-8"),
         ("t.csv", "text,label\n" + '"' + "x" * ((16 << 20) + 1) + '",a\n', "line [12]: field larger"),
+        ("t.csv", 'text,label\n"x,a\ny,b\n', "line 2: nothing closes a quote"),
         ("t.jsonl", '{"text": "x"\n', "line 1 is not JSON"),
         ("t.jsonl", "[1]\n", "line 1 is no object"),
         ("t.jsonl", "[" * 100_000, "line 1 is not JSON"),
@@ -135,3 +136,11 @@ def test_a_label_has_to_be_one_text(tmp_path: Path) -> None:
     write(tmp_path / "data" / "caf\udce9" / "1.txt", "x")
     with pytest.raises(DataInvalid, match="no text in UTF-8"):
         read_labelled(tmp_path / "data")
+
+
+def test_a_line_with_more_cells_than_columns_is_told_and_empty_ones_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\nred,a,\nred, or blue,b\n")
+    with pytest.raises(DataInvalid, match="line 3 has 1 cells more than there are columns; put quotes"):
+        read_labelled(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text('text,label\nred,a,\n"red, or blue",b\n')
+    assert read_labelled(tmp_path / "t.csv").items == ["red", "red, or blue"]
