@@ -1,6 +1,7 @@
 """Clusters of several machines, and of none; in a module of its own, for a process is in one cluster at a time."""
 
 import logging
+import re
 import socket
 import time
 from collections import Counter
@@ -56,16 +57,15 @@ def test_a_machine_that_dies_costs_nothing_though_no_other_has_room_for_its_acto
         assert share_of_cluster() == Share(actors=2, cpus=1, gpus=0)
         dump(Slow(seconds=0.02), tmp_path / "ray", verb, told=told, max_shard_rows=50)
     assert len(machines) == 1
-    assert [record.message for record in caplog.records if record.name == on_ray.__name__] == [
-        "Ray has not brought back some runs of items for 10 s; other actors are given them, too; its 2 actors take 1 CPUs "
-        "and 0 GPUs each, which something else may hold: look with `ray status`"
-    ]
+    told_of = [record.message for record in caplog.records if record.name == on_ray.__name__]
+    assert len(told_of) == 1
+    assert re.fullmatch(r"Ray has not brought back some runs .* 2 actors take 1 CPUs .*`ray status`", told_of[0])
     assert_alike(rows(tmp_path / "ray"), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
     assert check(tmp_path / "ray").problems == ()
 
 
 @pytest.mark.stress
-@pytest.mark.timeout(180)  # it would wait for ever
+@pytest.mark.timeout(120)  # it would wait for ever
 def test_what_a_machine_had_made_when_it_died_is_not_waited_for(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,15 +88,16 @@ def test_what_a_machine_had_made_when_it_died_is_not_waited_for(
     ray.init(address=cluster.address, log_to_driver=False)
     feed, waiting = feeds.start_feed(), feeds.Waiting(bool)
     done = feeds.mapped(feed, Large, (), Share(actors=2, cpus=1, gpus=0), waiting, calls=1, queued=2)
-    for number in range(8):
-        ray.get(feed.put.remote(number, str(number).encode()))
+    for number, run in enumerate("abcdefgh"):
+        ray.get(feed.put.remote(number, run.encode()))
     next(done)
     while not (busy := Counter(path.name.partition("-")[2] for path in tmp_path.iterdir()).most_common(1)[0])[1] > 2:
         time.sleep(0.05)
     machine = next(node for node in cluster.worker_nodes if node.node_id == busy[0])
     cluster.remove_node(machine, allow_graceful=False)
-    ray.get(feed.put.remote(8, b"8"))
-    assert any(data.startswith(b"8") for data in done), "what came after is had"
+    for number, run in enumerate("ABCDEFGH", 8):  # of these, the lost actor may be given three, before it is missed
+        ray.get(feed.put.remote(number, run.encode()))
+    assert any(data[:1].isupper() for data in done), "what came after is had"
     waiting.end(60.0)
 
 
