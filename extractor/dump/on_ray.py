@@ -5,6 +5,7 @@ and commits them, as in every dump. Nothing here decides what runs where, and no
 driver's, so a dump on Ray is resumed without Ray and the other way round.
 """
 
+import gc
 import logging
 import os
 import pickle
@@ -150,8 +151,9 @@ class RayVerb:
             line.check()
         finally:
             line.close()
+            done.close()
             waiting.end(LEAVE_S)
-            done.close()  # not before: it lets go of Ray's iterator, which shuts down an executor that is still at work
+            gc.collect()  # an actor lives as long as what it made is referred to, as by cycles of Ray's executor
             ended.set()
 
     def _mapped(self, feed: Any, share: Share, waiting: "Waiting") -> Generator[Mapped, None, None]:
