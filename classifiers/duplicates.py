@@ -1,25 +1,38 @@
-"""Embeddings X (n, dim) -> groups of near-duplicates, and rows of one set that another one has too, nearly."""
+"""Embeddings X (n, dim) -> near-duplicates: in pairs, in groups, and rows of one set that another one has too."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from classifiers.embeddings import check_finite, unit_length
+from classifiers.embeddings import unit_length
 from classifiers.errors import EmbeddingMismatch, InvalidOption
+from classifiers.similarity_join import BLOCK_ROWS, ROUNDING, Cosines, Pairs, Rows, SimilarityJoin, threads
 
 LEAST_COSINE = 0.95
-DIRECTIONS = 64  # of the bound that is searched in place of whole embeddings
-MAX_FITTED_ROWS = 20_000  # that choose the directions
-SEGMENT_ROWS = 16_384  # searched at once: with BLOCK_ROWS what bounds the memory, however many are alike
-BLOCK_ROWS = 1024
-PAIR_ROWS = 65_536  # compared at once
-MARGIN = 1e-3  # of the bound, for rounding in float32
+NEIGHBOURS = 10  # of a row: what bounds pairs where many rows are alike
+FEW_ROWS = 256  # that are grouped by all their products
+TIED = 1e-12  # cosines so little apart are of rows that are alike
 
 Progress = Callable[[int, int], object]  # rows done, rows in all
-Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Duplicates:
+    """Pairs of rows that are nearly alike, the most alike first.
+
+    Parameters
+    ----------
+    rows, others : ndarray of shape (n_pairs,), int64
+        Positions in X, and in the other set, or in X again, where a row is smaller than its other.
+    cosines : ndarray of shape (n_pairs,), float64
+    """
+
+    rows: NDArray[np.int64]
+    others: NDArray[np.int64]
+    cosines: Cosines
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +77,63 @@ class Leaks:
     cosines: NDArray[np.float64]
 
 
+def near_duplicates(
+    X: ArrayLike, X_other: ArrayLike | None = None, *, least_cosine: float = LEAST_COSINE, n: int | None = None
+) -> Duplicates:
+    """Find pairs of embeddings that point nearly the same way; exact, see `SimilarityJoin`.
+
+    Of each row come the ten nearest at most, within X of those after it, so that pairs are bounded where very many rows
+    are alike.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, dim), float
+    X_other : array-like of shape (m, dim), float, optional
+        By default pairs within X.
+    least_cosine : float
+        In (0, 1].
+    n : int, optional
+        Pairs that are returned at most.
+
+    Raises
+    ------
+    EmbeddingMismatch
+        Embeddings of different lengths.
+    InvalidOption
+        A cosine that is not in (0, 1].
+    NotFinite
+        NaN or infinity.
+    """
+    one = np.asanyarray(X)
+    other, chosen = (one, _nearest_after) if X_other is None else (np.asanyarray(X_other), _nearest_few)
+    _check(one, other, least_cosine)
+    found: list[Pairs] = []
+    with threads() as pool:
+        join, among = SimilarityJoin.of(other, least_cosine, pool), np.ones(len(other), np.bool_)
+        for start in range(0, len(one), BLOCK_ROWS):
+            if X_other is None:
+                among[:start] = False
+            own = np.arange(start, min(start + BLOCK_ROWS, len(one)))
+            pairs = _joined(join.pairs(one, own, among, chosen))
+            few = _nearest_few(*pairs)
+            found.append((pairs[0][few], pairs[1][few], pairs[2][few]))
+    rows, others, cosines = _joined(found)
+    order = np.lexsort((others, rows, -cosines))[:n]
+    return Duplicates(rows[order], others[order], np.minimum(cosines[order], 1))
+
+
 def duplicate_groups(
     X: ArrayLike, *, least_cosine: float = LEAST_COSINE, progress: Progress | None = None
 ) -> DuplicateGroups:
     """Find near-duplicates: going through the rows, each that is near none before it takes all later ones near it.
 
-    So a group is around its first row, and nothing chains: who keeps the first rows has no two that are near. Exact:
-    the cosine of two rows is at most p·q + r·s, with p and q their shares in a few directions and r and s the lengths
-    of what is left (Cauchy-Schwarz); a range search of FAISS by that bound leaves few pairs to compare whole.
+    So a group is around its first row, and nothing chains: who keeps the first rows has no two that are near. Exact,
+    as if all pairs were compared; see `SimilarityJoin` for how few are.
 
     Parameters
     ----------
     X : array-like of shape (n, dim), float
-        May be a map of a file; in memory are 65 numbers a row.
+        May be a map of a file; in memory are some 70 numbers a row, and more where most are alike.
     least_cosine : float
         In (0, 1].
     progress : callable, optional
@@ -90,19 +147,18 @@ def duplicate_groups(
         NaN or infinity in X.
     """
     embeddings = np.asanyarray(X)
-    _check_cosine(least_cosine)
+    _check(embeddings, embeddings, least_cosine)
     first, cosines = np.full(len(embeddings), -1, np.int64), np.ones(len(embeddings))
-    bound = _Bound(embeddings, embeddings)
-    for start in range(0, len(embeddings), BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, len(embeddings))
-        own = start + np.flatnonzero(first[start:stop] < 0)
-        _within(unit_length(embeddings[own]), own, least_cosine, first, cosines)
-        leaders = own[first[own] < 0]
-        for rows, others in bound.pairs(embeddings, leaders, least_cosine, since=stop):
-            free = first[others] < 0
-            alike = _cosines(embeddings, rows[free], embeddings, others[free])
-            _take(rows[free], others[free], alike, least_cosine, first, cosines)
-        (progress or _silently)(stop, len(embeddings))
+    with threads() as pool:
+        join = SimilarityJoin.of(embeddings, least_cosine, pool)
+        for start in range(0, len(embeddings), BLOCK_ROWS):
+            block = np.arange(start, min(start + BLOCK_ROWS, len(embeddings)))
+            _group(join, block, first, cosines)
+            later = first < 0
+            later[: block[-1] + 1] = False
+            for pairs in join.pairs(embeddings, _free(block, first), later, _first_of_other):
+                _take(pairs, first, cosines)
+            (progress or _silently)(start + len(block), len(embeddings))
     found = np.flatnonzero(first >= 0)
     return DuplicateGroups(found, first[found], np.minimum(cosines[found], 1))
 
@@ -129,101 +185,99 @@ def leaks(
         NaN or infinity.
     """
     one, other = np.asanyarray(X), np.asanyarray(X_other)
-    _check_cosine(least_cosine)
-    if one.shape[1:] != other.shape[1:]:
-        raise EmbeddingMismatch(
-            f"embeddings have {one.shape[1]} numbers and {other.shape[1]}; dump both by one backbone"
-        )
+    _check(one, other, least_cosine)
     nearest, cosines = np.full(len(one), -1, np.int64), np.zeros(len(one))
-    bound = _Bound(other, other)
-    for start in range(0, len(one), BLOCK_ROWS):
-        own = np.arange(start, min(start + BLOCK_ROWS, len(one)))
-        for rows, others in bound.pairs(one, own, least_cosine):
-            alike = _cosines(one, rows, other, others)
-            order = np.lexsort((-others, alike))  # of a row the most alike last, and of those the first row
-            better = order[alike[order] >= np.maximum(cosines[rows[order]] + 1e-12, least_cosine - 1e-6)]
-            nearest[rows[better]], cosines[rows[better]] = others[better], alike[better]
-        (progress or _silently)(len(own) + start, len(one))
+    with threads() as pool:
+        join, every = SimilarityJoin.of(other, least_cosine, pool), np.ones(len(other), np.bool_)
+        for start in range(0, len(one), BLOCK_ROWS):
+            own = np.arange(start, min(start + BLOCK_ROWS, len(one)))
+            for pairs in join.pairs(one, own, every, _nearest_of_row):
+                _improve(pairs, nearest, cosines)
+            (progress or _silently)(start + len(own), len(one))
     found = np.flatnonzero(nearest >= 0)
     found = found[np.argsort(-cosines[found], kind="stable")]
     return Leaks(found, nearest[found], np.minimum(cosines[found], 1))
 
 
-class _Bound:
-    """Rows, searched by a bound of their cosine with others."""
-
-    def __init__(self, X: NDArray[np.floating], fitted: NDArray[np.floating]) -> None:
-        step = max(1, len(fitted) // MAX_FITTED_ROWS)
-        self._directions = _main_directions(unit_length(np.asarray(fitted[::step], np.float32)))
-        self._segments = []
-        for start in range(0, len(X), SEGMENT_ROWS):
-            index = faiss.IndexFlatIP(self._directions.shape[1] + 1)
-            for block in range(start, min(start + SEGMENT_ROWS, len(X)), BLOCK_ROWS):
-                index.add(self._of(X[block : min(block + BLOCK_ROWS, start + SEGMENT_ROWS)]))
-            self._segments.append(index)
-
-    def pairs(
-        self, X: NDArray[np.floating], rows: Rows, least: float, *, since: int = 0
-    ) -> Iterator[tuple[Rows, Rows]]:
-        """Give, segment by segment, rows of X and the rows from `since` on whose cosine may be the least or more."""
-        queries = self._of(X[rows]) if len(rows) else None
-        for number, index in enumerate(self._segments):
-            start = number * SEGMENT_ROWS
-            if queries is None or start + index.ntotal <= since:
-                continue
-            limits, _, found = index.range_search(queries, least - MARGIN)
-            others, ends = found + start, np.asarray(limits, np.int64)
-            kept = others >= since
-            yield np.repeat(rows, ends[1:] - ends[:-1])[kept], others[kept]
-
-    def _of(self, X: NDArray[np.floating]) -> NDArray[np.float32]:
-        check_finite(X)
-        unit = unit_length(np.asarray(X, np.float32))
-        shares = unit @ self._directions
-        rest = np.sqrt(np.maximum(1 - np.square(shares, dtype=np.float64).sum(axis=1), 0))
-        return np.concatenate([shares, rest[:, np.newaxis].astype(np.float32)], axis=1)
+def _group(join: SimilarityJoin, rows: Rows, first: Rows, cosines: Cosines) -> None:
+    """Group rows, ascending, among themselves: a few by all their products, then what these leave of the others."""
+    for start in range(0, len(rows), FEW_ROWS):
+        own, rest = _free(rows[start : start + FEW_ROWS], first), _free(rows[start + FEW_ROWS :], first)
+        _group_few(join.X, own, join.least, first, cosines)
+        leaders = _free(own, first)
+        for pairs in join.compared(join.X, leaders, join.sketches[leaders], rest, _first_of_other):
+            _take(pairs, first, cosines)
 
 
-def _main_directions(unit: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return orthonormal directions (dim, n_directions) that hold most of what rows (n, dim) are."""
-    vectors = np.linalg.eigh((unit.T @ unit).astype(np.float64))[1]
-    return np.ascontiguousarray(vectors[:, ::-1][:, :DIRECTIONS], np.float32)
-
-
-def _within(unit: NDArray[np.floating], rows: Rows, least: float, first: Rows, cosines: NDArray[np.float64]) -> None:
-    """Group rows among themselves, in their order."""
-    alike = (unit @ unit.T).astype(np.float64)
-    near = np.triu(alike >= least - 1e-6, 1)
+def _group_few(X: NDArray[Any], rows: Rows, least: float, first: Rows, cosines: Cosines) -> None:
+    unit = unit_length(np.asarray(X[rows], np.float64))
+    alike = unit @ unit.T
+    near = np.triu(alike >= least - ROUNDING, 1)
     for place in np.flatnonzero(near.any(axis=1)).tolist():
         if first[rows[place]] < 0:
             taken = np.flatnonzero(near[place] & (first[rows] < 0))
             first[rows[taken]], cosines[rows[taken]] = rows[place], alike[place, taken]
 
 
-def _take(
-    rows: Rows, others: Rows, alike: NDArray[np.float64], least: float, first: Rows, cosines: NDArray[np.float64]
-) -> None:
-    """Give each row that is near several the first of these."""
-    near = alike >= least - 1e-6
-    rows, others, alike = rows[near], others[near], alike[near]
-    order = np.lexsort((rows, others))
-    taken, places = np.unique(others[order], return_index=True)
-    first[taken], cosines[taken] = rows[order][places], alike[order][places]
+def _free(rows: Rows, first: Rows) -> Rows:
+    return rows[first[rows] < 0]
 
 
-def _cosines(X: NDArray[np.floating], rows: Rows, X_other: NDArray[np.floating], others: Rows) -> NDArray[np.float64]:
-    """Return the cosine of each pair of rows, (n_pairs,)."""
-    found = np.empty(len(rows))
-    for start in range(0, len(rows), PAIR_ROWS):
-        pairs = slice(start, start + PAIR_ROWS)
-        one, other = unit_length(X[rows[pairs]]), unit_length(X_other[others[pairs]])
-        found[pairs] = np.einsum("ij,ij->i", one, other, dtype=np.float64)
-    return found
+def _take(pairs: Pairs, first: Rows, cosines: Cosines) -> None:
+    rows, others, alike = pairs
+    earlier = (first[others] < 0) | (rows < first[others])
+    first[others[earlier]], cosines[others[earlier]] = rows[earlier], alike[earlier]
 
 
-def _check_cosine(least: float) -> None:
+def _first_of_other(rows: Rows, others: Rows, _: Cosines) -> Rows:
+    """Return the place of the first pair of each of the others."""
+    places: Rows = np.unique(others, return_index=True)[1]
+    return places
+
+
+def _improve(pairs: Pairs, nearest: Rows, cosines: Cosines) -> None:
+    rows, others, alike = pairs
+    tied = (np.abs(alike - cosines[rows]) <= TIED) & (others < nearest[rows])
+    better = tied | (alike > cosines[rows] + TIED)
+    nearest[rows[better]], cosines[rows[better]] = others[better], alike[better]
+
+
+def _nearest_of_row(rows: Rows, others: Rows, cosines: Cosines) -> Rows:
+    """Return the place of the most alike pair of each row, of those the first."""
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    if not len(starts):
+        return starts
+    most = np.repeat(np.maximum.reduceat(cosines, starts), np.diff(starts, append=len(rows)))
+    best = np.flatnonzero(cosines >= most - TIED)
+    return best[np.unique(rows[best], return_index=True)[1]]
+
+
+def _nearest_few(rows: Rows, others: Rows, cosines: Cosines) -> Rows:
+    """Return the places of the most alike pairs of each row."""
+    order = np.lexsort((others, -cosines, rows))
+    rank = np.arange(len(rows)) - np.searchsorted(rows[order], rows[order])
+    return np.asarray(order[rank < NEIGHBOURS], np.int64)
+
+
+def _nearest_after(rows: Rows, others: Rows, cosines: Cosines) -> Rows:
+    """Return the same of the pairs whose other comes after the row."""
+    after = np.flatnonzero(others > rows)
+    return after[_nearest_few(rows[after], others[after], cosines[after])]
+
+
+def _joined(parts: Iterable[Pairs]) -> Pairs:
+    none: Pairs = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    rows, others, cosines = (np.concatenate(part) for part in zip(none, *parts, strict=True))
+    return rows, others, cosines
+
+
+def _check(X: NDArray[Any], X_other: NDArray[Any], least: float) -> None:
     if not 0 < least <= 1:
         raise InvalidOption(f"the least cosine is {least}; take more than 0, and 1 at most")
+    if X.shape[1:] != X_other.shape[1:]:
+        raise EmbeddingMismatch(
+            f"embeddings have {X.shape[1]} numbers and {X_other.shape[1]}; dump both by one backbone"
+        )
 
 
 def _silently(*_: object) -> None:

@@ -30,7 +30,7 @@ EXTRACTOR_ROWS: list[set[str]] = [
 CLASSIFIERS_ROWS: list[set[str]] = [
     {"errors"},
     {"embeddings"},
-    {"preparation", "measures", "estimator_file", "shards"},
+    {"preparation", "measures", "estimator_file", "shards", "similarity_join"},
     {"scorer"},
     {"head"},
     {"heads", "evaluate", "persist", "target", "columns", "network", "calibrate", "reject"}

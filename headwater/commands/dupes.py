@@ -43,10 +43,11 @@ def dupes(
         ),
     ] = False,
 ) -> None:
-    """Find near-duplicates, and what has leaked from training items into others: every pair is compared.
+    """Find near-duplicates, and what has leaked from training items into others: no pair is missed.
 
-    So ten times as many items take up to a hundred times as long. A group is its first item with all later ones that
-    are near it, so who keeps the first items has no two that are near each other.
+    Ten times as many items take twenty to a hundred times as long: the less they have in common, the longer. A group is
+    its first item with all later ones that are near it, so who keeps the first items has no two that are near each
+    other.
 
     Example: `headwater dupes embedded/ --threshold 0.97`
     """
