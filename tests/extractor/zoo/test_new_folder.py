@@ -134,3 +134,23 @@ def test_a_kill_between_the_renames_loses_no_backbone(tmp_path: Path) -> None:
         fill(fresh, "other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net", "other"]
     assert (target / SPEC_FILE).read_text() == "old"
+
+
+def test_nothing_that_a_living_export_has_moved_aside_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, rename, seen = tmp_path / "net", Path.rename, []
+    with new_folder(target) as fresh:
+        fill(fresh, "old")
+
+    def renamed(path: Path, to: Path) -> Path:
+        if path.name.startswith(".net.") and path.name.endswith(".new"):
+            with new_folder(tmp_path / "other") as another:  # an export that begins between the renames
+                fill(another, "other")
+            seen.extend(one.name.rsplit(".")[-1] for one in sorted(tmp_path.iterdir()) if ".net." in one.name)
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    with new_folder(target) as fresh:
+        fill(fresh, "new")
+    assert sorted(seen) == ["new", "old"]
+    assert (target / SPEC_FILE).read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net", "other"]
