@@ -34,6 +34,7 @@ SHAKEN = 0.1
 
 def embedded(folder: Path, data: Path) -> np.ndarray:
     """Return real embeddings of unit length, from a file, which is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
     if not (path := folder / "texts.npy").exists():
         texts = [
             text for splits in (clinc150(data), banking77(data)) for split in splits.values() for text in split.items

@@ -9,10 +9,10 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 
 from classifiers.calibrate import LEAST_ROWS, temperature
+from classifiers.duplicates import near_duplicates
 from classifiers.embeddings import check_finite, first_of_class
 from classifiers.errors import InvalidLabels, InvalidOption
 from classifiers.fewshot import NearestClassMean
-from classifiers.suspects import near_duplicates
 
 METHOD = "class-mean"
 FEW = 5  # examples of a class; with fewer methods are not compared, and below 3 there is no threshold

@@ -1,6 +1,6 @@
-"""Embeddings X (n, dim) -> groups of near-duplicates, and rows of one set that another one has too, nearly."""
+"""Embeddings X (n, dim) -> near-duplicates: in pairs, in groups, and rows of one set that another one has too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,27 @@ from classifiers.errors import EmbeddingMismatch, InvalidOption
 from classifiers.similarity_join import BLOCK_ROWS, ROUNDING, Cosines, Pairs, Rows, SimilarityJoin, threads
 
 LEAST_COSINE = 0.95
+NEIGHBOURS = 10  # of a row: what bounds pairs where many rows are alike
 FEW_ROWS = 256  # that are grouped by all their products
 TIED = 1e-12  # cosines so little apart are of rows that are alike
 
 Progress = Callable[[int, int], object]  # rows done, rows in all
+
+
+@dataclass(frozen=True, eq=False)
+class Duplicates:
+    """Pairs of rows that are nearly alike, the most alike first.
+
+    Parameters
+    ----------
+    rows, others : ndarray of shape (n_pairs,), int64
+        Positions in X, and in the other set, or in X again, where a row is smaller than its other.
+    cosines : ndarray of shape (n_pairs,), float64
+    """
+
+    rows: NDArray[np.int64]
+    others: NDArray[np.int64]
+    cosines: Cosines
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +77,51 @@ class Leaks:
     cosines: NDArray[np.float64]
 
 
+def near_duplicates(
+    X: ArrayLike, X_other: ArrayLike | None = None, *, least_cosine: float = LEAST_COSINE, n: int | None = None
+) -> Duplicates:
+    """Find pairs of embeddings that point nearly the same way; exact, see `SimilarityJoin`.
+
+    Of each row come the ten nearest at most, within X of those after it, so that pairs are bounded where very many rows
+    are alike.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, dim), float
+    X_other : array-like of shape (m, dim), float, optional
+        By default pairs within X.
+    least_cosine : float
+        In (0, 1].
+    n : int, optional
+        Pairs that are returned at most.
+
+    Raises
+    ------
+    EmbeddingMismatch
+        Embeddings of different lengths.
+    InvalidOption
+        A cosine that is not in (0, 1].
+    NotFinite
+        NaN or infinity.
+    """
+    one = np.asanyarray(X)
+    other, chosen = (one, _nearest_after) if X_other is None else (np.asanyarray(X_other), _nearest_few)
+    _check(one, other, least_cosine)
+    found: list[Pairs] = []
+    with threads() as pool:
+        join, among = SimilarityJoin.of(other, least_cosine, pool), np.ones(len(other), np.bool_)
+        for start in range(0, len(one), BLOCK_ROWS):
+            if X_other is None:
+                among[:start] = False
+            own = np.arange(start, min(start + BLOCK_ROWS, len(one)))
+            pairs = _joined(join.pairs(one, own, among, chosen))
+            few = _nearest_few(*pairs)
+            found.append((pairs[0][few], pairs[1][few], pairs[2][few]))
+    rows, others, cosines = _joined(found)
+    order = np.lexsort((others, rows, -cosines))[:n]
+    return Duplicates(rows[order], others[order], np.minimum(cosines[order], 1))
+
+
 def duplicate_groups(
     X: ArrayLike, *, least_cosine: float = LEAST_COSINE, progress: Progress | None = None
 ) -> DuplicateGroups:
@@ -85,7 +147,7 @@ def duplicate_groups(
         NaN or infinity in X.
     """
     embeddings = np.asanyarray(X)
-    _check_cosine(least_cosine)
+    _check(embeddings, embeddings, least_cosine)
     first, cosines = np.full(len(embeddings), -1, np.int64), np.ones(len(embeddings))
     with threads() as pool:
         join = SimilarityJoin.of(embeddings, least_cosine, pool)
@@ -123,11 +185,7 @@ def leaks(
         NaN or infinity.
     """
     one, other = np.asanyarray(X), np.asanyarray(X_other)
-    _check_cosine(least_cosine)
-    if one.shape[1:] != other.shape[1:]:
-        raise EmbeddingMismatch(
-            f"embeddings have {one.shape[1]} numbers and {other.shape[1]}; dump both by one backbone"
-        )
+    _check(one, other, least_cosine)
     nearest, cosines = np.full(len(one), -1, np.int64), np.zeros(len(one))
     with threads() as pool:
         join, every = SimilarityJoin.of(other, least_cosine, pool), np.ones(len(other), np.bool_)
@@ -194,9 +252,32 @@ def _nearest_of_row(rows: Rows, others: Rows, cosines: Cosines) -> Rows:
     return best[np.unique(rows[best], return_index=True)[1]]
 
 
-def _check_cosine(least: float) -> None:
+def _nearest_few(rows: Rows, others: Rows, cosines: Cosines) -> Rows:
+    """Return the places of the most alike pairs of each row."""
+    order = np.lexsort((others, -cosines, rows))
+    rank = np.arange(len(rows)) - np.searchsorted(rows[order], rows[order])
+    return np.asarray(order[rank < NEIGHBOURS], np.int64)
+
+
+def _nearest_after(rows: Rows, others: Rows, cosines: Cosines) -> Rows:
+    """Return the same of the pairs whose other comes after the row."""
+    after = np.flatnonzero(others > rows)
+    return after[_nearest_few(rows[after], others[after], cosines[after])]
+
+
+def _joined(parts: Iterable[Pairs]) -> Pairs:
+    none: Pairs = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    rows, others, cosines = (np.concatenate(part) for part in zip(none, *parts, strict=True))
+    return rows, others, cosines
+
+
+def _check(X: NDArray[Any], X_other: NDArray[Any], least: float) -> None:
     if not 0 < least <= 1:
         raise InvalidOption(f"the least cosine is {least}; take more than 0, and 1 at most")
+    if X.shape[1:] != X_other.shape[1:]:
+        raise EmbeddingMismatch(
+            f"embeddings have {X.shape[1]} numbers and {X_other.shape[1]}; dump both by one backbone"
+        )
 
 
 def _silently(*_: object) -> None:

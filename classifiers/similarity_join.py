@@ -148,6 +148,8 @@ class SimilarityJoin:
 def _main_directions(unit: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return orthonormal directions (dim, n_directions) that hold most of what rows (n, dim) are."""
     kept = min(DIRECTIONS, max(FEW_DIRECTIONS, unit.shape[1] // 2))
+    if len(unit) < unit.shape[1]:  # much faster
+        return np.ascontiguousarray(np.linalg.svd(unit, full_matrices=False)[2][:kept].T)
     vectors = np.linalg.eigh((unit.T @ unit).astype(np.float64))[1]
     return np.ascontiguousarray(vectors[:, ::-1][:, :kept], np.float32)
 

@@ -1,9 +1,8 @@
-"""Labels (n,) and out-of-fold probabilities -> labels that are likely wrong; embeddings -> near-duplicates."""
+"""Labels (n,) and out-of-fold probabilities -> labels that are likely wrong."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
@@ -19,17 +18,7 @@ C = 3.0  # weaker than a head's: what fits wrong labels less closely finds more 
 MAX_ITER = 300
 TINY = 1e-9  # a probability of 0 is as unlikely as this
 
-LEAST_COSINE = 0.95
-NEIGHBOURS = 10  # of each row: what bounds the pairs where many rows are alike
-BLOCK_ROWS = 4096  # searched at once
-FEW_ROWS = 16_384  # above, a search of all takes minutes, and a sketch tells first which pairs can be alike
-SKETCH_DIM = 64
-FEW_PAIRS = 16_384
-ROUNDING = 1e-6  # float32 makes a copy's cosine a little less than 1
-SKETCH_ROWS = 1024  # compared at once: their cosines stay in the processor's cache
-
 Floats = NDArray[np.float64]
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64], Floats]  # rows, others, cosines
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,22 +41,6 @@ class Suspects:
     suggested: NDArray[np.int64]
     scores: Floats
     n_estimated: int
-
-
-@dataclass(frozen=True, eq=False)
-class Duplicates:
-    """Pairs of rows that are nearly alike, the most alike first.
-
-    Parameters
-    ----------
-    rows, others : ndarray of shape (n_pairs,), int64
-        Positions in X, and in the other set, or in X again, where a row is smaller than its other.
-    cosines : ndarray of shape (n_pairs,), float64
-    """
-
-    rows: NDArray[np.int64]
-    others: NDArray[np.int64]
-    cosines: Floats
 
 
 def out_of_fold(
@@ -173,48 +146,6 @@ def label_suspects(
     return Suspects(order, suggested[order], scores[order], _estimated(p, given))
 
 
-def near_duplicates(
-    X: ArrayLike, X_other: ArrayLike | None = None, *, least_cosine: float = LEAST_COSINE, n: int | None = None
-) -> Duplicates:
-    """Find pairs of embeddings that point nearly the same way, by FAISS, block by block.
-
-    Of each row come its ten nearest at most, so that memory is bounded where very many rows are alike. Above 16,384
-    rows they are the nearest among its own block and those after it, and a sketch of 64 numbers tells first which pairs
-    can be so near: its product is never less than the cosine, so that none is lost.
-
-    Parameters
-    ----------
-    X : array-like of shape (n, dim), float
-    X_other : array-like of shape (m, dim), float, optional
-        By default pairs within X.
-    least_cosine : float
-        In (0, 1].
-    n : int, optional
-        Pairs that are returned at most.
-
-    Raises
-    ------
-    InvalidOption
-        A cosine that is not in (0, 1].
-    NotFinite
-        NaN or infinity in X.
-    """
-    if not 0 < least_cosine <= 1:
-        raise InvalidOption(f"least_cosine is {least_cosine}; take more than 0, and 1 at most")
-    queries = _unit(X)
-    others = queries if X_other is None else _unit(X_other)
-    if len(queries) == 0 or len(others) == 0:
-        return Duplicates(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    wanted = min(len(others), NEIGHBOURS + (X_other is None))
-    search = _searched if len(others) <= FEW_ROWS else _sketched
-    found = list(search(queries, others, wanted, least_cosine))
-    rows, near, cosines = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    if X_other is None:
-        rows, near, cosines = _once(rows, near, cosines)
-    order = np.lexsort((near, rows, -cosines))[:n]
-    return Duplicates(rows[order], near[order], cosines[order])
-
-
 def _dealt(own: NDArray[np.int64], folds: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Deal the examples of each class to folds in turn; -1, so never held out, where one is alone in its class."""
     order = random.permutation(len(own))
@@ -261,79 +192,3 @@ def _unit(X: ArrayLike) -> NDArray[np.float32]:
     embeddings = np.asarray(X)
     check_finite(embeddings)
     return np.ascontiguousarray(unit_length(embeddings.astype(np.float64)), np.float32)
-
-
-def _searched(queries: NDArray[np.float32], others: NDArray[np.float32], wanted: int, least: float) -> Iterator[Pairs]:
-    """Yield the pairs of each block of queries, by a search among all."""
-    index = faiss.IndexFlatIP(others.shape[1])
-    index.add(others)
-    for start in range(0, len(queries), BLOCK_ROWS):
-        yield _pairs(index, queries[start : start + BLOCK_ROWS], start, wanted, least)
-
-
-def _sketched(queries: NDArray[np.float32], others: NDArray[np.float32], wanted: int, least: float) -> Iterator[Pairs]:
-    """Yield the same, of each block of queries, by comparing those alone whose sketches are near."""
-    basis = _basis(others)
-    sketches = _sketch(others, basis)
-    for start in range(0, len(queries), SKETCH_ROWS):
-        block = queries[start : start + SKETCH_ROWS]
-        rough = _sketch(block, basis)
-        # Within one set two blocks meet once.
-        ahead = range(start if queries is others else 0, len(others), SKETCH_ROWS)
-        found = [_near(block, others[at : at + SKETCH_ROWS], rough, sketches, at, wanted, least) for at in ahead]
-        rows, places, cosines = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        order = np.lexsort((places, -cosines, rows))
-        rank = np.arange(len(rows)) - np.searchsorted(rows[order], rows[order])
-        kept = order[rank < wanted]
-        yield rows[kept] + start, places[kept], cosines[kept]
-
-
-def _basis(X: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return orthonormal directions (dim, at most 63) in which unit-length rows X (n, dim) are longest."""
-    sample = X[:: max(1, len(X) // BLOCK_ROWS)]
-    basis: NDArray[np.float32] = np.linalg.eigh(sample.T @ sample)[1][:, 1 - SKETCH_DIM :]
-    return basis
-
-
-def _sketch(X: NDArray[np.float32], basis: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what X is along the basis, and the length of what is left: by Cauchy and Schwarz, a bound on products."""
-    along = X @ basis
-    left = np.sqrt(np.maximum((X**2).sum(axis=1) - (along**2).sum(axis=1), 0))
-    return np.column_stack([along, left])
-
-
-def _near(
-    block: NDArray[np.float32],
-    others: NDArray[np.float32],
-    rough: NDArray[np.float32],
-    sketches: NDArray[np.float32],
-    at: int,
-    wanted: int,
-    least: float,
-) -> Pairs:
-    """Return the pairs of a block and those others that stand from `at` on."""
-    near = np.flatnonzero(rough @ sketches[at : at + len(others)].T >= least - 1e-5)
-    if len(near) <= FEW_PAIRS:
-        rows, places = np.divmod(near, len(others))
-        cosines = np.einsum("ij,ij->i", block[rows], others[places])
-    else:  # a table of all cosines is cheaper
-        table = block @ others.T
-        places = np.argpartition(table, -min(wanted, len(others)), axis=1)[:, -wanted:]
-        cosines = np.take_along_axis(table, places, axis=1).ravel()
-        rows, places = np.repeat(np.arange(len(block)), places.shape[1]), places.ravel()
-    alike = cosines >= least - ROUNDING
-    return rows[alike], places[alike] + at, np.minimum(cosines[alike].astype(np.float64), 1)
-
-
-def _pairs(index: faiss.IndexFlatIP, queries: NDArray[np.float32], start: int, wanted: int, least: float) -> Pairs:
-    cosines, near = index.search(queries, wanted)
-    rows, places = np.nonzero(cosines >= least - ROUNDING)
-    return rows + start, near[rows, places].astype(np.int64), np.minimum(cosines[rows, places].astype(np.float64), 1)
-
-
-def _once(rows: NDArray[np.int64], near: NDArray[np.int64], cosines: Floats) -> Pairs:
-    """Keep each pair of two different rows once, the smaller first."""
-    low, high = np.minimum(rows, near), np.maximum(rows, near)
-    _, first = np.unique(low * (high.max(initial=0) + 1) + high, return_index=True)  # by one number: many times faster
-    first = first[low[first] != high[first]]
-    return low[first], high[first], cosines[first]

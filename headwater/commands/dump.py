@@ -373,6 +373,11 @@ def _tell(path: Path, counts: "Counts", *, retried: bool) -> None:
     lines.append(f"{counts.rate:,.0f} items/s; {counts.where_time_went()}")
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)
+    if 0 < manifest.rows == manifest.errors:
+        err.print(
+            f"no row of {path} has an embedding; is it the backbone that was meant?", soft_wrap=True, markup=False
+        )
+        raise typer.Exit(1)  # for what was to come after it
 
 
 def _noted(path: Path, counts: "Counts", manifest: "Manifest") -> list[str]:

@@ -8,15 +8,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from classifiers import measures as measuring
 from classifiers.curve import LearningCurve, learning_curve
+from classifiers.duplicates import near_duplicates
 from classifiers.errors import TooFewExamples
 from classifiers.projection import project
-from classifiers.suspects import label_suspects, near_duplicates, out_of_fold
+from classifiers.suspects import label_suspects, out_of_fold
 from headwater.report.facts import Dot, Duplicate, Examples, Kind, Map, Report, Scatter, Shown, Suspect, Tried, Wrong
 from headwater.report.thumbnails import Budget, Thumbnails
 
 N_WRONG, N_SUSPECTS, N_SUSPECTS_SHOWN, N_DUPLICATES = 24, 150, 36, 24
 N_SCATTER = 2000
-MAX_SEARCHED = 20_000  # rows that heads are fitted on to find wrong labels, and that are compared with each other
+MAX_FITTED = 20_000  # rows that heads are fitted on to find wrong labels
+MAX_COMPARED = 200_000  # rows that are compared with each other, in some seconds
 MAP_SIDE_PIXELS = 72
 MAX_MAP_PICTURES_BYTES = 4 << 20
 
@@ -149,7 +151,7 @@ def _suspects(
 ) -> dict[str, Any]:
     p = np.asarray(train.predicted, np.float64)
     try:
-        if len(p) <= MAX_SEARCHED:
+        if len(p) <= MAX_FITTED:
             p = out_of_fold(train.X, train.y, classes, random_state=random_state)
     except TooFewExamples as error:
         remarks.append(f"No search for wrong labels: {error}.")
@@ -199,8 +201,8 @@ def _duplicates(
     names: NDArray[Any] | None,
     remarks: list[str],
 ) -> dict[str, Any]:
-    if test is None and len(np.asarray(train.y)) > MAX_SEARCHED:
-        remarks.append(f"Near-duplicates are not searched among more than {MAX_SEARCHED:,} {of}.")
+    if test is None and len(np.asarray(train.y)) > MAX_COMPARED:
+        remarks.append(f"Near-duplicates are not searched among more than {MAX_COMPARED:,} {of}.")
         return {}
     first = train if test is None else test
     found = near_duplicates(first.X, None if test is None else train.X, n=N_DUPLICATES)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from classifiers import duplicates, similarity_join
-from classifiers.duplicates import duplicate_groups, leaks
+from classifiers.duplicates import duplicate_groups, leaks, near_duplicates
 from classifiers.errors import EmbeddingMismatch, InvalidOption, NotFinite
 from classifiers.similarity_join import ROUNDING
 from tests.classifiers.conftest import Digits
@@ -147,3 +147,58 @@ def test_what_cannot_be_compared_is_refused() -> None:
         duplicate_groups(np.eye(3) * np.nan)
     with pytest.raises(EmbeddingMismatch):
         leaks(np.eye(3), np.eye(4))
+
+
+def test_near_duplicates_are_those_of_brute_force() -> None:
+    random = np.random.default_rng(0)
+    X, other = random.normal(size=(60, 5)), random.normal(size=(50, 5))
+    other[7] = 3 * X[4]
+    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (X, other)]
+    cosines = unit[0] @ unit[1].T
+    found = near_duplicates(X, other, least_cosine=0.9)
+    expected = {(int(row), int(column)) for row, column in np.argwhere(cosines >= 0.9)}
+    assert set(zip(found.rows.tolist(), found.others.tolist(), strict=True)) == expected
+    assert found.cosines == pytest.approx(cosines[found.rows, found.others], abs=1e-6)
+    assert (found.rows[0], found.others[0]) == (4, 7)
+
+
+def test_pairs_within_a_set_stand_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("classifiers.duplicates.BLOCK_ROWS", 7)
+    X = np.random.default_rng(0).normal(size=(40, 16))
+    X[[5, 30]] = X[12]
+    found = near_duplicates(X, least_cosine=0.999)
+    assert sorted(zip(found.rows.tolist(), found.others.tolist(), strict=True)) == [(5, 12), (5, 30), (12, 30)]
+    assert (found.cosines <= 1).all()
+
+
+def test_very_many_copies_are_bounded() -> None:
+    found = near_duplicates(np.ones((500, 3)), n=20)
+    assert len(found.rows) == 20
+    assert len(near_duplicates(np.ones((500, 3))).rows) <= 500 * 11
+
+
+def test_zeros_are_nobodys_duplicate() -> None:
+    assert len(near_duplicates(np.zeros((3, 4))).rows) == 0
+    assert len(near_duplicates(np.zeros((0, 4))).rows) == 0
+    with pytest.raises(InvalidOption, match="the least cosine is"):
+        near_duplicates(np.ones((2, 2)), least_cosine=1.5)
+
+
+def test_pairs_of_like_rows_are_those_of_brute_force(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.repeat(digits.X[:900], 2, axis=1) + np.random.default_rng(0).normal(size=(900, 128))  # a sketch holds 64
+    monkeypatch.setattr("classifiers.duplicates.BLOCK_ROWS", 256)
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    within, across = near_duplicates(X, least_cosine=0.96), near_duplicates(X[:300], X, least_cosine=0.96)
+    assert len(within.rows) > 100
+    for found, table in ((within, np.triu(cosines, 1)), (across, cosines[:300])):
+        assert set(zip(found.rows, found.others, strict=True)) == set(zip(*np.nonzero(table >= 0.96), strict=True))
+        assert found.cosines == pytest.approx(cosines[found.rows, found.others], abs=1e-6)
+
+
+def test_of_many_like_rows_the_nearest_are_paired() -> None:
+    angles = np.linspace(0, 0.1, 30)[np.random.default_rng(0).permutation(30)]
+    found = near_duplicates(np.column_stack([np.cos(angles), np.sin(angles)]), np.array([[1.0, 0.0]]))
+    assert len(found.rows) == 30
+    found = near_duplicates(np.array([[1.0, 0.0]]), np.column_stack([np.cos(angles), np.sin(angles)]))
+    assert found.others.tolist() == np.argsort(angles)[:10].tolist()

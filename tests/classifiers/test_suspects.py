@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from classifiers.errors import InvalidLabels, InvalidOption, NotFinite, TooFewExamples
-from classifiers.suspects import label_suspects, near_duplicates, out_of_fold
+from classifiers.suspects import label_suspects, out_of_fold
 from tests.classifiers.conftest import Digits
 
 
@@ -103,59 +103,3 @@ def test_what_cannot_be_judged_is_refused() -> None:
     with pytest.raises(InvalidOption, match="ranking is 'best'"):
         label_suspects(["a"], [[0.5, 0.5]], ["a", "b"], ranking="best")
     assert len(label_suspects(["a"], [[1.0]], ["a"]).rows) == 0
-
-
-def test_near_duplicates_are_those_of_brute_force() -> None:
-    random = np.random.default_rng(0)
-    X, other = random.normal(size=(60, 5)), random.normal(size=(50, 5))
-    other[7] = 3 * X[4]
-    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (X, other)]
-    cosines = unit[0] @ unit[1].T
-    found = near_duplicates(X, other, least_cosine=0.9)
-    expected = {(int(row), int(column)) for row, column in np.argwhere(cosines >= 0.9)}
-    assert set(zip(found.rows.tolist(), found.others.tolist(), strict=True)) == expected
-    assert found.cosines == pytest.approx(cosines[found.rows, found.others], abs=1e-6)
-    assert (found.rows[0], found.others[0]) == (4, 7)
-
-
-def test_pairs_within_a_set_stand_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("classifiers.suspects.BLOCK_ROWS", 7)
-    X = np.random.default_rng(0).normal(size=(40, 16))
-    X[[5, 30]] = X[12]
-    found = near_duplicates(X, least_cosine=0.999)
-    assert sorted(zip(found.rows.tolist(), found.others.tolist(), strict=True)) == [(5, 12), (5, 30), (12, 30)]
-    assert (found.cosines <= 1).all()
-
-
-def test_very_many_copies_are_bounded() -> None:
-    found = near_duplicates(np.ones((500, 3)), n=20)
-    assert len(found.rows) == 20
-    assert len(near_duplicates(np.ones((500, 3))).rows) <= 500 * 11
-
-
-def test_zeros_are_nobodys_duplicate() -> None:
-    assert len(near_duplicates(np.zeros((3, 4))).rows) == 0
-    assert len(near_duplicates(np.zeros((0, 4))).rows) == 0
-    with pytest.raises(InvalidOption, match="least_cosine is"):
-        near_duplicates(np.ones((2, 2)), least_cosine=1.5)
-
-
-@pytest.mark.parametrize("few_pairs", [10_000, 0])  # 0: as where very many are alike
-def test_a_sketch_loses_no_pair(digits: Digits, monkeypatch: pytest.MonkeyPatch, few_pairs: int) -> None:
-    X = np.repeat(digits.X[:900], 2, axis=1) + np.random.default_rng(0).normal(size=(900, 128))  # a sketch holds 64
-    monkeypatch.setattr("classifiers.suspects.FEW_ROWS", 100)
-    monkeypatch.setattr("classifiers.suspects.SKETCH_ROWS", 256)
-    monkeypatch.setattr("classifiers.suspects.FEW_PAIRS", few_pairs)
-    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
-    cosines = unit @ unit.T
-    within, across = near_duplicates(X, least_cosine=0.96), near_duplicates(X[:300], X, least_cosine=0.96)
-    assert len(within.rows) > 100
-    for found, table in ((within, np.triu(cosines, 1)), (across, cosines[:300])):
-        assert set(zip(found.rows, found.others, strict=True)) == set(zip(*np.nonzero(table >= 0.96), strict=True))
-        assert found.cosines == pytest.approx(cosines[found.rows, found.others], abs=1e-6)
-
-
-def test_where_all_are_alike_pairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("classifiers.suspects.FEW_ROWS", 10)
-    monkeypatch.setattr("classifiers.suspects.SKETCH_ROWS", 64)
-    assert len(near_duplicates(np.ones((500, 70))).rows) <= 500 * 11

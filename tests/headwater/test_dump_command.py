@@ -511,6 +511,20 @@ def test_servers_of_two_backbones_are_not_mixed(extractor: Extractor, tmp_path: 
 # -- what is read of it for training
 
 
+def test_a_dump_without_an_embedding_has_its_rows_and_fails(
+    headwater: Headwater, tiny_image: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").write_bytes(b"broken")
+    line = ("dump", tmp_path / "photos", tmp_path / "out", "--backbone", tiny_image)
+    done = headwater(*line)
+    assert done.returncode == 1
+    assert "is it the backbone that was meant?" in done.stderr
+    assert [row["key"] for row in table(tmp_path / "out")] == ["a.png"]
+    (tmp_path / "photos/b.png").write_bytes(png(flat(1, 1, 2)))
+    assert headwater(*line).returncode == 0
+
+
 def test_a_dump_is_read_for_training_without_its_errors(extractor: Extractor, photos: Path, tmp_path: Path) -> None:
     dump(photos, tmp_path / "out", extractor, max_shard_rows=9)
     assert is_dump(tmp_path / "out") and not is_dump(photos)

@@ -208,7 +208,8 @@ def test_texts_are_shown_from_their_beginning() -> None:
 
 
 def test_very_many_examples_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headwater.report.make.MAX_SEARCHED", 30)
+    monkeypatch.setattr("headwater.report.make.MAX_FITTED", 30)
+    monkeypatch.setattr("headwater.report.make.MAX_COMPARED", 30)
     train = examples(["a", "b", "c"], 60)
     report = make_report(train, name="many", classes=["a", "b", "c"])
     assert report.duplicates_between == ""
