@@ -191,7 +191,8 @@ def _cosines(X: NDArray[Any], X_other: NDArray[Any], asked: NDArray[np.bool_]) -
 
 def _unit(X: NDArray[Any]) -> NDArray[np.float32]:
     check_finite(X)
-    return unit_length(np.asarray(X, np.float32))
+    wide = np.asarray(X, np.result_type(X, np.float32))  # float32 has no room for the values of some float64 rows
+    return unit_length(wide).astype(np.float32, copy=False)
 
 
 def _tiles(rows: Rows, size: int) -> Iterator[Rows]:

@@ -88,9 +88,11 @@ def _take_up(path: Path, target: Path, kind: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _strangers(path):  # somebody's own, which is only called so
+            return
         if kind == _OLD and not target.exists():
             path.rename(target)
-        elif not _strangers(path):
+        else:
             shutil.rmtree(path, ignore_errors=True)
     finally:
         os.close(descriptor)

@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
 from headwater.commands.dumped import told
 from headwater.commands.embed import CacheOption, installed_for, only_installed
-from headwater.commands.given import check_access, refuse, refuse_all_but
+from headwater.commands.given import check_access, given, refuse, refuse_all_but
 from headwater.console import err, out
 
 if TYPE_CHECKING:
@@ -121,9 +121,10 @@ def dump(
     if target is None and not (check or retry_errors):
         raise typer.BadParameter("name SOURCE and OUT")
     _check_apart({"--check": check, "--retry-errors": retry_errors}, "the one changes nothing")
-    _check_apart({"a server": bool(server), "Ray": bool(ray)}, "either does the work")
+    servers = _asked(context, server or [], ray)
+    _check_apart({"a server": bool(servers), "Ray": bool(ray)}, "either does the work")
     _check_apart({"--item-column": item_column is not None, "--path-column": path_column is not None}, "one has items")
-    _check_used(context, server, check=check, retry=retry_errors, alone=target is None)
+    _check_used(context, servers, check=check, retry=retry_errors, alone=target is None)
     path = Path(source) if target is None else target
     if URL.match(str(path)):
         raise typer.BadParameter(f"OUT is {path}, and a dump is written to a folder of this machine; name one")
@@ -137,7 +138,7 @@ def dump(
     options = Options(item=item_column, path=path_column, label=label_column, carry_text=carry_text, urls=urls)
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     with _told_of_signals() as signals:
-        with _verb(backbone, there, server or [], ray, cache, access) as verb:
+        with _verb(backbone, there, servers, ray, cache, access) as verb:
             if target is None:
                 items = _source_of(path, verb.modality, urls=urls)
             else:
@@ -151,12 +152,17 @@ def dump(
             out.print(str(file), soft_wrap=True, markup=False)
 
 
+def _asked(context: typer.Context, servers: list[str], ray: str | None) -> list[str]:
+    """Return the servers that are meant: those of the environment are for other commands as well, and yield to Ray."""
+    return servers if ray is None or "--server" in given(context) else []
+
+
 def _check_apart(given: dict[str, bool], why: str) -> None:
     if all(given.values()):
         raise typer.BadParameter(f"name {' or '.join(given)}, not both: {why}")
 
 
-def _check_used(context: typer.Context, server: list[str] | None, *, check: bool, retry: bool, alone: bool) -> None:
+def _check_used(context: typer.Context, servers: list[str], *, check: bool, retry: bool, alone: bool) -> None:
     """Refuse options that would be ignored."""
     if check:
         refuse_all_but(context, "--check", because="--check reads OUT alone")
@@ -165,7 +171,7 @@ def _check_used(context: typer.Context, server: list[str] | None, *, check: bool
     if retry and alone:
         refuse(context, *OF_SOURCE, because="OUT says how its source is read")
         refuse(context, "--moved", because="no SOURCE is named that could be elsewhere now")
-    check_access(context, server)
+    check_access(context, servers)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -229,6 +230,9 @@ def export_with_progress(name: str, folder: Path | None = None, choice: "Choice 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
     """Have SIGTERM end an export as Ctrl-C does, so that nothing of it is left; a second one ends all."""
+    if current_thread() is not main_thread():  # no other may take a signal
+        yield
+        return
     former = signal.getsignal(signal.SIGTERM)
 
     def end(number: int, _: object) -> None:

@@ -26,7 +26,8 @@ def refuse_all_but(context: typer.Context, *options: str, because: str) -> None:
 def check_access(context: typer.Context, servers: object) -> None:
     """Refuse what is for a server where there is none, and for embeddings made here where there is one."""
     if servers:
-        refuse(context, "--cache", because="a server keeps what it embeds")
+        named = "a server" if "--server" in given(context) else "HEADWATER_SERVER names a server, which"
+        refuse(context, "--cache", because=f"{named} keeps what it embeds")
     else:
         refuse(context, *ACCESS, because="no --server is named that could ask for it")
 

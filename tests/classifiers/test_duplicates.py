@@ -119,6 +119,13 @@ def test_rounding_loses_no_copy_and_of_equal_others_the_first_is_named() -> None
     assert found.others[np.argsort(found.rows)].tolist() == list(range(300))
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_values_that_float32_cannot_hold_are_compared_too(scale: float) -> None:
+    X = np.random.default_rng(0).normal(size=(300, 40)) * scale
+    assert duplicate_groups(np.concatenate([X, X])).firsts.tolist() == list(range(300))
+    assert sorted(leaks(X, X).others.tolist()) == list(range(300))
+
+
 def test_a_crowd_in_both_sets_leaks_as_a_whole() -> None:
     crowd = np.tile(np.random.default_rng(0).normal(size=(1, 100)), (3000, 1))
     found = leaks(crowd, crowd)

@@ -174,6 +174,16 @@ def test_options_that_would_be_ignored_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_server_of_the_environment_yields_to_ray_and_is_named_where_it_does_not_yield(
+    headwater: Headwater, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_SERVER", "127.0.0.1:1")
+    done = headwater("dump", "photos", "out", "--ray", "--item-column", "a", "--path-column", "b")
+    assert "name --item-column or --path-column, not both" in done.stderr
+    done = headwater("dump", "photos", "out", "--cache", "off")
+    assert "--cache would be ignored: HEADWATER_SERVER names a server, which keeps what it embeds" in done.stderr
+
+
 def test_a_dump_goes_on_with_its_own_backbone(
     headwater: Headwater,
     photos: Path,

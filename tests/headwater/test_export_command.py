@@ -5,9 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import onnx
+import pytest
+
+from extractor.errors import BackboneNotFound
+from headwater.commands.export import export_with_progress
 
 SLOW = """
     <ir_version: 8, opset_import: ["" : 17]>
@@ -37,3 +42,12 @@ def test_sigterm_leaves_nothing(tmp_path: Path) -> None:
     assert process.returncode == 128 + signal.SIGTERM, said
     assert said.endswith("stopped by SIGTERM: nothing was made\n")
     assert list((tmp_path / "home" / "backbones").iterdir()) == []
+
+
+def test_an_export_by_a_thread_takes_no_signal() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(BackboneNotFound):
+        pool.submit(export_with_progress, "none").result()
+    with pytest.raises(BackboneNotFound):
+        export_with_progress("none")
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -150,6 +150,40 @@ def test_a_server_that_never_answers_is_given_up(face: Face) -> None:
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+@every_face
+def test_a_try_that_the_deadline_cuts_tells_what_refused_those_before_it(face: Face) -> None:
+    over = threading.Event()
+
+    def hang(some: list[bytes], _: Any) -> list[Outcome]:
+        over.wait(WAIT_S)
+        return embedded(some)
+
+    with scripted(refused(UNAVAILABLE), hang) as server:
+        with pytest.raises(ServiceError, match="as it is written") as caught:
+            face(server, 4, timeout_s=1.0)
+        over.set()
+    assert caught.value.code is UNAVAILABLE
+    assert len(server.asked) == 2
+
+
+def test_a_call_that_the_deadline_cuts_tells_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    over, calls = threading.Event(), []
+
+    def describe(_: Scripted, __: Any, context: grpc.ServicerContext) -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            over.wait(WAIT_S)
+        context.abort(UNAVAILABLE, "as it is written")
+
+    monkeypatch.setattr(Scripted, "GetBackbone", describe)
+    with scripted() as server, Client(server.target, timeout_s=1.0) as client:
+        with pytest.raises(ServiceError, match="as it is written") as caught:
+            client.describe()
+        over.set()
+    assert caught.value.code is UNAVAILABLE
+    assert len(calls) == 2
+
+
 @list_faces
 def test_the_others_go_on_while_one_waits(face: Face) -> None:
     with scripted(refused(EXHAUSTED, 300)) as server:

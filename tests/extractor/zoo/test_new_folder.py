@@ -101,18 +101,27 @@ def test_what_a_kill_left_is_swept_and_no_living_exports_nor_a_strangers(tmp_pat
     living = tmp_path / "living"
     with new_folder(living) as mine:
         left = killed(tmp_path / "net", "work")
-        strange, file = tmp_path / ".mine.0123abcd.old", tmp_path / ".notes.0123abcd.new"
-        strange.mkdir()
-        (strange / "notes.txt").write_text("mine")
+        strange, dated = tmp_path / ".mine.0123abcd.old", tmp_path / ".vim.20240101.old"
+        file = tmp_path / ".notes.0123abcd.new"
+        for one in (strange, dated):
+            one.mkdir()
+            (one / "notes.txt").write_text("mine")
         (tmp_path / "mine").mkdir()
         file.write_text("mine")
         with new_folder(tmp_path / "other") as fresh:  # of another backbone in the same home
             assert not left.exists()
             fill(fresh, "other")
-        assert strange.exists() and file.exists()
+        assert strange.exists() and dated.exists() and file.exists()
         fill(mine, "living")
     assert (living / SPEC_FILE).read_text() == "living"
-    assert {path.name for path in tmp_path.iterdir()} == {"living", "other", "mine", strange.name, file.name}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "living",
+        "other",
+        "mine",
+        strange.name,
+        dated.name,
+        file.name,
+    }
 
 
 def test_a_kill_between_the_renames_loses_no_backbone(tmp_path: Path) -> None:
@@ -125,3 +134,23 @@ def test_a_kill_between_the_renames_loses_no_backbone(tmp_path: Path) -> None:
         fill(fresh, "other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net", "other"]
     assert (target / SPEC_FILE).read_text() == "old"
+
+
+def test_nothing_that_a_living_export_has_moved_aside_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, rename, seen = tmp_path / "net", Path.rename, []
+    with new_folder(target) as fresh:
+        fill(fresh, "old")
+
+    def renamed(path: Path, to: Path) -> Path:
+        if path.name.startswith(".net.") and path.name.endswith(".new"):
+            with new_folder(tmp_path / "other") as another:  # an export that begins between the renames
+                fill(another, "other")
+            seen.extend(one.name.rsplit(".")[-1] for one in sorted(tmp_path.iterdir()) if ".net." in one.name)
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    with new_folder(target) as fresh:
+        fill(fresh, "new")
+    assert sorted(seen) == ["new", "old"]
+    assert (target / SPEC_FILE).read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net", "other"]
