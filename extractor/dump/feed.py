@@ -210,9 +210,7 @@ def mapped(
         )
     for bundle in done.iter_internal_ref_bundles():
         for block in bundle.blocks:
-            with suppress(
-                GetTimeoutError
-            ):  # it went with its machine, and Ray would wait for the actor to make it again
+            with suppress(GetTimeoutError):  # it went with its machine, and Ray would have its actor make it again
                 for run in ray.get(block.ref, timeout=FETCH_S).column(RUN):
                     if data := run.as_py():
                         yield data
