@@ -35,6 +35,10 @@ CacheOption = Annotated[
 RemoteOption = Annotated[bool, typer.Option(help="The head is the server's, not one under HEADWATER_HOME here.")]
 LabelColumnOption = Annotated[str, typer.Option(help="Of a table.")]
 ItemColumnOption = Annotated[str | None, typer.Option(help="Of a table; by default `text` or `path`.")]
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(help="Of a dump: a `.csv`, `.jsonl` or `.parquet` with `key` and `label`, in place of its own."),
+]
 GroupColumnOption = Annotated[
     str | None, typer.Option(help="Of a table: of what belongs together, so that no fold divides it.")
 ]
@@ -138,6 +142,14 @@ def dumped(path: Path, columns: "Columns", labels: Path | None, kind: str) -> tu
     return Embedded(Examples(found.X, every, names=names or None, groups=groups), names, len(found.errors)), facts
 
 
+def check_no_labels(labels: Path | None, data: Path) -> None:
+    """Refuse labels for what is no dump."""
+    from headwater.errors import DataInvalid
+
+    if labels is not None:
+        raise DataInvalid(f"--labels are for a dump that is read here, and {data} is none; leave them away")
+
+
 def required(server: str | None) -> str:
     """Return the server's address, which `--remote` cannot do without."""
     from headwater.errors import DataInvalid
@@ -147,14 +159,14 @@ def required(server: str | None) -> str:
     return server
 
 
-def check_origin(source: Embedder, manifest: "Manifest", head: str) -> None:
+def check_origin(backbone: str, fingerprint: str, manifest: "Manifest", head: str) -> None:
     """Refuse embeddings of another backbone than a head was trained on."""
     from extractor.errors import BackboneChanged
 
-    if source.fingerprint != manifest.fingerprint:
+    if fingerprint != manifest.fingerprint:
         raise BackboneChanged(
-            f"head {head!r} was trained on {manifest.backbone} {manifest.fingerprint}, and {source.name} is "
-            f"{source.fingerprint} here; use the backbone that it was trained on, or train it again"
+            f"head {head!r} was trained on {manifest.backbone} {manifest.fingerprint}, and {backbone} is "
+            f"{fingerprint} here; use the backbone that it was trained on, or train it again"
         )
 
 

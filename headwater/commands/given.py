@@ -3,6 +3,7 @@
 import typer
 
 ACCESS = ("--key", "--ca", "--cert", "--cert-key")
+OF_ITEMS = ("--backbone", "--item-column", "--server", "--cache", *ACCESS)  # which a dump has no use for
 
 
 def given(context: typer.Context) -> list[str]:
@@ -21,6 +22,11 @@ def refuse(context: typer.Context, *options: str, because: str) -> None:
 def refuse_all_but(context: typer.Context, *options: str, because: str) -> None:
     """Refuse every other option that is given; raises BadParameter."""
     refuse(context, *(one for one in given(context) if one not in options), because=because)
+
+
+def refuse_for_dump(context: typer.Context) -> None:
+    """Refuse what is for items that are to be embedded; raises BadParameter."""
+    refuse(context, *OF_ITEMS, because="a dump has its embeddings")
 
 
 def check_access(context: typer.Context, servers: object) -> None:

@@ -85,7 +85,7 @@ def _made(
     folder = find_head(head)
     model, manifest = load_head(folder)
     with embedder(backbone or manifest.backbone, server, access, cache) as source:
-        check_origin(source, manifest, title(folder))
+        check_origin(source.name, source.fingerprint, manifest, title(folder))
         for outcome in source.outcomes(items):
             if outcome.embedding is None:
                 yield Prediction(error=outcome.error)

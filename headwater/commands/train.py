@@ -16,14 +16,16 @@ from headwater.commands.embed import (
     GroupColumnOption,
     ItemColumnOption,
     LabelColumnOption,
+    LabelsOption,
     RemoteOption,
     ServerOption,
+    check_no_labels,
     dumped,
     embedded,
     embedder,
     required,
 )
-from headwater.commands.given import ACCESS, check_access, refuse
+from headwater.commands.given import check_access, refuse_for_dump
 from headwater.console import err, out
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from headwater.shelf import Version
     from headwater.training import Options, Origin
 
-OF_ITEMS = ("--backbone", "--item-column", "--server", "--cache")
 SHOWN = {
     "single": ("accuracy", "balanced_accuracy", "macro_f1", "ece"),
     "multi": ("micro_f1", "macro_f1", "subset_accuracy", "ece"),
@@ -84,10 +85,7 @@ def train(
     label_column: LabelColumnOption = "label",
     item_column: ItemColumnOption = None,
     group_column: GroupColumnOption = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Of a dump: a `.csv`, `.jsonl` or `.parquet` with `key` and `label`, in place of its own."),
-    ] = None,
+    labels: LabelsOption = None,
     report: Annotated[bool, typer.Option(help="Write a report for people, with pictures.")] = True,
     activate: Annotated[bool, typer.Option(help="Let the name alone mean this version from now on.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="The same number gives the same head.")] = 0,
@@ -126,14 +124,14 @@ def train(
     access: dict[str, Any] = {"key": key, "ca": ca, "cert": cert, "cert_key": cert_key}
     if remote:
         check_access(context, required(server))
-        _check_no_labels(labels, data)
+        check_no_labels(labels, data)
         _train_there(name, sets, columns, options, required(server), access, backbone=backbone, activate=activate)
         return
     if any(is_dump(path) for path in sets.values()):
-        refuse(context, *OF_ITEMS, *ACCESS, because="a dump has its embeddings")
+        refuse_for_dump(context)
         found, origin = _dumped(sets, kind, columns, labels)
     else:
-        _check_no_labels(labels, data)
+        check_no_labels(labels, data)
         check_access(context, server)
         labelled = {what: read_labelled(data, kind=kind, columns=columns) for what, data in sets.items()}
         for what, data_set in labelled.items():
@@ -214,13 +212,6 @@ def _train_there(
     n_failed = ended.failed_items + len(job.unsent)
     if n_failed:
         err.print(f"{n_failed} of {len(targets)} items failed and were left out")
-
-
-def _check_no_labels(labels: Path | None, data: Path) -> None:
-    from headwater.errors import DataInvalid
-
-    if labels is not None:
-        raise DataInvalid(f"--labels are for a dump that is learnt from here, and {data} is none; leave them away")
 
 
 def _dumped(

@@ -208,6 +208,26 @@ def test_a_head_learns_from_a_dump_with_labels_that_came_later(tmp_path: Path, r
     assert "--labels are for a dump" in told
 
 
+def test_a_head_is_measured_on_a_dump(digits: Path, tmp_path: Path, run: Run) -> None:
+    run("train", digits, "--name", "one", "--head", "ncm", "--no-report")
+    others = write_dump(tmp_path / "others", X[300:500], labels=LABELS[300:500], errors={5: "no image"})
+    told = run("evaluate", "one", others, "--report", tmp_path / "report")
+    model, _ = load_head(tmp_path / "home" / "heads" / "one" / "1")
+    good = np.delete(np.arange(300, 500), 5)
+    said = np.asarray(model.classes_)[model.scores(X[good]).argmax(axis=1)]
+    assert "head one@1 on 199 examples" in told
+    assert f"accuracy: {(said == Y[good].astype(str)).mean():.4f}" in told
+    assert "1 of 200 items failed" in told
+    assert (tmp_path / "report" / "report.html").exists()
+    (tmp_path / "t.csv").write_text("key,label\n" + "".join(f"items/{i}.jpg,{Y[300 + i]}\n" for i in range(50)))
+    bare = write_dump(tmp_path / "bare", X[300:360])
+    assert "on 50 examples" in run("evaluate", "one", bare, "--labels", tmp_path / "t.csv")
+    assert "--labels are for a dump" in run("evaluate", "one", tmp_path, "--labels", tmp_path / "t.csv")
+    assert "--cache would be ignored" in run("evaluate", "one", others, "--cache", "off")
+    strange = write_dump(tmp_path / "strange", X[:9], labels=LABELS[:9], fingerprint="cd" * 16)
+    assert "was trained on pixels" in run("evaluate", "one", strange)
+
+
 def test_a_head_of_several_labels_or_of_numbers_learns_from_a_dump(tmp_path: Path, run: Run) -> None:
     several = ["|".join(name for name, bit in (("odd", 1), ("high", 4)) if y & bit) for y in Y[:120].tolist()]
     dump = write_dump(tmp_path / "d", X[:120], labels=[*several[:118], None, None], sum=X[:120].sum(axis=1).tolist())
