@@ -192,19 +192,19 @@ def test_slow_items_are_not_taken_for_a_server_that_is_silent(server: InProcess)
 
     def slowly() -> Iterator[bytes]:
         for one in contents:
-            time.sleep(0.1)
+            time.sleep(0.2)
             yield one
 
     async def slowly_too() -> AsyncIterator[bytes]:
         for one in contents:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
             yield one
 
-    with Client(server.address, backbone=NAME, timeout_s=0.6) as client:
+    with Client(server.address, backbone=NAME, timeout_s=1.8) as client:
         assert client.train_head("unhurried", slowly(), labels).cancel().examples == 12
 
     async def main() -> int:
-        async with AsyncClient(server.address, backbone=NAME, timeout_s=0.6) as client:
+        async with AsyncClient(server.address, backbone=NAME, timeout_s=1.8) as client:
             return (await (await client.train_head("unhurried", slowly_too(), labels)).cancel()).examples
 
     assert asyncio.run(main()) == 12
@@ -214,8 +214,9 @@ def test_a_job_is_watched_from_another_client_and_cancelled(
     client: Client, server: InProcess, extractor: Extractor
 ) -> None:
     job = client.train_head_on_embeddings("slow", *slow(), fingerprint=extractor.fingerprint)
-    with Client(server.address, timeout_s=0.4) as other:  # shorter than a step: it has to look again
-        watching = other.watch_job(job.id)
+    hasty = Client(server.address, timeout_s=0.4)  # shorter than a step: it has to look again
+    with hasty, Client(server.address) as other:
+        watching = hasty.watch_job(job.id)
         while next(watching).state != "training":
             pass
         time.sleep(0.5)
