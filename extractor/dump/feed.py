@@ -1,8 +1,7 @@
 """Runs of a source, as the driver lists them -> the read task of a Ray data set, the same when Ray retries it.
 
 The driver hands runs to an actor that keeps each one until its outcomes have come back. So a task that Ray runs again,
-because a process or a machine died, finds what it found before; of what is done by then it needs nothing. A run that
-waits at an actor which has no machine any more is given again, to the actors that are left: Ray keeps it for that one.
+because a process or a machine died, finds what it found before; of what is done by then it needs nothing.
 """
 
 import asyncio
@@ -17,15 +16,12 @@ from ray.data import ActorPoolStrategy, DataContext, Datasource
 from ray.data._internal.execution.execution_callback import ExecutionCallback  # of a context's public field
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
-from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from extractor.dump.mapper import DONE, RUN, as_rows
 
 if TYPE_CHECKING:
     from extractor.dump.on_ray import Share
-
-FETCH_S = 10.0  # for what has been made, some megabytes, to be here
 
 
 class Feed:
@@ -34,31 +30,25 @@ class Feed:
     def __init__(self) -> None:
         self._runs: dict[int, bytes] = {}
         self._begun: dict[int, int] = {}
-        self._given: list[int] = []  # their numbers, in order; one that is given again stands there twice
+        self._n_runs = 0
         self._ended = False
         self._changed = asyncio.Condition()
 
-    async def put(self, number: int, run: bytes) -> None:
-        """Take a run, by its number."""
-        self._runs[number] = run
-        await self.again(number)
-
-    async def again(self, number: int) -> None:
-        """Give a run to whoever asks next."""
+    async def put(self, run: bytes) -> None:
+        """Take the next run."""
         async with self._changed:
-            self._given.append(number)
+            self._runs[self._n_runs] = run
+            self._n_runs += 1
             self._changed.notify_all()
 
-    async def get(self, place: int) -> bytes | None:
-        """Wait for the run at a place in the order; None when there are no more."""
+    async def get(self, number: int) -> bytes | None:
+        """Wait for a run; None when there are no more."""
         async with self._changed:
-            await self._changed.wait_for(lambda: place < len(self._given) or self._ended)
-            return self._runs.get(self._given[place], DONE) if place < len(self._given) else None
+            await self._changed.wait_for(lambda: number < self._n_runs or self._ended)
+            return self._runs.get(number, DONE) if number < self._n_runs else None
 
     async def begin(self, number: int) -> int:
-        """Count how often a run was begun; 1 at first, 0 when it is done."""
-        if number not in self._runs:
-            return 0
+        """Count how often a run was begun; 1 at first."""
         self._begun[number] = self._begun.get(number, 0) + 1
         return self._begun[number]
 
@@ -76,7 +66,7 @@ class Feed:
 
 @dataclass(frozen=True)
 class Attempts:
-    """Tells an actor how often a run was begun, itself counted in, or 0 when it is done; called with its number."""
+    """Tells an actor how often a run was begun, itself counted in; called with the run's number."""
 
     feed: Any
 
@@ -121,10 +111,10 @@ class Waiting:
     Parameters
     ----------
     check : callable
-        Returns whether nobody waits any more; raises what ends Ray Data's work from within, when there is something.
+        Raises what ends Ray Data's work from within, when there is something.
     """
 
-    def __init__(self, check: Callable[[], bool]) -> None:
+    def __init__(self, check: Callable[[], None]) -> None:
         self.over = False
         self._check = check
         self._executor: Any = None
@@ -142,8 +132,9 @@ class Waiting:
                 waiting._executor = executor
 
             def on_execution_step(self, _: object) -> None:
-                if waiting.over or waiting._check():
+                if waiting.over:
                     raise Left
+                waiting._check()
 
         return Ending
 
@@ -210,15 +201,14 @@ def mapped(
         )
     for bundle in done.iter_internal_ref_bundles():
         for block in bundle.blocks:
-            with suppress(GetTimeoutError):  # it went with its machine, and Ray would have its actor make it again
-                for run in ray.get(block.ref, timeout=FETCH_S).column(RUN):
-                    if data := run.as_py():
-                        yield data
+            for run in ray.get(block.ref).column(RUN):
+                if data := run.as_py():
+                    yield data
 
 
 def _rows(feed: Any) -> Iterator[Any]:
-    for place in count():
-        run = ray.get(feed.get.remote(place))
+    for number in count():
+        run = ray.get(feed.get.remote(number))
         if run is None:
             return
         yield as_rows(run)

@@ -78,8 +78,7 @@ class Mapper:
     Parameters
     ----------
     attempt : callable
-        Counts how often a run, by its number, was begun: one that kills each process must not be begun for ever. 0 is
-        said of one that is done, by another who was given it.
+        Counts how often a run, by its number, was begun: one that kills each process must not be begun for ever.
     backbone : str
         Name or folder, on the machine of the actor.
     fingerprint : str
@@ -107,15 +106,11 @@ class Mapper:
     def __call__(self, rows: Any) -> Any:
         """Map one row, (1,) of bytes, to one row."""
         data = rows.column(RUN)[0].as_py()
-        mapped = self._map(pickle.loads(data)) if data else None  # noqa: S301  # by our own driver
-        return as_rows(pickle.dumps(mapped) if mapped else DONE)
+        return as_rows(pickle.dumps(self._map(pickle.loads(data))) if data else DONE)  # noqa: S301  # by our own driver
 
-    def _map(self, run: Run) -> Mapped | None:
-        attempt = self._attempt(run.number)
-        if not attempt:
-            return None
+    def _map(self, run: Run) -> Mapped:
         try:
-            if attempt > MAX_ATTEMPTS:
+            if self._attempt(run.number) > MAX_ATTEMPTS:
                 raise EngineFailed(_given_up(run))
             if isinstance(self._serving, Extractor):
                 return _mapped(run, LocalVerb(self._serving))

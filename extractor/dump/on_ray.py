@@ -5,13 +5,11 @@ and commits them, as in every dump. Nothing here decides what runs where, and no
 driver's, so a dump on Ray is resumed without Ray and the other way round.
 """
 
-import gc
 import logging
 import os
 import pickle
 import socket
 import time
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -33,14 +31,10 @@ from extractor.stages import StageTimes
 if TYPE_CHECKING:
     from extractor.dump.feed import Waiting
 
-log = logging.getLogger(__name__)
-
 LOCAL = "local"  # the address of a Ray that is started here, in this process, and ends with it
 CONNECT_S = 10.0
 LEAVE_S = 5.0  # for Ray Data to end what nobody waits for: a thread in Ray, when that is shut down, ends the process
 STALLED_S = 900.0  # for Ray to bring something back of what it was given: a machine may have to be started first
-LATE_S = 60.0  # for Ray to bring back a run: an actor may have to be started again, on its machine or on another
-LATE_RUNS = 10  # as long as so many of the slowest run of late, if that is longer: what waits at an actor, and more
 OBJECT_STORE_BYTES = 256 << 20  # of that one; bounds below keep far less in it
 RUN_S = 1.0  # of an actor's time: short, so that rows come to be committed; long, so that Ray's own work is small
 FIRST_ITEMS, MAX_ITEMS = 16, 1024  # of a run, until it is known how long they take, and at most
@@ -132,7 +126,7 @@ class RayVerb:
 
     def outcomes(self, items: Iterator[Content]) -> Generator[tuple[int, Outcome], None, None]:
         """Yield each item's position and outcome, run by run as they are done."""
-        from extractor.dump.feed import Left, Waiting, start_feed
+        from extractor.dump.feed import Waiting, start_feed
 
         share = share_of_cluster()
         feed = start_feed()
@@ -140,20 +134,17 @@ class RayVerb:
         Thread(target=line.feed, args=(items,), name="dump-feed", daemon=True).start()
         waiting, ended = Waiting(line.check_moving), Event()
         self._streams.append((waiting, ended))
-        done = self._mapped(feed, share, waiting)
         try:
-            with suppress(Left):
+            with closing(self._mapped(feed, share, waiting)) as done:
                 for mapped in done:
-                    if line.done(mapped):
-                        self._count(mapped)
-                        yield from enumerate(mapped.outcomes, mapped.start)
+                    line.done(mapped)
+                    self._count(mapped)
+                    yield from enumerate(mapped.outcomes, mapped.start)
                     line.wait()
             line.check()
         finally:
             line.close()
-            done.close()
             waiting.end(LEAVE_S)
-            gc.collect()  # an actor lives as long as what it made is referred to, as by cycles of Ray's executor
             ended.set()
 
     def _mapped(self, feed: Any, share: Share, waiting: "Waiting") -> Generator[Mapped, None, None]:
@@ -172,32 +163,15 @@ class RayVerb:
         self._counts.read_s += mapped.read_s
 
 
-class _Sent(NamedTuple):
-    """A run on its way: its bytes, when it was given to the feed, in seconds of waiting, and whether it was twice."""
-
-    n_bytes: int
-    at_s: float
-    again: bool = False
-
-
 class _Line:
-    """Makes runs of items and hands them to the feed, within a bound of runs and bytes on their way.
-
-    A run that is long overdue is given to the feed once more: it may wait at an actor that has lost its machine, to
-    which Ray keeps it until there is room for that actor elsewhere. Which of the two comes first is taken.
-    """
+    """Makes runs of items and hands them to the feed, within a bound of runs and bytes on their way."""
 
     def __init__(self, feed: Any, share: Share) -> None:
         self._feed = feed
         self._share = share
         self._max_runs = share.actors * (CALLS + QUEUED) + 1
-        self._on_way: dict[int, _Sent] = {}
+        self._n_bytes: dict[int, int] = {}  # of the runs on their way
         self._waits_since: float | None = None  # with something on its way; None while what came back is taken
-        self._waited_s = 0.0  # before that, in all
-        self._took_s: deque[float] = deque(maxlen=LATE_RUNS)  # runs that came back last
-        self._told = False
-        self._fed = False
-        self._over_at: float | None = None
         self._run_items = float(FIRST_ITEMS)
         self._closed = False
         self._error: BaseException | None = None
@@ -213,58 +187,45 @@ class _Line:
                 data = pickle.dumps(Run(number, start, contents))
                 if not self._takes(number, len(data)):
                     return
-                ray.get(self._feed.put.remote(number, data))
+                ray.get(self._feed.put.remote(data))
                 start += len(contents)
         except BaseException as error:  # whoever waits for outcomes has to know
             self._error = error
         finally:
-            with self._changed:
-                self._fed = True
-                self._end_feed()
+            with suppress(Exception):  # it may have ended with the cluster
+                self._feed.end.remote()
 
-    def done(self, mapped: Mapped) -> bool:
-        """Let go of a run, and learn from it how long runs should be; return False where it had come back before."""
+    def done(self, mapped: Mapped) -> None:
+        """Let go of a run, and learn from it how long runs should be."""
         rate = len(mapped.outcomes) / max(mapped.seconds, 1e-3)
         with self._changed:
-            self._waited_s, self._waits_since = self._waited(), None
-            if self._on_way.pop(mapped.number, None) is None:
-                return False
-            self._took_s.append(mapped.seconds)
+            self._waits_since = None
+            del self._n_bytes[mapped.number]
             self._run_items = min(max(1.0, RUN_S * rate), 2 * self._run_items, MAX_ITEMS)
-            self._end_feed()
             self._changed.notify_all()
         self._feed.done.remote(mapped.number)
-        return True
 
     def wait(self) -> None:
         """Count the time until the next run comes back, if there is one on its way."""
         with self._changed:
-            self._waits_since = time.monotonic() if self._on_way else None
+            self._waits_since = time.monotonic() if self._n_bytes else None
 
-    def check_moving(self) -> bool:
-        """Give again what is overdue; return whether all is done, and Ray Data, which has had the time, does not end.
-
-        Raises
-        ------
-        EngineFailed
-            Ray brings nothing back, and has had the time: it would wait for ever, and say nothing.
-        """
-        with self._changed:
-            now = time.monotonic()
-            if self._waits_since is not None and now > self._waits_since + STALLED_S:
-                raise EngineFailed(
-                    f"Ray has brought nothing back for {STALLED_S:.0f} s, and {len(self._on_way):,} runs of items are "
-                    f"on their way; {self._wanted()}, free them, and run the dump again"
-                )
-            self._give_again()
-            return self._over_at is not None and now > self._over_at + LEAVE_S
+    def check_moving(self) -> None:
+        """Raise that Ray brings nothing back, when it has had the time: it would wait for ever, and say nothing."""
+        since = self._waits_since
+        if since is not None and time.monotonic() > since + STALLED_S:
+            raise EngineFailed(
+                f"Ray has brought nothing back for {STALLED_S:.0f} s, and {len(self._n_bytes):,} runs of items are on "
+                f"their way; its {self._share.actors} actors take {self._share.cpus} CPUs and {self._share.gpus} GPUs "
+                "each, which something else may hold: look with `ray status`, free them, and run the dump again"
+            )
 
     def check(self) -> None:
         """Raise what ended the feeding, or that runs did not come back."""
         if self._error is not None:
             raise self._error
-        if self._on_way:
-            raise EngineFailed(f"Ray has lost {len(self._on_way):,} runs of items; run the dump again for them")
+        if self._n_bytes:
+            raise EngineFailed(f"Ray has lost {len(self._n_bytes):,} runs of items; run the dump again for them")
 
     def close(self) -> None:
         """Take no more items, and end the feed."""
@@ -280,46 +241,14 @@ class _Line:
         """Wait for room for a run; false when the line is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._has_room(n_bytes))
-            if not self._on_way:
+            if not self._n_bytes:
                 self._waits_since = time.monotonic()
-            self._on_way[number] = _Sent(n_bytes, self._waited())
+            self._n_bytes[number] = n_bytes
             return not self._closed
 
     def _has_room(self, n_bytes: int) -> bool:
-        on_way = [sent.n_bytes for sent in self._on_way.values()]
+        on_way = self._n_bytes.values()
         return not on_way or (len(on_way) < self._max_runs and sum(on_way) + n_bytes <= FLIGHT_BYTES)
-
-    def _waited(self) -> float:
-        """Return how long Ray was waited for in all; it is not Ray that is late while what came back is taken."""
-        return self._waited_s + (0.0 if self._waits_since is None else time.monotonic() - self._waits_since)
-
-    def _end_feed(self) -> None:
-        """End the feed when nothing more is to come; not before, for what is lost is given by it again."""
-        if self._fed and (self._error is not None or not self._on_way):
-            self._over_at = time.monotonic()
-            with suppress(Exception):  # it may have ended with the cluster
-                self._feed.end.remote()
-
-    def _give_again(self) -> None:
-        """Give the feed each run that is overdue; once, for one that kills its process is not to be begun for ever."""
-        waited, late_s = self._waited(), max(LATE_S, LATE_RUNS * max(self._took_s, default=0.0))
-        late = [n for n, sent in self._on_way.items() if not sent.again and waited > sent.at_s + late_s]
-        for number in late:
-            self._on_way[number] = self._on_way[number]._replace(again=True)
-            self._feed.again.remote(number)
-        if late and not self._told:
-            self._told = True
-            log.warning(
-                "Ray has not brought back some runs of items for %.0f s; other actors are given them, too; %s",
-                late_s,
-                self._wanted(),
-            )
-
-    def _wanted(self) -> str:
-        return (
-            f"its {self._share.actors} actors take {self._share.cpus} CPUs and {self._share.gpus} GPUs each, which "
-            "something else may hold: look with `ray status`"
-        )
 
     def _parts(self, items: Iterator[Content]) -> Iterator[list[Content]]:
         part: list[Content] = []
