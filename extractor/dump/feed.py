@@ -118,6 +118,7 @@ class Waiting:
         self.over = False
         self._check = check
         self._executor: Any = None
+        self._actors: set[Any] = set()
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Pickle nothing: it is asked here only."""
@@ -131,25 +132,37 @@ class Waiting:
             def before_execution_starts(self, executor: Any) -> None:
                 waiting._executor = executor
 
-            def on_execution_step(self, _: object) -> None:
+            def on_execution_step(self, executor: Any) -> None:
+                waiting._actors |= _actors_of(executor)
                 if waiting.over:
                     raise Left
                 waiting._check()
 
         return Ending
 
-    def end(self, timeout_s: float) -> None:
-        """Have Ray Data let its actors go.
+    def end(self, timeout_s: float, *, kill: bool) -> None:
+        """Have Ray Data let its actors go, which then keep what they have for the cache; or kill them.
 
         Its executor, a thread, is part of a cycle: left to the garbage collector, its actors keep their CPUs for ever,
         and the next dump waits for these. One that is shut down before its thread has ended may start another actor.
+        Where it ended early, an actor is kept by calls that are tried for ever, because its process died, say.
         """
         self.over = True
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.join(timeout_s)
+        actors, self._actors = self._actors if kill else set(), set()
+        if executor is not None:
             with suppress(Exception):  # it may have ended with the cluster
                 executor.shutdown(force=False)
+        for actor in actors:
+            with suppress(Exception):
+                ray.kill(actor)
+
+
+def _actors_of(executor: Any) -> set[Any]:
+    pools = [pool for one in executor._topology or () if (pool := getattr(one, "_actor_pool", None)) is not None]
+    return {actor for pool in pools for actor in (*pool._running_actors, *pool._pending_actors.values())}
 
 
 def start_feed() -> Any:

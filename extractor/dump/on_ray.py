@@ -134,6 +134,7 @@ class RayVerb:
         Thread(target=line.feed, args=(items,), name="dump-feed", daemon=True).start()
         waiting, ended = Waiting(line.check_moving), Event()
         self._streams.append((waiting, ended))
+        whole = False
         try:
             with closing(self._mapped(feed, share, waiting)) as done:
                 for mapped in done:
@@ -142,9 +143,10 @@ class RayVerb:
                     yield from enumerate(mapped.outcomes, mapped.start)
                     line.wait()
             line.check()
+            whole = True
         finally:
             line.close()
-            waiting.end(LEAVE_S)
+            waiting.end(LEAVE_S, kill=not whole)
             ended.set()
 
     def _mapped(self, feed: Any, share: Share, waiting: "Waiting") -> Generator[Mapped, None, None]:
