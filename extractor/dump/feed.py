@@ -1,10 +1,13 @@
 """Runs of a source, as the driver lists them -> the read task of a Ray data set, the same when Ray retries it.
 
 The driver hands runs to an actor that keeps each one until its outcomes have come back. So a task that Ray runs again,
-because a process or a machine died, finds what it found before; of what is done by then it needs nothing.
+because a process or a machine died, finds what it found before; of what is done by then it needs nothing. Ray keeps
+the calls of an actor for that actor, which may find no room once its machine is gone: then the work is begun again,
+from the first run that is not done, with the actors that there is room for.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from ray.data import ActorPoolStrategy, DataContext, Datasource
 from ray.data._internal.execution.execution_callback import ExecutionCallback  # of a context's public field
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from extractor.dump.mapper import DONE, RUN, as_rows
@@ -46,6 +50,10 @@ class Feed:
         async with self._changed:
             await self._changed.wait_for(lambda: number < self._n_runs or self._ended)
             return self._runs.get(number, DONE) if number < self._n_runs else None
+
+    async def first(self) -> int:
+        """Return the number of the first run whose outcomes are not there; of the next one, when all are."""
+        return min(self._runs, default=self._n_runs)
 
     async def begin(self, number: int) -> int:
         """Count how often a run was begun; 1 at first."""
@@ -81,11 +89,14 @@ class FeedSource(Datasource):  # type: ignore[misc]  # whose types mypy does not
     Parameters
     ----------
     feed : actor handle of Feed
+    first : int
+        Number of its first run.
     """
 
-    def __init__(self, feed: Any) -> None:
+    def __init__(self, feed: Any, first: int) -> None:
         super().__init__()
         self._feed = feed
+        self._first = first
 
     def get_name(self) -> str:
         """Return what Ray calls it."""
@@ -96,13 +107,17 @@ class FeedSource(Datasource):  # type: ignore[misc]  # whose types mypy does not
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[Any]:
         """Return the task."""
-        feed = self._feed
+        feed, first = self._feed, self._first
         facts = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(lambda: _rows(feed), facts)]
+        return [ReadTask(lambda: _rows(feed, first), facts)]
 
 
 class Left(Exception):  # no error: nobody waits any more
     """Ends what Ray Data does for a feed."""
+
+
+class MachineLost(Exception):  # no error: the work is begun again
+    """An actor finds no room, and what was given to it waits for it."""
 
 
 class Waiting:
@@ -112,13 +127,18 @@ class Waiting:
     ----------
     check : callable
         Raises what ends Ray Data's work from within, when there is something.
+    patience_s : float
+        For an actor whose process ended, to be there again; after that, if others are there, MachineLost ends the work.
     """
 
-    def __init__(self, check: Callable[[], None]) -> None:
+    def __init__(self, check: Callable[[], None], patience_s: float) -> None:
         self.over = False
+        self.cause: Exception | None = None  # of an early end, from within
         self._check = check
+        self._patience_s = patience_s
         self._executor: Any = None
         self._actors: set[Any] = set()
+        self._gone_since: dict[Any, float] = {}
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Pickle nothing: it is asked here only."""
@@ -133,10 +153,7 @@ class Waiting:
                 waiting._executor = executor
 
             def on_execution_step(self, executor: Any) -> None:
-                waiting._actors |= _actors_of(executor)
-                if waiting.over:
-                    raise Left
-                waiting._check()
+                waiting._step(executor)
 
         return Ending
 
@@ -151,18 +168,43 @@ class Waiting:
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.join(timeout_s)
-        actors, self._actors = self._actors if kill else set(), set()
-        if executor is not None:
             with suppress(Exception):  # it may have ended with the cluster
                 executor.shutdown(force=False)
-        for actor in actors:
+        if kill:
+            self._kill()
+        self._actors = set()
+
+    def _step(self, executor: Any) -> None:
+        """Keep the actors in view, and raise what ends the work.
+
+        They are killed first: whoever waits for what an actor made, on a machine that is gone, would wait for ever.
+        """
+        try:
+            if not executor._shutdown:  # else they are being let go of: there is what there was a step before
+                self._look(executor)
+            if self.over:
+                raise Left
+            self._check()
+        except Exception as cause:
+            self.cause = cause
+            self._kill()
+            raise
+
+    def _look(self, executor: Any) -> None:
+        """Raise MachineLost where an actor has been restarting for too long, and others are not."""
+        pools = [pool for one in executor._topology if (pool := getattr(one, "_actor_pool", None)) is not None]
+        running = {actor: state.is_restarting for pool in pools for actor, state in pool._running_actors.items()}
+        self._actors = {*running, *(actor for pool in pools for actor in pool._pending_actors.values())}
+        now = time.monotonic()
+        self._gone_since = {actor: self._gone_since.get(actor, now) for actor, gone in running.items() if gone}
+        since = min(self._gone_since.values(), default=now)
+        if now > since + self._patience_s and len(self._gone_since) < len(running):
+            raise MachineLost
+
+    def _kill(self) -> None:
+        for actor in self._actors:
             with suppress(Exception):
                 ray.kill(actor)
-
-
-def _actors_of(executor: Any) -> set[Any]:
-    pools = [pool for one in executor._topology or () if (pool := getattr(one, "_actor_pool", None)) is not None]
-    return {actor for pool in pools for actor in (*pool._running_actors, *pool._pending_actors.values())}
 
 
 def start_feed() -> Any:
@@ -172,7 +214,15 @@ def start_feed() -> Any:
 
 
 def mapped(
-    feed: Any, mapper: type, arguments: tuple[Any, ...], share: "Share", waiting: Waiting, *, calls: int, queued: int
+    feed: Any,
+    mapper: type,
+    arguments: tuple[Any, ...],
+    share: "Share",
+    waiting: Waiting,
+    *,
+    most: int,
+    calls: int,
+    queued: int,
 ) -> Generator[bytes, None, None]:
     """Have Ray Data map the runs of a feed, and yield what comes back, in any order.
 
@@ -187,6 +237,8 @@ def mapped(
         Of the cluster, for an actor.
     waiting : Waiting
         When it is over, Left is raised: this thread, which waits in Ray, cannot be told otherwise.
+    most : int
+        Actors, where there is room for more than the share's.
     calls, queued : int
         Runs that an actor is at, and that wait for it.
     """
@@ -196,9 +248,11 @@ def mapped(
     context.custom_execution_callback_classes = [waiting.callback()]
     context.execution_no_progress_timeout_s = -1  # a source may be slow; `waiting` knows better
     with DataContext.current(context):
-        runs = ray.data.read_datasource(FeedSource(feed), override_num_blocks=1, num_cpus=0)
+        first = ray.get(feed.first.remote())
+        runs = ray.data.read_datasource(FeedSource(feed, first), override_num_blocks=1, num_cpus=0)
         pool = ActorPoolStrategy(
-            size=share.actors,
+            min_size=share.actors,
+            max_size=max(share.actors, most),
             max_tasks_in_flight_per_actor=calls + queued,
             max_concurrent_calls_per_actor=calls,
             enable_true_multi_threading=True,
@@ -212,15 +266,20 @@ def mapped(
             num_cpus=share.cpus,
             num_gpus=share.gpus,
         )
-    for bundle in done.iter_internal_ref_bundles():
-        for block in bundle.blocks:
-            for run in ray.get(block.ref).column(RUN):
-                if data := run.as_py():
-                    yield data
+    try:
+        for bundle in done.iter_internal_ref_bundles():
+            for block in bundle.blocks:
+                for run in ray.get(block.ref).column(RUN):
+                    if data := run.as_py():
+                        yield data
+    except RayError:
+        if waiting.cause is None:
+            raise
+        raise waiting.cause from None  # what was being waited for went with the actors
 
 
-def _rows(feed: Any) -> Iterator[Any]:
-    for number in count():
+def _rows(feed: Any, first: int) -> Iterator[Any]:
+    for number in count(first):
         run = ray.get(feed.get.remote(number))
         if run is None:
             return

@@ -31,9 +31,12 @@ from extractor.stages import StageTimes
 if TYPE_CHECKING:
     from extractor.dump.feed import Waiting
 
+log = logging.getLogger(__name__)
+
 LOCAL = "local"  # the address of a Ray that is started here, in this process, and ends with it
 CONNECT_S = 10.0
 LEAVE_S = 5.0  # for Ray Data to end what nobody waits for: a thread in Ray, when that is shut down, ends the process
+LOST_S = 60.0  # for an actor whose process ended to be there again, twice as long after each time that it was not
 STALLED_S = 900.0  # for Ray to bring something back of what it was given: a machine may have to be started first
 OBJECT_STORE_BYTES = 256 << 20  # of that one; bounds below keep far less in it
 RUN_S = 1.0  # of an actor's time: short, so that rows come to be committed; long, so that Ray's own work is small
@@ -126,35 +129,53 @@ class RayVerb:
 
     def outcomes(self, items: Iterator[Content]) -> Generator[tuple[int, Outcome], None, None]:
         """Yield each item's position and outcome, run by run as they are done."""
-        from extractor.dump.feed import Waiting, start_feed
+        from extractor.dump.feed import MachineLost, start_feed
 
         share = share_of_cluster()
         feed = start_feed()
         line = _Line(feed, share)
         Thread(target=line.feed, args=(items,), name="dump-feed", daemon=True).start()
-        waiting, ended = Waiting(line.check_moving), Event()
+        most, patience_s, whole = share.actors, LOST_S, False
+        try:
+            while not whole:
+                try:
+                    yield from self._outcomes(feed, line, share, most, patience_s)
+                    whole = True
+                except MachineLost:
+                    share = share_of_cluster()
+                    log.warning(_lost(patience_s, share.actors, most))
+                    most, patience_s = max(most, share.actors), 2 * patience_s
+            line.check()
+        finally:
+            line.close()
+
+    def _outcomes(
+        self, feed: Any, line: "_Line", share: Share, most: int, patience_s: float
+    ) -> Generator[tuple[int, Outcome], None, None]:
+        """Yield outcomes until there are no more, or a machine is lost."""
+        from extractor.dump.feed import Waiting
+
+        waiting, ended = Waiting(line.check_moving, patience_s), Event()
         self._streams.append((waiting, ended))
         whole = False
         try:
-            with closing(self._mapped(feed, share, waiting)) as done:
+            with closing(self._mapped(feed, share, most, waiting)) as done:
                 for mapped in done:
                     line.done(mapped)
                     self._count(mapped)
                     yield from enumerate(mapped.outcomes, mapped.start)
                     line.wait()
-            line.check()
             whole = True
         finally:
-            line.close()
             waiting.end(LEAVE_S, kill=not whole)
             ended.set()
 
-    def _mapped(self, feed: Any, share: Share, waiting: "Waiting") -> Generator[Mapped, None, None]:
+    def _mapped(self, feed: Any, share: Share, most: int, waiting: "Waiting") -> Generator[Mapped, None, None]:
         """Yield what Ray Data brings back."""
         from extractor.dump.feed import mapped
 
         arguments = (self._backbone, self.fingerprint, self._cache, None if share.gpus else share.cpus)
-        done = mapped(feed, Mapper, arguments, share, waiting, calls=CALLS, queued=QUEUED)
+        done = mapped(feed, Mapper, arguments, share, waiting, most=most, calls=CALLS, queued=QUEUED)
         with _said_by_ray(), closing(done):
             for data in done:
                 yield pickle.loads(data)  # noqa: S301  # by our own actors
@@ -335,6 +356,13 @@ def share_of_cluster() -> Share:
     if not cpus:
         raise EngineFailed("the Ray cluster has no processors for actors; start a worker with some")
     return Share(sum(one // min(cpus) for one in cpus), min(cpus), 0)
+
+
+def _lost(patience_s: float, actors: int, most: int) -> str:
+    return (
+        f"an actor of Ray has not come back for {patience_s:.0f} s, as if its machine was lost; the dump goes on with "
+        f"{actors:,} actors, and up to {most:,} when there is room for them"
+    )
 
 
 @contextmanager
