@@ -361,7 +361,7 @@ def share_of_cluster() -> Share:
 def _lost(patience_s: float, actors: int, most: int) -> str:
     return (
         f"an actor of Ray has not come back for {patience_s:.0f} s, as if its machine was lost; the dump goes on with "
-        f"{actors:,} actors, and up to {most:,} when there is room for them"
+        f"{actors:,} of {most:,} actors, and with more when there is room for them"
     )
 
 

@@ -2,8 +2,10 @@
 
 import socket
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from extractor.dump.counts import Counts
 from extractor.dump.on_ray import RayVerb, Share, share_of_cluster
 from extractor.errors import EngineFailed
 from extractor.sources import Entry
-from tests.dumped import N_ITEMS, Slow, assert_alike, dumped_here, rows
+from tests.dumped import N_ITEMS, Slow, Text, assert_alike, dumped_here, rows
 
 pytestmark = [
     pytest.mark.usefixtures("ray_home"),
@@ -20,65 +22,94 @@ pytestmark = [
 ]
 
 
+class Machines:
+    """Those of Ray's own test cluster: processes, of which all that one has are killed."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 << 20})
+        self.n_lost = 0
+        self._alive = [self.add(), self.add()]
+        self.cluster.wait_for_nodes()
+
+    def add(self) -> Any:
+        return self.cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+
+    def lose(self) -> None:
+        self.cluster.remove_node(self._alive.pop(), allow_graceful=False)
+        self.n_lost += 1
+
+
+class Held(Slow):
+    """Goes on when what was lost is done by others, and ends when a new machine is at work."""
+
+    def __init__(self, others: Event, back: Event) -> None:
+        super().__init__()
+        self._others = others
+        self._back = back
+
+    def entries(self) -> Iterator[Entry]:
+        for i in count():
+            if i == N_ITEMS:
+                assert self._others.wait(300), "what was given to the lost machine has not come back"
+            if self._back.is_set():
+                return
+            assert i < 100 * N_ITEMS, "the new machine has no actor"
+            yield Entry(f"{i:06}", Text(f"red cat {i}", 0.02))
+
+
+@pytest.fixture
+def machines() -> Iterator[Machines]:
+    found = Machines()
+    yield found
+    found.cluster.shutdown()
+
+
 @pytest.mark.stress
-def test_a_machine_that_dies_costs_nothing(tmp_path: Path, tiny_text: Path) -> None:
-    """Machines of Ray's own test cluster: processes, of which all that one has are killed."""
-    from ray.cluster_utils import Cluster
+def test_a_machine_that_dies_costs_nothing(tmp_path: Path, tiny_text: Path, machines: Machines) -> None:
+    def told(counts: Counts) -> None:
+        if counts.done > N_ITEMS // 4 and not machines.n_lost:
+            machines.lose()
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 << 20})
-    try:
-        machines = [cluster.add_node(num_cpus=1, object_store_memory=100 << 20) for _ in range(2)]
-        cluster.wait_for_nodes()
-
-        def told(counts: Counts) -> None:
-            if counts.done > N_ITEMS // 4 and machines:
-                cluster.remove_node(machines.pop(), allow_graceful=False)
-                machines.clear()
-
-        with RayVerb(tiny_text, address=cluster.address, cache="off") as verb:
-            assert share_of_cluster() == Share(actors=2, cpus=1, gpus=0)
-            dump(Slow(seconds=0.02), tmp_path / "ray", verb, told=told, max_shard_rows=50)
-    finally:
-        cluster.shutdown()
-    assert not machines
+    with RayVerb(tiny_text, address=machines.cluster.address, cache="off") as verb:
+        assert share_of_cluster() == Share(actors=2, cpus=1, gpus=0)
+        dump(Slow(seconds=0.02), tmp_path / "ray", verb, told=told, max_shard_rows=50)
+    assert machines.n_lost == 1
     assert_alike(rows(tmp_path / "ray"), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
     assert check(tmp_path / "ray").problems == ()
 
 
 @pytest.mark.stress
 def test_what_waits_for_a_lost_machine_is_done_by_others(
-    tmp_path: Path, tiny_text: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    tiny_text: Path,
+    machines: Machines,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Ray keeps it for the lost actor, whose room would come only with the end of the source."""
-    from ray.cluster_utils import Cluster
+    """Ray keeps it for the lost actor, whose room would come only with the end of the source. A new machine is used."""
+    import ray
 
-    beyond = Event()
-
-    class Held(Slow):
-        def entries(self) -> Iterator[Entry]:
-            for number, entry in enumerate(super().entries(), 1):
-                if number == N_ITEMS:
-                    assert beyond.wait(300), "what was given to the lost machine has not come back"
-                yield entry
-
+    others, back = Event(), Event()
     monkeypatch.setattr(on_ray, "LOST_S", 1.0)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 << 20})
-    try:
-        machines = [cluster.add_node(num_cpus=1, object_store_memory=100 << 20) for _ in range(2)]
-        cluster.wait_for_nodes()
 
-        def told(counts: Counts) -> None:
-            if counts.done > N_ITEMS // 6 and len(machines) == 2:
-                cluster.remove_node(machines.pop(), allow_graceful=False)
-            if counts.done > N_ITEMS * 7 // 8:
-                beyond.set()
+    def told(counts: Counts) -> None:
+        if counts.done > N_ITEMS // 6 and not machines.n_lost:
+            machines.lose()
+        if counts.done > N_ITEMS * 7 // 8 and not others.is_set():
+            machines.add()
+            others.set()
+        if others.is_set() and ray.cluster_resources()["CPU"] == 2 and not ray.available_resources().get("CPU"):
+            back.set()
 
-        with RayVerb(tiny_text, address=cluster.address, cache="off") as verb:
-            dump(Held(seconds=0.02), tmp_path / "ray", verb, told=told, max_shard_rows=50)
-    finally:
-        cluster.shutdown()
-    assert "has not come back for 1 s, as if its machine was lost; the dump goes on with 1 actors" in caplog.text
-    assert_alike(rows(tmp_path / "ray"), rows(dumped_here(tiny_text, Slow(seconds=0), tmp_path / "here")))
+    with RayVerb(tiny_text, address=machines.cluster.address, cache="off") as verb:
+        dump(Held(others, back), tmp_path / "ray", verb, told=told, max_shard_rows=500)
+    assert "has not come back for 1 s, as if its machine was lost; the dump goes on with 1 of 2 actors" in caplog.text
+    found = rows(tmp_path / "ray")
+    assert [row["key"] for row in found] == [f"{i:06}" for i in range(len(found))]
+    assert len(found) >= N_ITEMS
+    assert all(row["error"] is None for row in found)
     assert check(tmp_path / "ray").problems == ()
 
 
