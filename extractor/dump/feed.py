@@ -172,7 +172,7 @@ class Waiting:
                 executor.shutdown(force=False)
         if kill:
             self._kill()
-        self._actors = set()
+        self._actors, self._gone_since = set(), {}
 
     def _step(self, executor: Any) -> None:
         """Keep the actors in view, and raise what ends the work.
