@@ -64,6 +64,26 @@ def test_of_a_shard_and_its_retries_the_last_counts(dump: Path) -> None:
     assert (found.keys.tolist(), found.errors) == (["0", "1", "2", "3", "4"], {})
 
 
+def test_a_dump_that_is_at_work_is_read_as_it_was_at_one_moment(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, rows = shards.files_of, {"embedding": X5[:1], "label": ["a"], "error": [None], "camera": [4]}
+
+    def and_one_more(path: Path) -> list[Path]:
+        found = listed(path)
+        write_shard(dump / f"part-{len(found):05d}.parquet", rows | {"key": [str(len(found))]})
+        return found
+
+    monkeypatch.setattr(shards, "files_of", and_one_more)
+    for mapped_bytes in (shards.MAPPED_BYTES, 1):
+        n_rows = sum(len(pq.read_table(file)) for file in listed(dump))
+        monkeypatch.setattr(shards, "MAPPED_BYTES", mapped_bytes)
+        found = EmbeddingSet.open(dump)
+        assert (len(found), len(found.errors)) == (n_rows - 1, 1)
+        np.testing.assert_array_equal(found.X[:4], X5[[0, 1, 3, 4]])
+    monkeypatch.setattr(shards, "files_of", lambda path: [*listed(path), path / "part-00099.parquet"])
+    with pytest.raises(DumpUnreadable, match="'dump' was changed while it was read; read it again"):
+        EmbeddingSet.open(dump)
+
+
 def test_a_dump_has_more_files_than_may_be_open(tmp_path: Path) -> None:
     path = write_dump(tmp_path / "dump", np.tile(X5, (40, 1)), shard_rows=1)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
