@@ -9,7 +9,7 @@
 | a folder of `.parquet` or `.arrow` | what Hugging Face `datasets` keeps | row number, from 0 |
 | `-` | a path a line on stdin | the line |
 
-A key that came before is followed by `#` and the number of its row. `s3://…` and others are read by fsspec.
+Of a key that comes again the second is followed by `#2`. `s3://…` and others are read by fsspec.
 """
 
 import sys

@@ -16,9 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from extractor import Extractor
+from extractor.dump import dump
 from extractor.errors import ItemError, ItemTooLarge, RuntimeMissing, SourceInvalid, UnreadableItem
 from extractor.sources import Entry, Options, Source, open_source
 from extractor.sources.table import TableSource
+from tests.tiny import flat, png
 
 MAX_BYTES = 1000
 
@@ -460,7 +463,19 @@ def test_a_list_names_a_file_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [one.key for one in entries] == ["a.jpg", f"{tmp_path}/b.jpg", "a.jpg#2"]
     assert [content(one) for one in entries] == [b"a.jpg", b"b.jpg", b"a.jpg"]
     keys = [one.key for one in open_source("-", stdin=["a", "a#2", "a", "a"]).entries()]
-    assert keys == ["a", "a#2", "a#2#2", "a#3"]
+    assert keys == ["a", "a#2", "a#3", "a#4"]
+    keys = [one.key for one in open_source("-", stdin=["a", "c", "a", "b", "a", "b"]).entries()]
+    assert keys == ["a", "c", "a#2", "b", "a#3", "b#2"]
+
+
+def test_a_line_in_front_of_a_list_makes_one_key_and_leaves_the_others(tmp_path: Path, tiny_image: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(png(flat(1)))
+    paths = {name: f"{tmp_path / name}\n" for name in "abc"}
+    with Extractor.load(tiny_image, cache="off") as images:
+        dump(open_source("-", stdin=[paths[name] for name in "abba"]), tmp_path / "out", images)
+        counts = dump(open_source("-", stdin=[paths[name] for name in "cabba"]), tmp_path / "out", images)
+    assert (counts.skipped, counts.done, counts.vanished) == (4, 1, 0)
 
 
 def test_remote_folders_tables_and_archives() -> None:
