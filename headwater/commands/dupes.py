@@ -137,7 +137,7 @@ def _tell_leaks(
         for item, near, cosine in found:
             write_json({"item": item, "train": near, "cosine": cosine})
         return
-    differing = sum(item.get("label") != near.get("label") for item, near, _ in found)
+    differing = sum(len({item["label"], near["label"]} - {None}) > 1 for item, near, _ in found)
     out.print(
         f"between {between}: {len(found):,} of {len(others):,} items ({len(found) / len(others):.1%}) are nearly one "
         f"of {len(learnt):,} training items, {differing:,} of them under another label"

@@ -137,6 +137,7 @@ def test_dupes_between_two_dumps(digits: Path, tmp_path: Path, run: Run, rows: R
     test = write_dump(tmp_path / "test", np.concatenate([X[10:12], X[1000:1003]]))
     found = rows("dupes", test, digits, "--threshold", 0.9999)
     assert [(one["item"]["row"], one["train"]["row"]) for one in found] == [(0, 10), (1, 11)]
+    assert "0 of them under another label" in run("dupes", test, digits, "--threshold", 0.9999)  # they have none
     foreign = write_dump(tmp_path / "foreign", X[:5], fingerprint="cd" * 16)
     for command in ("dupes", "drift"):
         assert "dump both by one backbone" in run(command, digits, foreign)
