@@ -7,6 +7,8 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
@@ -15,6 +17,8 @@ from classifiers import EmbeddingSet
 from classifiers.persist import load_head
 from extractor import Extractor
 from headwater.cli import app
+from headwater.commands.embed import dumped
+from headwater.labelled import Columns, read_labelled
 from headwater.process import ServerProcess
 from tests.dumps import write_dump
 from tests.tiny import flat, png
@@ -235,7 +239,8 @@ def test_a_head_of_several_labels_or_of_numbers_learns_from_a_dump(tmp_path: Pat
     base = ("train", dump, "--no-report", "--name", "one", "--head")
     told = run(*base, "logistic", "--kind", "multi")
     assert "2 rows of" in told
-    assert "head one@1: 2 classes, 118 examples, pixels" in told  # those that are neither odd nor high among them
+    assert "have no label, and are examples of none" in told
+    assert "head one@1: 2 classes, 120 examples, pixels" in told  # those that are neither odd nor high among them
     assert "head one@2: 120 examples" in run(*base, "ridge", "--kind", "regression", "--label-column", "sum")
     assert "a regression needs a finite number" in run(*base, "ridge", "--kind", "regression")
     names = [["odd"] * int(y % 2) + ["low"] * int(y < 5) for y in Y[:120]]
@@ -244,6 +249,32 @@ def test_a_head_of_several_labels_or_of_numbers_learns_from_a_dump(tmp_path: Pat
     later = ("--labels", tmp_path / "t.jsonl", "--kind", "multi")
     assert "head one@3: 2 classes, 120 examples" in run(*base, "logistic", *later)
     assert "1 of 120 rows have no 'camera'" in run(*base, "logistic", *later, "--group-column", "camera")
+
+
+def test_later_labels_of_some_rows_say_nothing_of_the_others(tmp_path: Path, run: Run) -> None:
+    dump = write_dump(tmp_path / "d", X[:120])
+    names = ["|".join(["odd"] * (y % 2) + ["low"] * (y < 5)) for y in Y[:80].tolist()]
+    lines = "".join(f"items/{i}.jpg,{name}\n" for i, name in enumerate(names))
+    (tmp_path / "t.csv").write_text(f"key,label\n{lines}")
+    base = ("train", dump, "--no-report", "--name", "one", "--head", "logistic", "--kind", "multi")
+    told = run(*base, "--labels", tmp_path / "t.csv")
+    assert f"{names.count('')} rows of {dump} have no label, and are examples of none" in told
+    assert f"40 rows of {dump} have no label and are left out" in told
+    assert "head one@1: 2 classes, 80 examples" in told
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_several_labels_of_a_table_are_those_of_its_dump(name: str, tiny_text: Path, tmp_path: Path, run: Run) -> None:
+    labels = [["a", "b"], [], ["a"], None]
+    rows = [{"text": f"cat {i}", "label": one} for i, one in enumerate(labels)]
+    as_csv = "".join(f"{row['text']},{'|'.join(row['label'] or [])}\n" for row in rows)
+    (tmp_path / "t.csv").write_text(f"text,label\n{as_csv}")
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    run("dump", tmp_path / name, tmp_path / "out", "--backbone", tiny_text, "--cache", "off")
+    expected = [("a", "b"), (), ("a",), ()]
+    assert read_labelled(tmp_path / name, kind="multi").labels == expected
+    assert dumped(tmp_path / "out", Columns(), None, "multi")[0].examples.labels == expected
 
 
 def test_what_headwater_dumps_is_read_as_it_was_dumped(tiny_image: Path, tmp_path: Path, run: Run, rows: Rows) -> None:
