@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -488,6 +489,44 @@ def test_servers_that_stay_away_end_the_dump(
     assert read_manifest(tmp_path / "out").rows == 0
     with Extractor.load(tiny_image, cache="off") as another:
         assert dump(photos, tmp_path / "out", another).done == N_PHOTOS
+
+
+def test_patience_begins_when_something_is_asked_for(extractor: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.spread.GIVE_UP_S", 0.3)
+    monkeypatch.setattr("headwater.spread.PAUSE_S", 1.5)  # longer than until it looks whether to give up
+    later, answered, well = [0.0], threading.Event(), threading.Event()
+    monkeypatch.setattr("headwater.spread.time", SimpleNamespace(monotonic=lambda: time.monotonic() + later[0]))
+    well.set()
+
+    class SickForOnce(Slow):
+        def submit(self, items: list[bytes], **options: object) -> object:
+            if well.is_set():
+                return super().submit(items, **options)
+            request = self._extractor.submit([], **options)
+            request.future = Future()
+            request.future.set_result([Outcome(error=NotServing("the session hangs"))] * len(items))
+            return request
+
+    class Again(Client):
+        def backbones(self) -> Any:  # is asked for by who has failed
+            well.set()
+            return super().backbones()
+
+    def items() -> Iterator[bytes]:
+        yield png(flat(1))
+        answered.wait(30)
+        later[0] = 3600.0  # in which the source was silent
+        well.clear()
+        yield png(flat(2))
+
+    with ExitStack() as stack:
+        server = stack.enter_context(in_this_process({"tiny-image": SickForOnce(extractor)}))
+        clients = [stack.enter_context(Again(server.address)) for _ in range(2)]
+        found = []
+        for position, outcome in Spread(clients, patience_s=60).outcomes(items()):
+            found.append((position, outcome.error))
+            answered.set()
+    assert (found, well.is_set()) == ([(0, None), (1, None)], True)
 
 
 def test_servers_of_two_backbones_are_not_mixed(extractor: Extractor, tmp_path: Path) -> None:
