@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,16 @@ def test_what_strangers_named_is_only_shown(tmp_path: Path, run: Run) -> None:
     assert ":smile:" in told
     assert "line break" in told
     assert "[bold]a[/]" in run("near", tmp_path / "d", "--item", ":smile:")
+
+
+@pytest.mark.parametrize("text", [7, ["a", "b"], datetime(2026, 1, 2), b"\xff"])
+def test_a_column_that_is_called_text_may_be_of_anything(text: object, tmp_path: Path, run: Run, rows: Rows) -> None:
+    dump = write_dump(tmp_path / "d", np.repeat(X[:1], 12, axis=0), text=[text, None] * 6)
+    assert [one["text"] for one in rows("near", dump, "--item", "items/0.jpg", "-k", 2)] == [None, str(text)]
+    (found,) = rows("dupes", dump)
+    assert (found["first"]["text"], len(found["copies"])) == (str(text), 11)
+    assert rows("drift", dump, dump, "--permutations", 19)[0]["moved"][0]["text"] in (str(text), None)
+    assert "6 with a preview" in run("map", dump)
 
 
 @pytest.mark.parametrize("command", ["index", "near", "dupes", "map"])
