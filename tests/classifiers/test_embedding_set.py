@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import resource
 import subprocess
@@ -247,6 +248,26 @@ def test_several_labels_of_an_item_are_one_string(dump: Path, tmp_path: Path) ->
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     for file in ("t.jsonl", "t.parquet"):
         assert EmbeddingSet.open(dump).join(tmp_path / file).embeddings.y.tolist() == ["x|y", None, "", "b"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([1.0, 2.5, math.nan, None], ["1.0", "2.5", None, None]),
+        ([True, False, None, True], ["True", "False", None, "True"]),
+        ([3, 4, None, 5], ["3", "4", None, "5"]),
+        ([["x", "y"], "x", 7, None], ["x|y", "x", "7", None]),
+        ([[1, 2], [1.0], [], None], ["1|2", "1.0", "", None]),
+    ],
+)
+def test_labels_that_come_later_read_as_a_dump_has_them(tmp_path: Path, labels: list[Any], expected: list[Any]) -> None:
+    found = EmbeddingSet.open(write_dump(tmp_path / "d", np.eye(4), keys=list("abcd"), labels=list("wxyz")))
+    rows = [{"key": key, "label": label} for key, label in zip("abcd", labels, strict=True)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert found.join(tmp_path / "t.jsonl").embeddings.y.tolist() == expected
+    if not {list, str} <= set(map(type, labels)) and labels[0] != [1, 2]:  # of one type, as a column has
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+        assert found.join(tmp_path / "t.parquet").embeddings.y.tolist() == expected
 
 
 def test_what_strangers_named_is_told_without_what_a_terminal_obeys() -> None:
