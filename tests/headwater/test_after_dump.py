@@ -332,6 +332,7 @@ def test_near_says_what_does_not_fit(tiny_image: Path, tiny_text: Path, tmp_path
 
 
 def test_what_would_be_ignored_after_a_dump_is_refused(digits: Path, run: Run, tmp_path: Path) -> None:
+    train, rate = ("train", digits, "--name", "n"), ("--reject-rate", 0.1)
     for arguments, told in (
         (("near", digits, "--item", "x", "--backbone", "b"), "--backbone would be ignored: the embedding of --item"),
         (("near", digits, "--text", "x", "--key", "k"), "--key would be ignored: no --server is named"),
@@ -339,6 +340,10 @@ def test_what_would_be_ignored_after_a_dump_is_refused(digits: Path, run: Run, t
         (("dupes", digits, digits, "--split-column", "s"), "--split-column would be ignored: leaks are looked for"),
         (("dupes", digits, "--json", "--top", 3), "--top would be ignored: --json gives all"),
         (("train", digits, "--name", "n", "--cache", "off"), "--cache would be ignored: a dump has its embeddings"),
+        ((*train, "--kind", "regression", "--reject", "energy"), "--reject would be ignored: a regression calls"),
+        ((*train, "--kind", "regression", *rate), "--reject-rate would be ignored: a regression calls"),
+        ((*train, "--reject", "none", *rate), "--reject-rate would be ignored: --reject none goes by no share"),
+        ((*train, "--out-of-scope", "0", *rate), "--reject-rate would be ignored: --reject validation goes by"),
     ):
         assert told in run(*arguments)
     assert "OUT and TRAIN are one dump" in run("dupes", digits, digits)
