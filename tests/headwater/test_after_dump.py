@@ -138,6 +138,16 @@ def test_dupes_are_groups_and_leaks_between_splits(tmp_path: Path, run: Run, row
     assert "there is no column 'part'" in run("dupes", dump, "--split-column", "part")
 
 
+def test_dupes_of_a_dump_that_is_one_split_are_found(tmp_path: Path, run: Run, rows: Rows) -> None:
+    for split in ("train", "test", None):
+        dump = write_dump(tmp_path / f"{split}", np.concatenate([X[:9], X[:1]]), split=[split] * 10)
+        assert "1 of 10 items are near-duplicates" in (told := run("dupes", dump, "--threshold", 0.9999))
+        assert "leaks are between 'train' and others" in told
+        assert [one["first"]["row"] for one in rows("dupes", dump, "--threshold", 0.9999)] == [0]
+        assert "near-duplicates" not in (told := run("dupes", dump, "--train-split", "train"))
+        assert "leaks are between 'train' and others; name what" in told
+
+
 def test_dupes_between_two_dumps(digits: Path, tmp_path: Path, run: Run, rows: Rows) -> None:
     test = write_dump(tmp_path / "test", np.concatenate([X[10:12], X[1000:1003]]))
     found = rows("dupes", test, digits, "--threshold", 0.9999)
