@@ -10,12 +10,14 @@ from extractor.errors import EmptyItem, QueueFull, UndecodableItem
 from extractor.outcome import Outcome
 from headwater import fewshot_calls as calls
 from headwater import status
+from headwater.adding import Adding, Tag, check_lengths, rows_to_add
 from headwater.convert import RequestLimits
 from headwater.errors import DataInvalid
 from headwater.fewshot import Classification
-from headwater.fewshot_calls import Adding, Ask, Pause, Pool, Tag
+from headwater.fewshot_calls import Ask, Pause
 from headwater.fewshot_evaluation import measure
 from headwater.heads import item_status
+from headwater.pool import Pool
 from headwater.prediction import Ranked
 from headwater.v1 import fewshot_pb2 as pb
 
@@ -99,14 +101,14 @@ def test_what_was_there_before_is_not_new_where_the_caller_has_ids() -> None:
 
 def test_rows_travel_as_one_matrix() -> None:
     one = adding(fingerprint="f" * 32)
-    for row in calls.rows_to_add([[1.0, 2.0], [3.0, 4.0]], "f" * 32):
+    for row in rows_to_add([[1.0, 2.0], [3.0, 4.0]], "f" * 32):
         one.take(row, Tag("wren", None, ""))
     first = one.result().send(None)
     assert isinstance(first, Ask)
     assert np.frombuffer(first.request.examples.embeddings, "<f4").tolist() == [1, 2, 3, 4]
     assert not first.request.examples.notes
     with pytest.raises(InvalidOption, match=r"\(n, dim\), not \(3,\)"):
-        list(calls.rows_to_add([1.0, 2.0, 3.0], "f"))
+        list(rows_to_add([1.0, 2.0, 3.0], "f"))
 
 
 def test_a_pool_tells_positions_among_all_that_were_taken() -> None:
@@ -158,4 +160,4 @@ def test_choices_that_are_left_out_are_left_out() -> None:
     assert not calls.options({}).HasField("neighbours")
     assert calls.options({"neighbours": 0}).HasField("neighbours")
     with pytest.raises(InvalidLabels, match="2 items, 1 labels"):
-        calls.check_lengths(items=[1, 2], labels=["a"], ids=None)
+        check_lengths(items=[1, 2], labels=["a"], ids=None)
