@@ -148,6 +148,23 @@ def test_half_precision_and_what_it_cannot_hold(tmp_path: Path, texts: Extractor
         dump(tmp_path / "t.csv", tmp_path / "out8", texts, dtype="int8")
 
 
+def test_what_half_precision_cannot_hold_is_not_mended_by_asking_again(tmp_path: Path, texts: Extractor) -> None:
+    class Large(LocalVerb):
+        def outcomes(self, items: Iterator[Any]) -> Generator[tuple[int, Outcome], None, None]:
+            for place, outcome in super().outcomes(items):
+                yield place, Outcome(outcome.embedding * np.float32(1e6))
+
+    out = tmp_path / "out"
+    dump(sentences(tmp_path / "t.csv", 2), out, Large(texts), dtype="float16")
+    before = shard_bytes(out)
+    counts = retry_errors(tmp_path / "t.csv", out, Large(texts))
+    assert (counts.done, counts.errors, counts.overflowed, counts.committed) == (2, 0, 2, 0)
+    assert shard_bytes(out) == before
+    counts = retry_errors(tmp_path / "t.csv", out, texts)
+    assert (counts.done, counts.overflowed, counts.committed) == (2, 0, 2)
+    assert list(shard_bytes(out)) == ["part-00000-r1.parquet"]
+
+
 def test_npy_has_the_rows_without_errors_and_their_keys(tmp_path: Path, images: Extractor) -> None:
     (photos(tmp_path, 9) / "odd/0000.png").write_bytes(b"")
     dump(tmp_path / "src", tmp_path / "out", images, max_shard_rows=4)
@@ -342,10 +359,24 @@ def test_rows_that_were_added_to_a_table_are_done_and_changed_ones_refused(tmp_p
     counts = dump(sentences(tmp_path / "t.csv", 35), tmp_path / "out", texts)
     assert (counts.skipped, counts.done) == (30, 5)
     assert table(tmp_path / "out").column("n").to_pylist() == [str(i) for i in range(35)]
-    with pytest.raises(DumpRefused, match=r"rows 0 to \d+ of the source are not those in .*: it was changed within"):
+    with pytest.raises(DumpRefused, match=r"is not what .* has as rows 0 to \d+: it was changed within"):
         dump(sentences(tmp_path / "t.csv", 36, start=1), tmp_path / "out", texts)
-    counts = dump(sentences(tmp_path / "t.csv", 20), tmp_path / "out", texts)
-    assert (counts.done, counts.vanished) == (0, 15)
+    with pytest.raises(DumpRefused, match="it was changed within"):  # a row of the first shard may be what is gone
+        dump(sentences(tmp_path / "t.csv", 29), tmp_path / "out", texts)
+    counts = dump(sentences(tmp_path / "t.csv", 30), tmp_path / "out", texts)
+    assert (counts.done, counts.vanished) == (0, 5)
+
+
+def test_a_table_that_lost_a_row_is_refused(tmp_path: Path, texts: Extractor) -> None:
+    lines = ["text,label", *(f"red {i},{i}" if i != 5 else ",5" for i in range(8))]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    assert dump(tmp_path / "t.csv", tmp_path / "out", texts).errors == 1
+    before = shard_bytes(tmp_path / "out")
+    (tmp_path / "t.csv").write_text("\n".join(line for line in lines if line != ",5") + "\n")
+    for again in (retry_errors, dump):
+        with pytest.raises(DumpRefused, match=r"the source is not what .* has as rows 0 to 7"):
+            again(tmp_path / "t.csv", tmp_path / "out", texts)
+    assert shard_bytes(tmp_path / "out") == before
 
 
 def test_another_backbone_source_or_folder_is_refused(tmp_path: Path, images: Extractor, texts: Extractor) -> None:
