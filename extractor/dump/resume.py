@@ -57,7 +57,7 @@ def rows_by_shard(
             marks.append(mark_of(entry))
             if entry.key in keep:
                 kept.append(entry)
-        if marks and digest_of(marks) != shard.digest:  # where it ends within them, too: any of them may be what is gone
+        if marks and digest_of(marks) != shard.digest:  # or it ends within them, and any may be gone
             raise DumpRefused(
                 f"the source is not what {folder.path} has as {_rows_of(shard)}: it was changed within; dump it to "
                 "another folder"
