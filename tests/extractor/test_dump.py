@@ -411,6 +411,23 @@ def test_what_is_no_dump_is_left_as_it_is(tmp_path: Path, texts: Extractor, name
     assert found == dict.fromkeys({name, ".part-1.parquet.tmp", ".other.tmp"}, "mine")
 
 
+@pytest.mark.parametrize("said", ['{"name": "an app"}', "[]", "no JSON", '{"format": "2"}'])
+def test_a_manifest_of_something_else_is_not_to_be_removed(tmp_path: Path, texts: Extractor, said: str) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/manifest.json").write_text(said)
+    (tmp_path / "app/part-of-it.parquet").write_text("mine")
+    for attempt in (
+        lambda: dump(sentences(tmp_path / "t.csv", 2), tmp_path / "app", texts),
+        lambda: check(tmp_path / "app"),
+    ):
+        with pytest.raises(
+            DumpSpoilt, match=r"manifest\.json is no manifest of a dump .*; name another folder"
+        ) as told:
+            attempt()
+        assert "remove" not in str(told.value)
+    assert (tmp_path / "app/manifest.json").read_text() == said
+
+
 def test_a_second_dump_at_once_is_refused(tmp_path: Path, texts: Extractor) -> None:
     refused = []
 
@@ -564,7 +581,7 @@ def test_a_dump_that_lost_something_is_not_gone_on_with(tmp_path: Path, texts: E
     with pytest.raises(DumpSpoilt, match="has format 2, this Headwater reads 1; upgrade"):
         dump(tmp_path / "t.csv", tmp_path / "out", texts)
     (tmp_path / "out/manifest.json").write_text("{")
-    with pytest.raises(DumpSpoilt, match=r"is no manifest .* it is made anew from the shards"):
+    with pytest.raises(DumpSpoilt, match=r"is no manifest of a dump .* it is made anew from the shards"):
         dump(tmp_path / "t.csv", tmp_path / "out", texts)
 
 
@@ -583,12 +600,12 @@ def test_a_check_finds_what_is_spoilt(tmp_path: Path, images: Extractor) -> None
     rest[-1].unlink()
     (out / "part-00077.parquet").write_bytes(b"stranger")
     told = "\n".join(check(out).problems)
-    assert "part-00001.parquet: has" in told and "another checksum" in told
+    assert "part-00001.parquet: bytes: " in told and "another checksum" in told
     assert "part-00000.parquet: is of the fingerprint 'another'" in told
-    assert "part-00000.parquet: has 6 rows, not" in told or "rows, not" in told
+    assert "part-00000.parquet: rows: 6, not 5" in told or "rows: " in told
     assert f"{rest[-1].name}: cannot be read: No such file" in told
     assert "part-00077.parquet: is not in the manifest" in told
-    assert "1 keys stand more than once: 'even/0000.png'" in told
+    assert "keys that stand more than once: 1, as 'even/0000.png'" in told
     with pytest.raises(DumpSpoilt, match=r"has no manifest\.json"):
         check(tmp_path)
 
