@@ -28,6 +28,7 @@ from extractor.dump.counts import Counts
 from extractor.dump.flow import Flow
 from extractor.dump.manifest import read_manifest
 from extractor.dump.npy import write_npy
+from extractor.dump.reader import LIST_S
 from extractor.dump.verb import SLICE_S, LocalVerb
 from extractor.dump.writer import COMMIT_S
 from extractor.errors import (
@@ -286,7 +287,7 @@ def test_what_a_slow_list_names_is_committed_while_it_goes_on(tmp_path: Path, te
             yield str(tmp_path / "red")
             time.sleep(0.2)
 
-    assert COMMIT_S + SLICE_S <= 5
+    assert LIST_S + SLICE_S + COMMIT_S <= 5 - 0.5  # what is left is for the work
     assert dump(open_source("-", stdin=paths()), out, texts, commit_s=0.1).errors == 0
     assert table(out).num_rows == n_listed < 200
 

@@ -292,6 +292,30 @@ def test_a_signal_before_the_work_ends_it_with_the_same_words(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_signal_is_told_of_where_all_rows_so_far_are_errors(
+    headwater: Headwater, tiny_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = threading.Event()
+
+    def paths(_: int) -> Iterator[str]:
+        yield "not-there"
+        assert failed.wait(30)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(3)
+
+    def count(counts: Counts, outcome: Outcome, key: str) -> None:
+        counts.done, counts.errors, counts.first_error = 1, 1, (key, str(outcome.error))
+        failed.set()
+
+    monkeypatch.setattr("extractor.sources.listed.lines_of", paths)
+    monkeypatch.setattr(Counts, "count", count)
+    with open(os.devnull) as stdin:  # pytest's has no descriptor
+        monkeypatch.setattr("sys.stdin", stdin)
+        done = headwater("dump", "-", tmp_path / "out", "--backbone", tiny_text)
+    assert_stopped(done, signal.SIGTERM, tmp_path / "out")
+    assert "1 row in 1 shard in" in done.stdout and "0 embeddings (0 from the cache) and 1 error\n" in done.stdout
+
+
 def test_a_retry_that_is_stopped_before_its_first_item_says_so(
     headwater: Headwater, tiny_image: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
