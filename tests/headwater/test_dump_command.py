@@ -133,7 +133,7 @@ def test_a_retry_of_a_dump_carries_along_what_the_dump_did(
         done = headwater("dump", tmp_path / "t.csv", out, *backbone, "--item-column", "sentence", "--carry-text")
     assert "1 ItemTooLarge" in done.stdout, done.stderr
     done = headwater("dump", "--retry-errors", out, *backbone)
-    assert "1 have an embedding now" in done.stdout, done.stderr
+    assert "1 has an embedding now" in done.stdout, done.stderr
     assert [(row["text"], row["n"], row["error"]) for row in table(out)] == [
         ("red cat", "1", None),
         ("blue dog", "2", None),
