@@ -592,6 +592,23 @@ def test_an_option_that_a_source_has_a_use_for_is_taken(tmp_path: Path) -> None:
     open_source(sources["bytes.parquet"], options=Options(item="image"))
 
 
+@pytest.mark.parametrize("name", ["0-backup.tar", "0.parquet"])
+def test_texts_beside_a_data_set_are_not_left_out_in_silence(tmp_path: Path, name: str) -> None:
+    folder = written(tmp_path / "notes", "LICENSE.txt", "README.md")
+    with tarfile.open(folder / name, "w") if name.endswith(".tar") else open(folder / name, "wb") as file:
+        if isinstance(file, tarfile.TarFile):
+            file.add(folder / "README.md", "a.txt")
+        else:
+            pq.write_table(pa.table({"text": ["red"]}), file)
+    assert len(listed(open_source(folder, modality="text"))) == 1
+    written(folder, *(f"{i}.txt" for i in range(600)))
+    for modality in ("text", ""):
+        with pytest.raises(SourceInvalid, match=rf"602 texts beside {name}; name a --pattern of texts, as '\*\.txt'"):
+            open_source(folder, modality=modality)
+    assert len(listed(open_source(folder, modality="text", pattern="*.txt"))) == 601
+    assert len(listed(open_source(folder, modality="image"))) == 1
+
+
 def test_a_list_takes_urls_alone_and_a_pattern_may_mean_what_stands_beside_a_data_set(tmp_path: Path) -> None:
     with pytest.raises(SourceInvalid, match=r"--pattern 'a' is for .*what stdin lists is a list of files"):
         open_source("-", stdin=[], pattern="a")
