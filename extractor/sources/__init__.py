@@ -127,11 +127,8 @@ def _folder(place: Place, options: Options, pattern: str, modality: str) -> tupl
         files, n_texts = _files_of(place, kinds)
         if not any(is_like(file, pattern) for file in files):  # what is beside them may be meant
             continue
-        if n_texts > PROSE_BESIDE and modality in ("", "text"):
-            raise SourceInvalid(
-                f"{place} holds {n_texts:,} texts beside {files[0]}; name a --pattern of texts, as '*.txt', to have "
-                "them, or have what is meant in a folder of its own"
-            )
+        if modality in ("", "text"):
+            _check_few(n_texts, f"{place} holds {n_texts:,} texts beside {files[0]}")
         if kinds == tar.SUFFIXES:
             return tar.TarSource(place, files, modality=modality), ARCHIVES
         if kinds == (columnar.ARROW,):
@@ -159,6 +156,12 @@ def _files_of(place: Place, kinds: tuple[str, ...]) -> tuple[list[str], int]:
             return [], 0
         n_texts += name.endswith(PROSE)
     return found, n_texts
+
+
+def _check_few(n_texts: int, found: str) -> None:
+    """Refuse a data set among texts, which would be left out, and which may be what is meant."""
+    if n_texts > PROSE_BESIDE:
+        raise SourceInvalid(f"{found}; take them with a --pattern, as '*.txt', or move what is not meant elsewhere")
 
 
 def _check_one_split(place: Place, files: list[str]) -> None:
