@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from extractor.errors import ItemError, ItemTooLarge, RuntimeMissing, SourceInvalid, UnreadableItem
 from extractor.sources import Entry, Options, Source, open_source
@@ -479,6 +480,36 @@ def test_remote_folders_tables_and_archives() -> None:
         content(second)
     (only,) = open_source("memory://far/s.tar").entries()
     assert (only.key, content(only)) == ("1.jpg", b"one")
+
+
+def test_no_listing_of_a_remote_folder_is_kept() -> None:
+    class Kept(MemoryFileSystem):
+        """Keeps what it has listed, as S3's does."""
+
+        protocol = ("kept",)
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return super()._strip_protocol(path.replace("kept://", "memory://"))
+
+        def ls(self, path: str, detail: bool = True, **_: object) -> list[dict[str, object]]:
+            path = self._strip_protocol(path)
+            if path not in self.dircache:
+                self.dircache[path] = super().ls(path)
+            return self.dircache[path]
+
+        def invalidate_cache(self, path: str | None = None) -> None:
+            self.dircache.pop(self._strip_protocol(path), None)
+
+    fsspec.register_implementation("kept", Kept, clobber=True)
+    system = fsspec.filesystem("kept")
+    system.pipe("/bucket/in/a.jpg", b"A")
+    source = open_source("kept://bucket")
+    assert [one.key for one in source.entries()] == ["in/a.jpg"]
+    assert not system.dircache
+    system.ls("/bucket/in")
+    system.pipe("/bucket/in/b.jpg", b"B")
+    assert [one.key for one in source.entries()] == ["in/a.jpg", "in/b.jpg"]
 
 
 def archive_bytes(members: dict[str, bytes]) -> bytes:
