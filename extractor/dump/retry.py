@@ -15,7 +15,7 @@ from extractor.dump.folder import DumpFolder
 from extractor.dump.manifest import Shard
 from extractor.dump.resume import rows_by_shard
 from extractor.dump.row import Row, listed_of, times_of
-from extractor.dump.run import as_source, as_verb, opened
+from extractor.dump.run import as_source, as_verb, counts_of, opened
 from extractor.dump.verb import StreamingVerb
 from extractor.pipeline import Extractor
 from extractor.sources import Entry, Source
@@ -49,7 +49,7 @@ def retry_errors(
     """
     verb = as_verb(extractor)
     items = as_source(source, verb)
-    counts = Counts(stages=verb.times)
+    counts = counts_of(verb)
     with opened(items, Path(out), verb, dtype=None, moved=moved) as folder:
         repairs = Repairs(folder, list(items.columns), counts)
         counts.total = len(repairs.wanted)

@@ -35,8 +35,10 @@ class StreamingVerb(Protocol):
     dim : int
     max_item_bytes : int
     times : StageTimes
-        Where time went, as far as it went here.
+        Where time went, as far as it went here; whoever begins something sets new ones.
     """
+
+    times: StageTimes
 
     @property
     def name(self) -> str: ...  # noqa: D102  # above
@@ -52,9 +54,6 @@ class StreamingVerb(Protocol):
 
     @property
     def max_item_bytes(self) -> int: ...  # noqa: D102
-
-    @property
-    def times(self) -> StageTimes: ...  # noqa: D102
 
     def outcomes(self, items: Iterator[Readable]) -> Generator[tuple[int, Outcome], None, None]:
         """Yield each item's position and outcome, in any order; read no more ahead than keeps it busy."""
