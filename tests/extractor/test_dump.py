@@ -43,6 +43,7 @@ from extractor.errors import (
 from extractor.limits import Limits
 from extractor.outcome import Outcome
 from extractor.sources import Entry, Options, open_source
+from extractor.stages import StageTimes
 from tests.tiny import TABLE, encoded, flat, png
 
 
@@ -435,6 +436,8 @@ def test_a_second_dump_at_once_is_refused(tmp_path: Path, texts: Extractor) -> N
     def again(_: Counts) -> None:
         with pytest.raises(DumpRefused, match=rf"another dump \(process {os.getpid()}\) is at work in"):
             dump(tmp_path / "t.csv", tmp_path / "out", texts)
+        with pytest.raises(DumpRefused, match="is at work in"):
+            write_npy(tmp_path / "out")
         refused.append(check(tmp_path / "out").at_work)
 
     dump(sentences(tmp_path / "t.csv", 10), tmp_path / "out", texts, told=again)
@@ -771,6 +774,16 @@ def test_what_cannot_be_gone_on_with_is_told_before_anything_is_made(images: Ext
     for path, told in ((tmp_path / "file", "is a file"), (tmp_path / "gone", "is not there"), (source, "has no man")):
         with pytest.raises(DumpSpoilt, match=told):
             check(path)
+
+
+def test_a_verb_that_served_a_dump_begins_another_with_no_time_spent(tmp_path: Path, texts: Extractor) -> None:
+    verb = LocalVerb(texts)
+    first = dump(sentences(tmp_path / "t.csv", 9), tmp_path / "out", verb)
+    spent = first.stages.inference_ms
+    assert spent > 0
+    for again in (dump, retry_errors):
+        assert again(tmp_path / "t.csv", tmp_path / "out", verb).stages == StageTimes()
+    assert first.stages.inference_ms == spent
 
 
 def test_the_first_error_is_counted_with_its_key(images: Extractor, tmp_path: Path) -> None:
