@@ -52,19 +52,27 @@ class Runs(Generic[T]):
         """Yield runs; raises what ended the stream, after what came before it."""
         while run := self.take():
             yield run
+        self.check()
 
-    def take(self, *, wait: bool = True) -> list[T]:
-        """Return the next run; empty at the end, or where none is there or waited for. Raises as `__iter__`."""
+    def take(self, *, unless: Callable[[], bool] = bool) -> list[T]:
+        """Wait for the next run, and return it; empty at the end, or where `unless` says so before there is one."""
         with self._changed:
-            while wait and not self._may_go():
+            while not (self._may_go() or unless()):
                 self._changed.wait(self._due - time.monotonic() if self._run else self._max_s)
             if not self._ready and self._may_go():
                 self._end_run()
-            run = self._ready.popleft() if self._ready else []
             self._changed.notify_all()  # there is room
-        if wait and not run and self._error is not None:
+            return self._ready.popleft() if self._ready else []
+
+    def look(self, _: object = None) -> None:
+        """Have whoever waits ask its `unless` again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def check(self) -> None:
+        """Raise what ended the stream early."""
+        if self._error is not None:
             raise self._error
-        return run
 
     def close(self) -> None:
         """Take no more; a stream that is waited for is closed by its thread as soon as it gives something."""

@@ -15,10 +15,11 @@ from extractor.sources.entry import Content, Entry, bytes_of, held
 
 THREADS = 4  # for disks and networks to wait in; reading itself costs next to nothing
 LIST_S = 0.25  # what a slow source listed is read by then
-RUN_ITEMS = 32  # read by one thread at a time
+RUN_ITEMS = 32  # read by one thread at a time; fewer where that would take long, so that all threads read
 RUN_BYTES = 4 << 20  # listed with so many, or read, it is handed on; the rest of its run is read next
 RUN_S = 0.5  # or read for so long
 RUNS_AHEAD = 8
+TINY_S = 1e-6
 
 
 class _Read(NamedTuple):
@@ -47,19 +48,22 @@ def read_ahead(
     ------
     Entry, bytes or ItemError
     """
-    runs = Runs(entries, max_items=RUN_ITEMS, max_bytes=RUN_BYTES, max_s=LIST_S, size=_held)
+    runs = Runs(entries, max_items=1, max_bytes=RUN_BYTES, max_s=LIST_S, size=_held)
     ahead: deque[tuple[list[Entry], Future[_Read]]] = deque()
     with closing(runs) as listed, ThreadPoolExecutor(threads, thread_name_prefix="dump-read") as pool:
         try:
             while True:
-                while len(ahead) < RUNS_AHEAD and (run := listed.take(wait=not ahead)):
+                while len(ahead) < RUNS_AHEAD and (run := listed.take(unless=ahead[0][1].done if ahead else bool)):
                     ahead.append((run, pool.submit(_read_run, run, max_bytes)))
+                    ahead[-1][1].add_done_callback(listed.look)
                 if not ahead:
+                    listed.check()
                     return
                 run, future = ahead.popleft()
                 found, n_bytes, seconds = future.result()
                 counts.read_bytes += n_bytes
                 counts.read_s += seconds
+                listed.max_items = min(RUN_ITEMS, RUN_S / 2 * len(found) / max(seconds, TINY_S))
                 if rest := run[len(found) :]:
                     ahead.appendleft((rest, pool.submit(_read_run, rest, max_bytes)))
                 yield from zip(run, found, strict=False)

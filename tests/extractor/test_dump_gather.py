@@ -12,7 +12,7 @@ from extractor import Extractor
 from extractor.dump import dump
 from extractor.dump.counts import Counts
 from extractor.dump.gather import READY, Runs
-from extractor.dump.reader import RUN_BYTES, RUN_ITEMS, RUNS_AHEAD, read_ahead
+from extractor.dump.reader import RUN_BYTES, RUN_ITEMS, RUNS_AHEAD, THREADS, read_ahead
 from extractor.sources import Entry
 from extractor.sources.entry import held
 
@@ -55,22 +55,34 @@ def test_what_a_stream_gave_does_not_wait_for_what_it_has_not() -> None:
 
     gathered = runs(stream(), max_s=0.05)
     assert gathered.take() == ["a", "b"]
-    assert gathered.take(wait=False) == []
+    assert gathered.take(unless=lambda: True) == []
     taken.set()
     assert list(gathered) == [["c"]]
 
 
-def test_an_error_comes_after_what_was_before_it_and_only_to_who_waits() -> None:
+def test_an_error_comes_after_what_was_before_it() -> None:
     def stream() -> Iterator[str]:
         yield from "abcde"
         raise ValueError("broken off")
 
-    gathered = runs(stream())
-    assert gathered.take() == ["a", "b", "c", "d"]
-    assert gathered.take() == ["e"]
-    assert gathered.take(wait=False) == []
+    gathered = iter(runs(stream()))
+    assert [next(gathered), next(gathered)] == [["a", "b", "c", "d"], ["e"]]
     with pytest.raises(ValueError, match="broken off"):
-        gathered.take()
+        next(gathered)
+
+
+def test_who_waits_for_a_run_or_something_else_is_told_of_either() -> None:
+    released, done = Event(), Event()
+
+    def stream() -> Iterator[str]:
+        assert released.wait(LIMIT_S)
+        yield "a"
+
+    gathered = runs(stream())
+    threading.Timer(0.1, lambda: (done.set(), gathered.look())).start()
+    assert gathered.take(unless=done.is_set) == []
+    released.set()
+    assert list(gathered) == [["a"]]
 
 
 def test_a_stream_is_closed_by_the_thread_that_has_iterated_it() -> None:
@@ -109,6 +121,18 @@ def test_who_waits_for_a_silent_stream_is_told_when_it_is_closed() -> None:
 def test_what_is_held_is_content_that_is_here_and_what_is_carried_along() -> None:
     assert [held(value) for value in ("red", b"blue", None, 7, {"bytes": b"123", "path": None})] == [3, 4, 0, 0, 3]
     assert held(("ab", [1, 2], [b"abc"], None)) == 2 + 2 + 4 + 4
+
+
+def test_slow_contents_are_read_by_all_threads() -> None:
+    together = threading.Barrier(THREADS, timeout=LIMIT_S)
+
+    class Far:
+        def read(self, max_bytes: int) -> bytes:
+            together.wait()
+            return b"red"
+
+    entries = (Entry(str(i), Far()) for i in range(THREADS))
+    assert [one for _, one in read_ahead(entries, max_bytes=9, counts=Counts())] == THREADS * [b"red"]
 
 
 @pytest.mark.parametrize("carried", [False, True])
