@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from extractor.errors import ItemError
+from extractor.items import as_bytes
 
 _ESCAPE = re.compile(r"\\x[0-9a-f]{2}")
 
@@ -89,6 +90,20 @@ def _mark(key: str) -> int:
     from blake3 import blake3
 
     return int.from_bytes(blake3(key.encode()).digest(8))
+
+
+def held(value: object) -> int:
+    """Return about how many bytes a value takes: content that is here already, or what is carried along."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):  # as `datasets` keeps another image
+        return sum(map(held, value.values()))
+    return len(value) + sum(map(held, value)) if isinstance(value, list | tuple) else 0
+
+
+def bytes_of(content: bytes | str | Stored, max_bytes: int) -> bytes:
+    """Return the bytes of content, wherever they are; raises ItemTooLarge, UnreadableItem."""
+    return as_bytes(content, max_bytes=max_bytes) if isinstance(content, bytes | str) else content.read(max_bytes)
 
 
 def clean(text: str) -> str:

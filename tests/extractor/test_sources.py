@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from extractor import Extractor
 from extractor.dump import dump
@@ -496,6 +497,36 @@ def test_remote_folders_tables_and_archives() -> None:
     assert (only.key, content(only)) == ("1.jpg", b"one")
 
 
+def test_no_listing_of_a_remote_folder_is_kept() -> None:
+    class Kept(MemoryFileSystem):
+        """Keeps what it has listed, as S3's does."""
+
+        protocol = ("kept",)
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return super()._strip_protocol(path.replace("kept://", "memory://"))
+
+        def ls(self, path: str, detail: bool = True, **_: object) -> list[dict[str, object]]:
+            path = self._strip_protocol(path)
+            if path not in self.dircache:
+                self.dircache[path] = super().ls(path)
+            return self.dircache[path]
+
+        def invalidate_cache(self, path: str | None = None) -> None:
+            self.dircache.pop(self._strip_protocol(path), None)
+
+    fsspec.register_implementation("kept", Kept, clobber=True)
+    system = fsspec.filesystem("kept")
+    system.pipe("/bucket/in/a.jpg", b"A")
+    source = open_source("kept://bucket")
+    assert [one.key for one in source.entries()] == ["in/a.jpg"]
+    assert not system.dircache
+    system.ls("/bucket/in")
+    system.pipe("/bucket/in/b.jpg", b"B")
+    assert [one.key for one in source.entries()] == ["in/a.jpg", "in/b.jpg"]
+
+
 def archive_bytes(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -605,6 +636,24 @@ def test_an_option_that_a_source_has_a_use_for_is_taken(tmp_path: Path) -> None:
         open_source(sources[name], options=Options(item="text", carry_text=True))
     open_source(sources["paths.jsonl"], options=Options(path="path", urls=True))
     open_source(sources["bytes.parquet"], options=Options(item="image"))
+
+
+@pytest.mark.parametrize("name", ["0-backup.tar", "0.parquet"])
+def test_texts_beside_a_data_set_are_not_left_out_in_silence(tmp_path: Path, name: str) -> None:
+    folder = written(tmp_path / "notes", "LICENSE.txt", "README.md")
+    with tarfile.open(folder / name, "w") if name.endswith(".tar") else open(folder / name, "wb") as file:
+        if isinstance(file, tarfile.TarFile):
+            file.add(folder / "README.md", "a.txt")
+        else:
+            pq.write_table(pa.table({"text": ["red"]}), file)
+    assert len(listed(open_source(folder, modality="text"))) == 1
+    written(folder, *(f"{i}.txt" for i in range(600)))
+    for modality in ("text", ""):
+        with pytest.raises(SourceInvalid, match=rf"602 texts beside {name}; take them with a --pattern, as '\*\.txt'"):
+            open_source(folder, modality=modality)
+    assert len(listed(open_source(folder, modality="text", pattern="*.txt"))) == 601
+    if name.endswith(".tar"):
+        assert len(listed(open_source(folder, modality="image"))) == 1, "texts are no items"
 
 
 def test_a_list_takes_urls_alone_and_a_pattern_may_mean_what_stands_beside_a_data_set(tmp_path: Path) -> None:

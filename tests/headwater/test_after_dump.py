@@ -321,7 +321,7 @@ def test_what_headwater_dumps_is_read_as_it_was_dumped(tiny_image: Path, tmp_pat
     query = tmp_path / "src" / "a" / "07.png"
     assert rows("near", tmp_path / "out", query, "-k", 1, *base)[0]["key"] == "a/07.png"
     assert "12 with a preview" in run("map", tmp_path / "out", "--items", tmp_path / "src")
-    assert "12 rows, 0 of them errors" in run("dump", "--check", tmp_path / "out")
+    assert "12 rows, 0 errors among them" in run("dump", "--check", tmp_path / "out")
 
 
 def test_near_says_what_does_not_fit(tiny_image: Path, tiny_text: Path, tmp_path: Path, run: Run) -> None:
