@@ -18,13 +18,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from extractor.dump.counts import Counts
+from extractor.dump.gather import Runs
 from extractor.dump.mapper import Mapped, Mapper, Run
 from extractor.errors import EngineFailed, RuntimeMissing
 from extractor.limits import Limits
 from extractor.outcome import Outcome
 from extractor.plan import cores
 from extractor.shelf import find_backbone
-from extractor.sources.entry import Content, Entry
+from extractor.sources.entry import Content, Entry, held
 from extractor.spec import read_spec
 from extractor.stages import StageTimes
 
@@ -136,8 +137,8 @@ class RayVerb:
 
         share = share_of_cluster()
         feed = start_feed()
-        line = _Line(feed, share)
-        Thread(target=line.feed, args=(items,), name="dump-feed", daemon=True).start()
+        line = _Line(feed, share, items)
+        Thread(target=line.feed, name="dump-feed", daemon=True).start()
         most, whole = share.actors, False
         try:
             while not whole:
@@ -194,24 +195,24 @@ class RayVerb:
 class _Line:
     """Makes runs of items and hands them to the feed, within a bound of runs and bytes on their way."""
 
-    def __init__(self, feed: Any, share: Share) -> None:
+    def __init__(self, feed: Any, share: Share, items: Iterator[Content]) -> None:
+        self._runs = Runs(items, max_items=FIRST_ITEMS, max_bytes=RUN_BYTES, max_s=GATHER_S, size=held)
         self._feed = feed
         self._share = share
         self._max_runs = share.actors * (CALLS + QUEUED) + 1
         self._n_bytes: dict[int, int] = {}  # of the runs on their way
         self._waits_since: float | None = None  # with something on its way; None while what came back is taken
-        self._run_items = float(FIRST_ITEMS)
         self._closed = False
         self._error: BaseException | None = None
         self._changed = Condition()
 
-    def feed(self, items: Iterator[Content]) -> None:
+    def feed(self) -> None:
         """Hand on items until there are no more, or the line is closed; in a thread of its own."""
         import ray
 
         try:
             start = 0
-            for number, contents in enumerate(self._parts(items)):
+            for number, contents in enumerate(self._runs):
                 data = pickle.dumps(Run(number, start, contents))
                 if not self._takes(number, len(data)):
                     return
@@ -229,7 +230,7 @@ class _Line:
         with self._changed:
             self._waits_since = None
             del self._n_bytes[mapped.number]
-            self._run_items = min(max(1.0, RUN_S * rate), 2 * self._run_items, MAX_ITEMS)
+            self._runs.max_items = min(max(1.0, RUN_S * rate), 2 * self._runs.max_items, MAX_ITEMS)
             self._changed.notify_all()
         self._feed.done.remote(mapped.number)
 
@@ -259,6 +260,7 @@ class _Line:
         """Take no more items, and end the feed."""
         import ray
 
+        self._runs.close()
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -277,19 +279,6 @@ class _Line:
     def _has_room(self, n_bytes: int) -> bool:
         on_way = self._n_bytes.values()
         return not on_way or (len(on_way) < self._max_runs and sum(on_way) + n_bytes <= FLIGHT_BYTES)
-
-    def _parts(self, items: Iterator[Content]) -> Iterator[list[Content]]:
-        part: list[Content] = []
-        n_bytes, begun = 0, 0.0
-        for item in items:
-            begun = begun if part else time.monotonic()
-            part.append(item)
-            n_bytes += len(item) if isinstance(item, bytes | str) else 0
-            if len(part) >= self._run_items or n_bytes >= RUN_BYTES or time.monotonic() >= begun + GATHER_S:
-                yield part
-                part, n_bytes = [], 0
-        if part:
-            yield part
 
 
 def join(address: str) -> bool:
