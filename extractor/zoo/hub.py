@@ -31,6 +31,7 @@ from extractor.zoo.hub_part import Part, file_of  # noqa: E402
 from extractor.zoo.hub_text import text_part  # noqa: E402
 
 POOLER = "pooler"
+_IN_TRAINING = ("masked_spec_embed", "mask_token", "mask_emb")  # weights that only hide parts of what is learnt from
 _LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.MULTILINE)
 _PARTS: dict[str, Callable[[str, Any, Choice], Part]] = {"text": text_part, "image": image_part, "audio": audio_part}
 
@@ -65,7 +66,7 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         items=part.items,
         pooling=part.pooling or "none",
         source=f"{choice.source or _called(reference)}, {source}; {', '.join(layers)}",
-        licence=_licence(reference),
+        licence=choice.licence if choice.weights else _licence(reference),
         files=part.files,
     )
 
@@ -106,6 +107,10 @@ def _load(reference: str, part: Part, choice: Choice) -> tuple[torch.nn.Module, 
     if choice.weights:
         network = _made(part, choice)
         return network, bring_weights(network, choice)
+    if choice.arguments:
+        raise ExportError(
+            f"{reference} was made with what its config.json says; leave --arguments away, or say --weights beside"
+        )
     try:
         with _quiet():
             network, told = part.kind.from_pretrained(
@@ -151,13 +156,20 @@ def _made(part: Part, choice: Choice) -> torch.nn.Module:
 
 def _check_whole(reference: str, told: Any, choice: Choice) -> None:
     """Check that the files had all weights: transformers draws those that lack at random, and only warns."""
-    needed = [one for one in told["missing_keys"] if choice.pooling == POOLER or not one.startswith("pooler.")]
+    needed = [one for one in told["missing_keys"] if _is_used(one, choice)]
     wrong = [*sorted(needed), *(str(one) for one in told["mismatched_keys"])]
     if wrong:
         raise ExportError(
             f"{reference} lacks {len(wrong)} of the network's weights, or has them in other shapes: "
             f"{', '.join(wrong[:3])}; it was saved from another network, or is not whole"
         )
+
+
+def _is_used(weight: str, choice: Choice) -> bool:
+    """Return whether what is chosen is made with a weight: only the pooler itself is with the pooler's."""
+    if weight.startswith(f"{POOLER}."):
+        return choice.pooling == POOLER or any(name.partition(".")[0] == POOLER for name in choice.layers)
+    return not weight.endswith(_IN_TRAINING)
 
 
 def _refused(reference: str, error: Exception) -> ExportError:

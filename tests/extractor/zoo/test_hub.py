@@ -123,8 +123,35 @@ def test_a_pooler_that_was_never_trained_is_missed_only_where_it_is_wanted(copie
     kept = {name: one for name, one in weights.items() if not name.startswith("pooler.")}
     save_file(kept, copied / "model.safetensors", {"format": "pt"})
     assert zoo.build(f"hf:{copied}").dim == 32
-    with pytest.raises(ExportError, match=r"lacks 2 of the network's weights.*pooler\.dense"):
-        zoo.build(f"hf:{copied}", Choice(pooling="pooler"))
+    for choice in [Choice(pooling="pooler"), Choice(layers=("pooler",)), Choice(layers=("pooler.dense",))]:
+        with pytest.raises(ExportError, match=r"lacks 2 of the network's weights.*pooler\.dense"):
+            zoo.build(f"hf:{copied}", choice)
+
+
+def test_weights_that_are_for_training_alone_may_lack(tmp_path: Path) -> None:
+    folder = write_hub_folder(tmp_path / "wav2vec2", "wav2vec2-layer")
+    weights = load_file(folder / "model.safetensors")
+    del weights["masked_spec_embed"]  # as facebook/wav2vec2-base-960h has it
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    network = zoo.build(f"hf:{folder}")
+    waveform = torch.tensor(np.random.default_rng(0).normal(size=(1, 3000)), dtype=torch.float32)
+    with torch.inference_mode():
+        states = hub.AutoModel.from_pretrained(folder).eval()(waveform).last_hidden_state
+    found = network.reference({"waveform": waveform.numpy(), "lengths": np.array([3000])})
+    np.testing.assert_allclose(found, states.mean(dim=1), atol=1e-5)
+
+
+def test_arguments_are_not_for_the_weights_of_the_repository(bert: Path) -> None:
+    with pytest.raises(ExportError, match=r"leave --arguments away, or say --weights"):
+        zoo.build(f"hf:{bert}", Choice(arguments={"add_pooling_layer": False}))
+
+
+def test_the_publishers_licence_is_not_that_of_weights_which_are_brought(copied: Path) -> None:
+    (copied / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
+    own = str(copied / "model.safetensors")
+    assert zoo.build(f"hf:{copied}").licence == "cc-by-4.0"
+    assert zoo.build(f"hf:{copied}", Choice(weights=own)).licence == "not stated"
+    assert zoo.build(f"hf:{copied}", Choice(weights=own, licence="MIT")).licence == "MIT"
 
 
 def test_a_file_that_is_cut_short_is_refused(copied: Path, tmp_path: Path) -> None:
