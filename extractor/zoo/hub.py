@@ -5,8 +5,7 @@ facts of the front end. No code of a repository is ever run.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ import transformers  # noqa: E402  # it imports torchvision wherever that is ins
 
 from extractor.zoo.hub_audio import audio_part  # noqa: E402
 from extractor.zoo.hub_image import image_part  # noqa: E402
-from extractor.zoo.hub_part import Part, file_of  # noqa: E402
+from extractor.zoo.hub_part import Part, file_of, quiet  # noqa: E402
 from extractor.zoo.hub_text import text_part  # noqa: E402
 
 POOLER = "pooler"
@@ -112,7 +111,7 @@ def _load(reference: str, part: Part, choice: Choice) -> tuple[torch.nn.Module, 
             f"{reference} was made with what its config.json says; leave --arguments away, or say --weights beside"
         )
     try:
-        with _quiet():
+        with quiet():
             network, told = part.kind.from_pretrained(
                 reference,
                 config=part.config,
@@ -127,21 +126,6 @@ def _load(reference: str, part: Part, choice: Choice) -> tuple[torch.nn.Module, 
     _check_whole(reference, told, choice)
     commit = getattr(part.config, "_commit_hash", None)
     return network.eval(), f"its own weights, commit {commit}" if commit else "its own weights"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from warnings and bars: what they tell is checked, or raised."""
-    log = transformers.utils.logging
-    before, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(before)
-        if bars:
-            log.enable_progress_bar()
 
 
 def _made(part: Part, choice: Choice) -> torch.nn.Module:

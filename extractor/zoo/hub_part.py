@@ -1,7 +1,8 @@
 """What of a repository on the Hub becomes a backbone: which class loads it, its inputs, its front end, its pooling."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,19 @@ def facts_of(reference: str, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise ExportError(f"{path} is not JSON ({error}), or was cut short; copy it again") from None
     return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from warnings and bars: what they tell is checked, or raised."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()

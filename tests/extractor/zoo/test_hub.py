@@ -316,6 +316,14 @@ SQUARE = {"size": {"height": 24, "width": 24}}
         ),
         ("convnext.image_processing_pil_convnext:ConvNextImageProcessorPil", {"size": {"shortest_edge": 224}}),
         ("convnext.image_processing_pil_convnext:ConvNextImageProcessorPil", {"size": {"shortest_edge": 384}}),
+        ("clip.image_processing_pil_clip:CLIPImageProcessorPil", {"size": 37, "crop_size": 24}),
+        ("deit.image_processing_pil_deit:DeiTImageProcessorPil", {"size": 32, "crop_size": 24}),
+        ("levit.image_processing_pil_levit:LevitImageProcessorPil", {}),
+        ("efficientnet.image_processing_pil_efficientnet:EfficientNetImageProcessorPil", SQUARE),
+        (
+            "efficientnet.image_processing_pil_efficientnet:EfficientNetImageProcessorPil",
+            {**SQUARE, "include_top": False, "rescale_offset": True, "rescale_factor": 1 / 127.5},
+        ),
     ],
 )
 def test_images_are_made_as_transformers_makes_them(tmp_path: Path, kind: str, facts: dict) -> None:
@@ -331,18 +339,31 @@ def test_images_are_made_as_transformers_makes_them(tmp_path: Path, kind: str, f
     assert np.abs(made - expected).max() * part.preprocess.std[0] < 2.01  # of 255
 
 
+NO_RECIPE = r"prepares images by {}ImageProcessor in a way that no recipe has; say .*--preprocess"
+
+
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
         ({"size": {"height": 24, "width": 48}}, "takes images of .*a backbone's are square"),
         ({"size": 24, "resample": 5}, "Pillow's filter 5"),
+        ({"image_processor_type": "MobileViTImageProcessor"}, NO_RECIPE.format("MobileViT")),  # BGR
+        ({"image_processor_type": "CLIPImageProcessor", "do_center_crop": False}, NO_RECIPE.format("CLIP")),
+        ({"image_processor_type": "CLIPImageProcessor", "size": 20, "crop_size": 24}, NO_RECIPE.format("CLIP")),
+        ({"image_processor_type": "OwnImageProcessor"}, "prepares images as transformers does not.*--preprocess"),
     ],
 )
-def test_images_that_no_recipe_makes_are_refused(tmp_path: Path, facts: dict, said: str) -> None:
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5], "image_std": [0.5], **facts}))
-    hub.ViTConfig(image_size=24).save_pretrained(tmp_path)
+def test_images_that_no_recipe_makes_are_refused_until_the_user_says_all(
+    tmp_path: Path, facts: dict, said: str
+) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"model_type": "own", **facts}))
+    hub.ViTConfig(**FAMILIES["vit"][2]).save_pretrained(tmp_path)
     with pytest.raises(ExportError, match=said):
         zoo.build(f"hf:{tmp_path}", Choice(weights="random"))
+    with pytest.raises(ExportError, match=said):
+        zoo.build(f"hf:{tmp_path}", Choice(weights="random", preprocess={"size": 32}))
+    chosen = {"size": 32, "mean": [127.5] * 3, "std": [127.5] * 3}
+    assert zoo.build(f"hf:{tmp_path}", Choice(weights="random", preprocess=chosen)).preprocess.size == 32
 
 
 @pytest.mark.parametrize("family", ["vit", "bert"])
