@@ -53,17 +53,17 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
     whole, source = _load(reference, part, choice)
     network = part.encoder(whole)
     layers = tuple(choice.layers or (PENULTIMATE,))
-    taps = _taps(network, part, layers, choice)
-    pooling = None if choice.pooling == POOLER else choice.pooling or part.pooling
+    tapped = Tapped(network, _taps(network, part, layers, choice))
+    pooling = choice.pooling or part.pooling(tapped, network)
     return brought(
         f"{_called(reference).rpartition('/')[2]}{part.suffix}",
-        part.embedder(Tapped(network, taps), network, pooling),
+        part.embedder(tapped, network, "flatten" if pooling == POOLER else pooling),
         choice,
         input=part.input,
         preprocess=part.preprocess,
         example=part.example,
         items=part.items,
-        pooling=part.pooling or "none",
+        pooling=pooling,
         source=f"{choice.source or _called(reference)}, {source}; {', '.join(layers)}",
         licence=choice.licence if choice.weights else _licence(reference),
         files=part.files,

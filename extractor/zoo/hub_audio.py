@@ -60,7 +60,7 @@ def _waveforms(config: Any, told: dict[str, Any], choice: Choice) -> Part:
         example=example | ({LENGTHS: np.array([n_samples])} if pads else {}),
         runs=[_run(n_samples), _run(2 * n_samples)],
         embedder=embedder,
-        pooling="mean",
+        pooling=lambda _tapped, _network: "mean",
     )
 
 
@@ -92,7 +92,7 @@ def _whisper(config: Any, told: dict[str, Any], choice: Choice) -> Part:
         example={"log_mel": np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)},
         runs=[lambda network: network(torch.zeros(1, *shape[::-1]))],
         embedder=embedder,
-        pooling="mean",
+        pooling=lambda _tapped, _network: "mean",
         encoder=lambda network: cast(Any, network).encoder,
     )
 

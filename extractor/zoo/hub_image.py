@@ -28,6 +28,9 @@ _ALL = {"size", "mean", "std"}  # what suffices where the publisher says nothing
 _NEXT = f"say how they are made: --preprocess with {', '.join(sorted(_ALL))}, and recipe and crop_fraction where needed"
 _LEVIT = 256 / 224  # of the side, to which it resizes before it crops
 _ROUNDING = 0.5  # of 255, on average over a photo: resizing and cropping in one step gives 0.3, another filter 1
+_TOKENS_AXES = 3
+_CLASS_TOKENS = ("cls_token", "class_embedding")  # as networks call the parameter
+_MEAN_FIRST = ("dinov3_convnext",)  # which put the mean of the states before them
 _PIXELS = "pixel_values"
 _BYTE = 255.0
 _SQUASHED_FROM = 384  # pixels, of networks that say a `crop_pct`
@@ -40,7 +43,11 @@ def image_part(reference: str, config: Any, choice: Choice) -> Part:
     front = image_front(_facts(reference, choice), choice)
 
     def embedder(tapped: torch.nn.Module, _network: torch.nn.Module, pooling: str | None) -> Embedder:
-        return front.embedder(tapped, None if pooling == "none" else pooling, argument=_PIXELS)
+        by_axes = choice.pooling is None and pooling != "cls"  # of each layer, which may differ
+        return front.embedder(tapped, None if by_axes else pooling, argument=_PIXELS)
+
+    def run(network: torch.nn.Module) -> Any:
+        return network(**{_PIXELS: front.example()})
 
     facts = front.facts()
     return Part(
@@ -50,12 +57,25 @@ def image_part(reference: str, config: Any, choice: Choice) -> Part:
         preprocess=facts["preprocess"],
         items=facts["items"],
         example=facts["example"],
-        runs=[lambda network: network(**{_PIXELS: front.example()})],
+        runs=[run],
         embedder=embedder,
-        pooling="none" if clip else "cls" if hasattr(own, "patch_size") else "gap",
+        pooling=lambda tapped, network: _pooling(run(tapped), network),
         suffix="-image" if clip else "",
         pooler=Tap("visual_projection", takes=True) if clip else Tap("pooler"),
     )
+
+
+def _pooling(values: list[torch.Tensor], network: torch.nn.Module) -> str:
+    """Return the pooling of what layers give for an image: the class token's state, where there is such a token."""
+    n_axes = max(one.ndim for one in values)
+    if n_axes == _TOKENS_AXES:
+        return "cls" if _has_class_token(network) else "mean"
+    return "gap" if n_axes > _TOKENS_AXES else "none"
+
+
+def _has_class_token(network: torch.nn.Module) -> bool:
+    model_type = getattr(getattr(network, "config", None), "model_type", None)
+    return model_type in _MEAN_FIRST or any(name.endswith(_CLASS_TOKENS) for name, _ in network.named_parameters())
 
 
 def _facts(reference: str, choice: Choice) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class Part:
         Each runs a network on an item, of another length where items vary.
     embedder : callable
         The tapped network, the network and a pooling -> what the export traces.
-    pooling : str, optional
-        Where nobody says.
+    pooling : callable
+        The tapped network and the network -> the pooling where nobody says.
     pooler : Tap, optional
         What `--pooling pooler` takes.
     suffix : str
@@ -60,7 +60,7 @@ class Part:
     example: Mapping[str, NDArray[Any]]
     runs: Sequence[Run]
     embedder: Callable[[torch.nn.Module, torch.nn.Module, str | None], Embedder]
-    pooling: str | None
+    pooling: Callable[[torch.nn.Module, torch.nn.Module], str]
     pooler: Tap | None = None
     suffix: str = ""
     encoder: Encoder = _itself

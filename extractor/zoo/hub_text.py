@@ -54,7 +54,7 @@ def text_part(reference: str, config: Any, choice: Choice) -> Part:
         example={name: np.ones((1, 5), np.int64) for name in ("input_ids", "attention_mask")},
         runs=[_run(n_tokens) for n_tokens in (5, 7)],
         embedder=embedder,
-        pooling="none" if clip else _pooling(reference),
+        pooling=lambda _tapped, _network: "none" if clip else _pooling(reference),
         pooler=Tap("text_projection", takes=True) if clip else Tap("pooler"),
         suffix="-text" if clip else "",
         files={TOKENIZER_FILE: _json(reference, tokenizer)},

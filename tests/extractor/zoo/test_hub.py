@@ -300,6 +300,60 @@ def test_a_repository_in_the_local_cache_needs_no_network(bert: Path, tmp_path: 
     assert "Traceback" not in absent.stderr
 
 
+def write_seer(folder: Path, config: object) -> torch.nn.Module:
+    """Write a network of images, with the front end of the families, and return it."""
+    torch.manual_seed(7)
+    network = hub.AutoModel.from_config(config).eval()
+    network.save_pretrained(folder)
+    facts = {"image_processor_type": "ViTImageProcessor", "size": {"height": 64, "width": 64}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(facts))
+    return network
+
+
+SIXTEENS = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}
+VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "image_size": 64}
+SEEN = {
+    "swin": (
+        hub.SwinConfig(image_size=64, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=4),
+        ("mean", lambda found: found.last_hidden_state.mean(dim=1)),
+    ),
+    "convnext": (
+        hub.ConvNextConfig(**SIXTEENS, image_size=64),
+        ("gap", lambda found: found.last_hidden_state.mean(dim=(2, 3))),
+    ),
+    "dinov3-convnext": (hub.DINOv3ConvNextConfig(**SIXTEENS), ("cls", lambda found: found.pooler_output)),
+    "dinov2": (hub.Dinov2Config(**VIT, patch_size=16), ("cls", lambda found: found.last_hidden_state[:, 0])),
+    "vit": (hub.ViTConfig(**VIT, patch_size=16), ("cls", lambda found: found.last_hidden_state[:, 0])),
+}
+
+
+@pytest.mark.parametrize("family", SEEN)
+def test_an_image_is_its_class_token_where_the_network_has_one(tmp_path: Path, family: str) -> None:
+    config, (pooling, expected) = SEEN[family]
+    published = write_seer(tmp_path, config)
+    network = zoo.build(f"hf:{tmp_path}")
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    pixels = (torch.tensor(image).permute(0, 3, 1, 2) - 127.5) / 127.5
+    with torch.inference_mode():
+        found = published(pixels)
+    assert network.pooling == pooling
+    np.testing.assert_allclose(network.reference({"image": image}), expected(found), atol=1e-5)
+    if family in ("swin", "vit"):
+        pooled = zoo.build(f"hf:{tmp_path}", Choice(pooling="pooler")).reference({"image": image})
+        np.testing.assert_allclose(pooled, found.pooler_output, atol=1e-5)
+
+
+def test_layers_of_images_are_pooled_by_what_they_are(tmp_path: Path) -> None:
+    write_seer(tmp_path, SEEN["vit"][0])
+    for layers, pooling in [
+        (("embeddings.patch_embeddings.projection",), "gap"),
+        (("layers.0", "penultimate"), "cls"),
+        (("pooler.dense",), "none"),
+    ]:
+        network = zoo.build(f"hf:{tmp_path}", Choice(layers=layers))
+        assert (network.pooling, network.dim) == (pooling, 32 * len(layers))
+
+
 SQUARE = {"size": {"height": 24, "width": 24}}
 
 
