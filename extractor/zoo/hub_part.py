@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from extractor.errors import ExportError
 from extractor.recipes import Preprocess
 from extractor.spec import Input
-from extractor.zoo.embedder import Embedder
 from extractor.zoo.taps import Tap
 
 Encoder = Callable[[torch.nn.Module], torch.nn.Module]
@@ -59,7 +58,7 @@ class Part:
     items: Sequence[bytes]
     example: Mapping[str, NDArray[Any]]
     runs: Sequence[Run]
-    embedder: Callable[[torch.nn.Module, torch.nn.Module, str | None], Embedder]
+    embedder: Callable[[torch.nn.Module, torch.nn.Module, str | None], torch.nn.Module]
     pooling: Callable[[torch.nn.Module, torch.nn.Module], str]
     pooler: Tap | None = None
     suffix: str = ""
@@ -86,12 +85,22 @@ def file_of(reference: str, name: str) -> Path | None:
 
 def facts_of(reference: str, name: str) -> dict[str, Any]:
     """Return what a JSON file of a folder or repository says, nothing where there is none; raises ExportError."""
+    found = _json(reference, name)
+    return found if isinstance(found, dict) else {}
+
+
+def list_of(reference: str, name: str) -> list[Any]:
+    """Return the list that a JSON file holds, as `facts_of` does."""
+    found = _json(reference, name)
+    return found if isinstance(found, list) else []
+
+
+def _json(reference: str, name: str) -> Any:
     path = file_of(reference, name)
     try:
-        found = json.loads(path.read_bytes()) if path else {}
+        return json.loads(path.read_bytes()) if path else None
     except ValueError as error:
         raise ExportError(f"{path} is not JSON ({error}), or was cut short; copy it again") from None
-    return found if isinstance(found, dict) else {}
 
 
 @contextmanager

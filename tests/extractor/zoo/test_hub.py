@@ -97,6 +97,104 @@ def test_what_its_publisher_says_is_taken(copied: Path) -> None:
     assert (chosen.pooling, chosen.preprocess.max_tokens) == ("mean", 9)
 
 
+SAID_TO_POOL = [
+    ({"pooling_mode": "cls", "embedding_dimension": 32, "include_prompt": True}, "cls"),  # as of version 6
+    ({"pooling_mode": ["max"]}, "max"),
+    ({"pooling_mode": "lasttoken"}, "last"),
+    ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
+    ({"pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True}, "last"),
+    ({"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True}, "max"),
+    ({"word_embedding_dimension": 32}, "mean"),
+]
+SAID_TO_POOL_OTHERWISE = [
+    ({"pooling_mode": "weightedmean"}, "weightedmean"),
+    ({"pooling_mode": ["cls", "mean"]}, "cls, mean"),
+    ({"pooling_mode_weightedmean_tokens": True}, "weightedmean"),
+    ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len"),
+    ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "cls, mean"),
+]
+
+
+@pytest.mark.parametrize(("facts", "pooling"), SAID_TO_POOL)
+def test_the_pooling_of_sentence_transformers_is_taken(copied: Path, facts: dict, pooling: str) -> None:
+    (copied / "1_Pooling").mkdir()
+    (copied / "1_Pooling" / "config.json").write_text(json.dumps(facts))
+    assert zoo.build(f"hf:{copied}", Choice(weights="random")).pooling == pooling
+
+
+@pytest.mark.parametrize(("facts", "said"), SAID_TO_POOL_OTHERWISE)
+def test_a_pooling_that_is_not_made_is_refused_until_another_is_said(copied: Path, facts: dict, said: str) -> None:
+    (copied / "1_Pooling").mkdir()
+    (copied / "1_Pooling" / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(ExportError, match=f"published with the pooling {said}; say --pooling"):
+        zoo.build(f"hf:{copied}", Choice(weights="random"))
+    assert zoo.build(f"hf:{copied}", Choice(weights="random", pooling="mean")).pooling == "mean"
+
+
+def write_modules(folder: Path, *kinds: str) -> None:
+    """Write what sentence-transformers lays beside a network, a pooling of the class token among it."""
+    paths = ["" if kind == "Transformer" else f"{i}_{kind}" for i, kind in enumerate(kinds)]
+    rows = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
+    ]
+    (folder / "modules.json").write_text(json.dumps(rows))
+    facts = {"Pooling": {"pooling_mode": "cls"}, "Dense": {"in_features": 32, "out_features": 16, "bias": True}}
+    for kind, path in zip(kinds, paths, strict=True):
+        (folder / path).mkdir(exist_ok=True)
+        if kind in facts:
+            (folder / path / "config.json").write_text(json.dumps(facts[kind]))
+
+
+def test_a_projection_behind_the_pooling_is_applied(copied: Path, tmp_path: Path) -> None:
+    write_modules(copied, "Transformer", "Pooling", "Dense", "Normalize")
+    torch.manual_seed(3)
+    linear = torch.nn.Linear(32, 16)
+    dense = copied / "2_Dense"
+    with pytest.raises(ExportError, match=r"lacks 2_Dense/model\.safetensors or pytorch_model\.bin"):
+        zoo.build(f"hf:{copied}")
+    torch.save({f"linear.{name}": one for name, one in linear.state_dict().items()}, dense / "pytorch_model.bin")
+    ids = torch.tensor([[1, 5, 9, 2]])
+    inputs = {"input_ids": ids.numpy(), "attention_mask": np.ones((1, 4), np.int64)}
+    with torch.inference_mode():
+        state = hub.AutoModel.from_pretrained(copied).eval()(ids).last_hidden_state[:, 0]
+        expected = torch.tanh(linear(state))
+    network = zoo.build(f"hf:{copied}")
+    assert (network.pooling, network.dim) == ("cls", 16)
+    np.testing.assert_allclose(network.reference(inputs), expected, atol=1e-6)
+    for choice in [Choice(pooling="cls"), Choice(layers=("penultimate",))]:  # of the network alone
+        np.testing.assert_allclose(zoo.build(f"hf:{copied}", choice).reference(inputs), state, atol=1e-6)
+    spec = read_spec(export(f"hf:{copied}", tmp_path / "out"))
+    assert (spec.dim, spec.pooling) == (16, "cls")
+    assert len(zoo.layers(f"hf:{copied}")) > 9
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"activation_function": "own.Activation"}, "published with a Dense of .*own.Activation.*say --pooling"),
+        ({"activation_function": "torch.nn.modules.linear.Linear"}, "published with a Dense of"),
+        ({"use_residual": True}, "published with a Dense of .*use_residual"),
+        ({"module_input_name": "token_embeddings"}, "published with a Dense of .*token_embeddings"),
+        ({"out_features": "16"}, "2_Dense/config.json has no in_features and out_features"),
+    ],
+)
+def test_a_projection_that_is_not_made_is_refused(copied: Path, facts: dict, said: str) -> None:
+    write_modules(copied, "Transformer", "Pooling", "Dense")
+    path = copied / "2_Dense" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    with pytest.raises(ExportError, match=said):
+        zoo.build(f"hf:{copied}", Choice(weights="random"))
+
+
+def test_modules_that_are_not_made_are_refused(copied: Path) -> None:
+    for kinds in [("Transformer", "Dense"), ("Transformer", "Pooling", "LayerNorm"), ("Router",)]:
+        write_modules(copied, *kinds)
+        with pytest.raises(ExportError, match=f"published as {', '.join(kinds)}, which is not made here; say --pool"):
+            zoo.build(f"hf:{copied}", Choice(weights="random"))
+        assert zoo.build(f"hf:{copied}", Choice(weights="random", pooling="mean")).dim == 32
+
+
 @pytest.mark.parametrize("family", ["wav2vec2", "whisper", "clip-image", "clip-text", "gpt2", "vit"])
 def test_every_modality_is_told_by_its_configuration(tmp_path: Path, family: str) -> None:
     write_hub_folder(tmp_path / family, family, weights=False)
