@@ -26,11 +26,12 @@ import transformers  # noqa: E402  # it imports torchvision wherever that is ins
 
 from extractor.zoo.hub_audio import audio_part  # noqa: E402
 from extractor.zoo.hub_image import image_part  # noqa: E402
-from extractor.zoo.hub_part import Part, file_of, quiet  # noqa: E402
+from extractor.zoo.hub_part import Part, facts_of, file_of, quiet  # noqa: E402
 from extractor.zoo.hub_text import text_part  # noqa: E402
 
 POOLER = "pooler"
 _IN_TRAINING = ("masked_spec_embed", "mask_token", "mask_emb")  # weights that only hide parts of what is learnt from
+_IMAGES = {"image_mean", "image_processor_type"}  # what a front end of images has
 _LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.MULTILINE)
 _PARTS: dict[str, Callable[[str, Any, Choice], Part]] = {"text": text_part, "image": image_part, "audio": audio_part}
 
@@ -86,17 +87,22 @@ def _part(reference: str, choice: Choice) -> Part:
         raise _refused(reference, error) from None
     if hasattr(config, "vision_config") and config.model_type != "clip":
         raise ExportError(f"{reference} is a {config.model_type}: of networks with several towers hf: takes CLIP alone")
-    modality = choice.modality or _modality(config)
+    modality = choice.modality or _modality(reference, config)
     if modality not in _PARTS:
         raise ExportError(f"modality is {modality!r}; hf: takes {', '.join(_PARTS)}")
     return _PARTS[modality](reference, config, choice)
 
 
-def _modality(config: Any) -> str:
+def _modality(reference: str, config: Any) -> str:
     """Return what a network reads; CLIP's default is its image tower."""
-    if config.model_type == "whisper" or hasattr(config, "conv_kernel"):
+    if config.model_type == "whisper" or hasattr(config, "conv_stride"):
         return "audio"
-    return "image" if hasattr(config, "vision_config") or hasattr(config, "image_size") else "text"
+    if hasattr(config, "vision_config") or hasattr(config, "image_size"):
+        return "image"
+    if hasattr(config, "vocab_size"):
+        return "text"
+    told = facts_of(reference, "preprocessor_config.json")  # ResNet's configuration tells nothing of images
+    return "image" if _IMAGES & told.keys() else "audio" if "sampling_rate" in told else "text"
 
 
 def _load(reference: str, part: Part, choice: Choice) -> tuple[torch.nn.Module, str]:

@@ -20,6 +20,7 @@ from extractor.zoo.tokenizer import least, n_positions, without_bounds
 
 POOLINGS = ("mean", "cls", "max", "last", "pooler")
 _FLOAT_MASK = ("xlnet",)  # which subtracts its mask from 1.0
+_CLS_LAST = ("xlnet",)  # whose class token stands behind a text
 _TOKENIZERS = (
     *("tokenizer.json", "vocab.txt", "vocab.json"),
     *("spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
@@ -45,6 +46,8 @@ def text_part(reference: str, config: Any, choice: Choice) -> Part:
 
     def embedder(tapped: torch.nn.Module, _network: torch.nn.Module, pooling: str | None) -> torch.nn.Module:
         named = None if pooling == "none" else pooling
+        if choice.pooling == "cls" and config.model_type in _CLS_LAST:
+            named = "last"
         pooled = TextEmbedder(tapped, config.model_type in _FLOAT_MASK, pooling=named)
         return projected(pooled, reference, sentence, choice)
 
@@ -78,7 +81,10 @@ def _kind(config: Any, clip: bool) -> Any:
 def _tokenizer(reference: str) -> Any:
     """Return the tokenizer; without files transformers would make one of no words, and say nothing."""
     if not any(file_of(reference, name) for name in _TOKENIZERS):
-        raise ExportError(f"{reference} has no tokenizer: none of {', '.join(_TOKENIZERS)}; put one beside its weights")
+        raise ExportError(
+            f"{reference} has no tokenizer: none of {', '.join(_TOKENIZERS)}; put one beside its weights, or say "
+            "--modality"
+        )
     try:
         return transformers.AutoTokenizer.from_pretrained(reference, trust_remote_code=False)
     except Exception as error:  # of files, of the Hub, of the library: they share no root

@@ -29,7 +29,7 @@ from extractor.zoo.golden import photos
 from extractor.zoo.golden.sounds import sounds
 from extractor.zoo.hub_audio import audio_part
 from extractor.zoo.hub_image import image_part
-from tests.hub_folders import FAMILIES, READERS, SEERS, hub, write_hub_folder
+from tests.hub_folders import FAMILIES, READERS, SEERS, VOCABULARY, hub, write_hub_folder, write_tokenizer
 
 TEXTS = ["cat", "a dog and a cat", "dogs 42", "the quick brown fox " * 9, "cat dog", "x"]
 
@@ -204,6 +204,46 @@ def test_every_modality_is_told_by_its_configuration(tmp_path: Path, family: str
     assert (network.modality, network.dim) == (modality, 16 if "clip" in family else 32)
     assert "random weights" in network.source
     assert network.name == (f"{family}-{modality}" if "clip" in family else family)
+
+
+def test_a_network_whose_configuration_tells_no_modality_is_told_by_its_front_end(tmp_path: Path) -> None:
+    config = hub.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    published = write_seer(tmp_path, config)
+    network = zoo.build(f"hf:{tmp_path}")
+    image = np.full((1, 64, 64, 3), 255, np.uint8)
+    with torch.inference_mode():
+        expected = published(torch.ones(1, 3, 64, 64)).pooler_output[:, :, 0, 0]
+    assert (network.modality, network.pooling) == ("image", "gap")
+    np.testing.assert_allclose(network.reference({"image": image}), expected, atol=1e-5)
+
+
+def test_texts_are_for_a_network_with_a_kernel_too(tmp_path: Path) -> None:
+    config = hub.MambaConfig(hidden_size=16, num_hidden_layers=1, state_size=4, vocab_size=len(VOCABULARY))
+    config.save_pretrained(tmp_path)
+    write_tokenizer(tmp_path, 64)
+    assert zoo.build(f"hf:{tmp_path}", Choice(weights="random")).modality == "text"
+
+
+def test_networks_of_sounds_that_are_not_made_are_refused(bert: Path, tmp_path: Path) -> None:
+    hub.ASTConfig(hidden_size=16, num_hidden_layers=1).save_pretrained(tmp_path)
+    facts = {"feature_extractor_type": "ASTFeatureExtractor", "sampling_rate": 16_000}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(facts))
+    for folder, choice in [(tmp_path, Choice()), (bert, Choice(modality="audio"))]:
+        with pytest.raises(ExportError, match=r"of networks of sounds hf: takes Wav2Vec 2\.0 and its kin, and Whisper"):
+            zoo.build(f"hf:{folder}", choice)
+
+
+def test_the_class_token_of_xlnet_is_its_last(tmp_path: Path) -> None:
+    folder = write_hub_folder(tmp_path / "xlnet", "xlnet")
+    ids = torch.tensor([[5, 9, 2, 1]])
+    with torch.inference_mode():
+        states = hub.AutoModel.from_pretrained(folder).eval()(ids).last_hidden_state[0]
+    network = zoo.build(f"hf:{folder}", Choice(pooling="cls"))
+    mask = np.ones((1, 4), np.int64)
+    found = network.reference({"input_ids": ids.numpy(), "attention_mask": mask})
+    np.testing.assert_allclose(found[0], states[-1], atol=1e-5)
+    padded = {"input_ids": np.pad(ids, ((0, 0), (0, 3))), "attention_mask": np.pad(mask, ((0, 0), (0, 3)))}
+    np.testing.assert_allclose(network.reference(padded)[0], states[-1], atol=1e-5)
 
 
 def test_weights_that_lack_are_not_drawn(copied: Path) -> None:
