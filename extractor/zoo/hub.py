@@ -136,9 +136,11 @@ def _load(reference: str, part: Part, choice: Choice) -> tuple[torch.nn.Module, 
 
 def _made(part: Part, choice: Choice) -> torch.nn.Module:
     seeded()
-    make = getattr(part.kind, "from_config", None) or part.kind._from_config
+    automatic = hasattr(part.kind, "from_config")  # and only then it may run code of a repository
+    make = part.kind.from_config if automatic else part.kind._from_config
+    told = {"attn_implementation": "eager"} | ({"trust_remote_code": False} if automatic else {})
     try:
-        network: torch.nn.Module = make(part.config, attn_implementation="eager", **dict(choice.arguments or {}))
+        network: torch.nn.Module = make(part.config, **told, **dict(choice.arguments or {}))
     except Exception as error:  # of transformers and torch: they share no root
         raise ExportError(f"the network cannot be made with --arguments {choice.arguments}: {error}") from None
     return network.eval()

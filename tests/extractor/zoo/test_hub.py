@@ -331,6 +331,16 @@ def test_no_code_of_a_folder_is_run(copied: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
+def test_no_argument_lets_code_of_a_folder_run(copied: Path, tmp_path: Path) -> None:
+    facts = json.loads((copied / "config.json").read_text()) | {"auto_map": {"AutoModel": "own.Model"}}
+    (copied / "config.json").write_text(json.dumps(facts))
+    (copied / "own.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'made')!r})\n")
+    with pytest.raises(ExportError, match="cannot be made with --arguments"):
+        zoo.build(f"hf:{copied}", Choice(weights="random", arguments={"trust_remote_code": True}))
+    assert zoo.build(f"hf:{copied}", Choice(weights="random")).dim == 32
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
