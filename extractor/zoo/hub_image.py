@@ -98,7 +98,8 @@ def _published(reference: str) -> dict[str, Any]:
                 reference, backend="pil", trust_remote_code=False
             )
     except Exception as error:  # of files, of the Hub, of transformers: they share no root
-        raise ExportError(f"{reference} prepares images as transformers does not: {error}; {_NEXT}") from None
+        told = " ".join(str(error).split())[:300]
+        raise ExportError(f"transformers cannot make the images of {reference}: {told}; {_NEXT}") from None
     facts = _recipe(reference, processor.to_dict())
     _check_same(reference, processor, facts)
     return facts

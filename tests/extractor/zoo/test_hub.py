@@ -552,7 +552,7 @@ NO_RECIPE = r"prepares images by {}ImageProcessor in a way that no recipe has; s
         ({"image_processor_type": "MobileViTImageProcessor"}, NO_RECIPE.format("MobileViT")),  # BGR
         ({"image_processor_type": "CLIPImageProcessor", "do_center_crop": False}, NO_RECIPE.format("CLIP")),
         ({"image_processor_type": "CLIPImageProcessor", "size": 20, "crop_size": 24}, NO_RECIPE.format("CLIP")),
-        ({"image_processor_type": "OwnImageProcessor"}, "prepares images as transformers does not.*--preprocess"),
+        ({"image_processor_type": "OwnImageProcessor"}, "transformers cannot make the images of .*--preprocess"),
     ],
 )
 def test_images_that_no_recipe_makes_are_refused_until_the_user_says_all(
