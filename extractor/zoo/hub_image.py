@@ -14,7 +14,7 @@ from extractor.zoo.choice import Choice
 from extractor.zoo.embedder import Embedder
 from extractor.zoo.front import recipe_of
 from extractor.zoo.golden import photo_files
-from extractor.zoo.hub_part import Part, facts_of, quiet
+from extractor.zoo.hub_part import Part, Run, facts_of, quiet
 from extractor.zoo.images import image_facts, image_front
 from extractor.zoo.taps import Tap
 
@@ -59,10 +59,24 @@ def image_part(reference: str, config: Any, choice: Choice) -> Part:
         example=facts["example"],
         runs=[run],
         embedder=embedder,
-        pooling=lambda tapped, network: _pooling(run(tapped), network),
+        pooling=lambda tapped, network: _pooling(_values(tapped, run), network),
         suffix="-image" if clip else "",
         pooler=Tap("visual_projection", takes=True) if clip else Tap("pooler"),
     )
+
+
+def _values(tapped: torch.nn.Module, run: Run) -> list[torch.Tensor]:
+    """Return what layers give for an image; raises ExportError."""
+    try:
+        with torch.inference_mode():
+            values: list[torch.Tensor] = run(tapped)
+    except ExportError:
+        raise
+    except Exception as error:  # of transformers and torch: they share no root
+        raise ExportError(
+            f"the network cannot run an image: {error}; say with --preprocess the size of those that it takes"
+        ) from error
+    return values
 
 
 def _pooling(values: list[torch.Tensor], network: torch.nn.Module) -> str:

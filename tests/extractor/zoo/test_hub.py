@@ -6,13 +6,11 @@ import pickle
 import subprocess
 import sys
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from extractor import Extractor, zoo
@@ -21,14 +19,12 @@ from extractor.errors import ExportError
 from extractor.export import export
 from extractor.prepare import load_prepare
 from extractor.preprocess.audio import to_waveform
-from extractor.preprocess.image import fit_image
 from extractor.preprocess.log_mel import log_mel
 from extractor.spec import Spec, read_spec
 from extractor.zoo.choice import Choice
 from extractor.zoo.golden import photos
 from extractor.zoo.golden.sounds import sounds
 from extractor.zoo.hub_audio import audio_part
-from extractor.zoo.hub_image import image_part
 from tests.hub_folders import FAMILIES, READERS, SEERS, VOCABULARY, hub, write_hub_folder, write_tokenizer
 
 TEXTS = ["cat", "a dog and a cat", "dogs 42", "the quick brown fox " * 9, "cat dog", "x"]
@@ -97,104 +93,6 @@ def test_what_its_publisher_says_is_taken(copied: Path) -> None:
     assert (chosen.pooling, chosen.preprocess.max_tokens) == ("mean", 9)
 
 
-SAID_TO_POOL = [
-    ({"pooling_mode": "cls", "embedding_dimension": 32, "include_prompt": True}, "cls"),  # as of version 6
-    ({"pooling_mode": ["max"]}, "max"),
-    ({"pooling_mode": "lasttoken"}, "last"),
-    ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
-    ({"pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True}, "last"),
-    ({"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True}, "max"),
-    ({"word_embedding_dimension": 32}, "mean"),
-]
-SAID_TO_POOL_OTHERWISE = [
-    ({"pooling_mode": "weightedmean"}, "weightedmean"),
-    ({"pooling_mode": ["cls", "mean"]}, "cls, mean"),
-    ({"pooling_mode_weightedmean_tokens": True}, "weightedmean"),
-    ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len"),
-    ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "cls, mean"),
-]
-
-
-@pytest.mark.parametrize(("facts", "pooling"), SAID_TO_POOL)
-def test_the_pooling_of_sentence_transformers_is_taken(copied: Path, facts: dict, pooling: str) -> None:
-    (copied / "1_Pooling").mkdir()
-    (copied / "1_Pooling" / "config.json").write_text(json.dumps(facts))
-    assert zoo.build(f"hf:{copied}", Choice(weights="random")).pooling == pooling
-
-
-@pytest.mark.parametrize(("facts", "said"), SAID_TO_POOL_OTHERWISE)
-def test_a_pooling_that_is_not_made_is_refused_until_another_is_said(copied: Path, facts: dict, said: str) -> None:
-    (copied / "1_Pooling").mkdir()
-    (copied / "1_Pooling" / "config.json").write_text(json.dumps(facts))
-    with pytest.raises(ExportError, match=f"published with the pooling {said}; say --pooling"):
-        zoo.build(f"hf:{copied}", Choice(weights="random"))
-    assert zoo.build(f"hf:{copied}", Choice(weights="random", pooling="mean")).pooling == "mean"
-
-
-def write_modules(folder: Path, *kinds: str) -> None:
-    """Write what sentence-transformers lays beside a network, a pooling of the class token among it."""
-    paths = ["" if kind == "Transformer" else f"{i}_{kind}" for i, kind in enumerate(kinds)]
-    rows = [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
-    ]
-    (folder / "modules.json").write_text(json.dumps(rows))
-    facts = {"Pooling": {"pooling_mode": "cls"}, "Dense": {"in_features": 32, "out_features": 16, "bias": True}}
-    for kind, path in zip(kinds, paths, strict=True):
-        (folder / path).mkdir(exist_ok=True)
-        if kind in facts:
-            (folder / path / "config.json").write_text(json.dumps(facts[kind]))
-
-
-def test_a_projection_behind_the_pooling_is_applied(copied: Path, tmp_path: Path) -> None:
-    write_modules(copied, "Transformer", "Pooling", "Dense", "Normalize")
-    torch.manual_seed(3)
-    linear = torch.nn.Linear(32, 16)
-    dense = copied / "2_Dense"
-    with pytest.raises(ExportError, match=r"lacks 2_Dense/model\.safetensors or pytorch_model\.bin"):
-        zoo.build(f"hf:{copied}")
-    torch.save({f"linear.{name}": one for name, one in linear.state_dict().items()}, dense / "pytorch_model.bin")
-    ids = torch.tensor([[1, 5, 9, 2]])
-    inputs = {"input_ids": ids.numpy(), "attention_mask": np.ones((1, 4), np.int64)}
-    with torch.inference_mode():
-        state = hub.AutoModel.from_pretrained(copied).eval()(ids).last_hidden_state[:, 0]
-        expected = torch.tanh(linear(state))
-    network = zoo.build(f"hf:{copied}")
-    assert (network.pooling, network.dim) == ("cls", 16)
-    np.testing.assert_allclose(network.reference(inputs), expected, atol=1e-6)
-    for choice in [Choice(pooling="cls"), Choice(layers=("penultimate",))]:  # of the network alone
-        np.testing.assert_allclose(zoo.build(f"hf:{copied}", choice).reference(inputs), state, atol=1e-6)
-    spec = read_spec(export(f"hf:{copied}", tmp_path / "out"))
-    assert (spec.dim, spec.pooling) == (16, "cls")
-    assert len(zoo.layers(f"hf:{copied}")) > 9
-
-
-@pytest.mark.parametrize(
-    ("facts", "said"),
-    [
-        ({"activation_function": "own.Activation"}, "published with a Dense of .*own.Activation.*say --pooling"),
-        ({"activation_function": "torch.nn.modules.linear.Linear"}, "published with a Dense of"),
-        ({"use_residual": True}, "published with a Dense of .*use_residual"),
-        ({"module_input_name": "token_embeddings"}, "published with a Dense of .*token_embeddings"),
-        ({"out_features": "16"}, "2_Dense/config.json has no in_features and out_features"),
-    ],
-)
-def test_a_projection_that_is_not_made_is_refused(copied: Path, facts: dict, said: str) -> None:
-    write_modules(copied, "Transformer", "Pooling", "Dense")
-    path = copied / "2_Dense" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
-    with pytest.raises(ExportError, match=said):
-        zoo.build(f"hf:{copied}", Choice(weights="random"))
-
-
-def test_modules_that_are_not_made_are_refused(copied: Path) -> None:
-    for kinds in [("Transformer", "Dense"), ("Transformer", "Pooling", "LayerNorm"), ("Router",)]:
-        write_modules(copied, *kinds)
-        with pytest.raises(ExportError, match=f"published as {', '.join(kinds)}, which is not made here; say --pool"):
-            zoo.build(f"hf:{copied}", Choice(weights="random"))
-        assert zoo.build(f"hf:{copied}", Choice(weights="random", pooling="mean")).dim == 32
-
-
 @pytest.mark.parametrize("family", ["wav2vec2", "whisper", "clip-image", "clip-text", "gpt2", "vit"])
 def test_every_modality_is_told_by_its_configuration(tmp_path: Path, family: str) -> None:
     write_hub_folder(tmp_path / family, family, weights=False)
@@ -204,17 +102,6 @@ def test_every_modality_is_told_by_its_configuration(tmp_path: Path, family: str
     assert (network.modality, network.dim) == (modality, 16 if "clip" in family else 32)
     assert "random weights" in network.source
     assert network.name == (f"{family}-{modality}" if "clip" in family else family)
-
-
-def test_a_network_whose_configuration_tells_no_modality_is_told_by_its_front_end(tmp_path: Path) -> None:
-    config = hub.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
-    published = write_seer(tmp_path, config)
-    network = zoo.build(f"hf:{tmp_path}")
-    image = np.full((1, 64, 64, 3), 255, np.uint8)
-    with torch.inference_mode():
-        expected = published(torch.ones(1, 3, 64, 64)).pooler_output[:, :, 0, 0]
-    assert (network.modality, network.pooling) == ("image", "gap")
-    np.testing.assert_allclose(network.reference({"image": image}), expected, atol=1e-5)
 
 
 def test_texts_are_for_a_network_with_a_kernel_too(tmp_path: Path) -> None:
@@ -446,126 +333,6 @@ def test_a_repository_in_the_local_cache_needs_no_network(bert: Path, tmp_path: 
     assert absent.returncode == 1
     assert "cannot load somebody/else" in absent.stderr
     assert "Traceback" not in absent.stderr
-
-
-def write_seer(folder: Path, config: object) -> torch.nn.Module:
-    """Write a network of images, with the front end of the families, and return it."""
-    torch.manual_seed(7)
-    network = hub.AutoModel.from_config(config).eval()
-    network.save_pretrained(folder)
-    facts = {"image_processor_type": "ViTImageProcessor", "size": {"height": 64, "width": 64}}
-    (folder / "preprocessor_config.json").write_text(json.dumps(facts))
-    return network
-
-
-SIXTEENS = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}
-VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "image_size": 64}
-SEEN = {
-    "swin": (
-        hub.SwinConfig(image_size=64, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=4),
-        ("mean", lambda found: found.last_hidden_state.mean(dim=1)),
-    ),
-    "convnext": (
-        hub.ConvNextConfig(**SIXTEENS, image_size=64),
-        ("gap", lambda found: found.last_hidden_state.mean(dim=(2, 3))),
-    ),
-    "dinov3-convnext": (hub.DINOv3ConvNextConfig(**SIXTEENS), ("cls", lambda found: found.pooler_output)),
-    "dinov2": (hub.Dinov2Config(**VIT, patch_size=16), ("cls", lambda found: found.last_hidden_state[:, 0])),
-    "vit": (hub.ViTConfig(**VIT, patch_size=16), ("cls", lambda found: found.last_hidden_state[:, 0])),
-}
-
-
-@pytest.mark.parametrize("family", SEEN)
-def test_an_image_is_its_class_token_where_the_network_has_one(tmp_path: Path, family: str) -> None:
-    config, (pooling, expected) = SEEN[family]
-    published = write_seer(tmp_path, config)
-    network = zoo.build(f"hf:{tmp_path}")
-    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
-    pixels = (torch.tensor(image).permute(0, 3, 1, 2) - 127.5) / 127.5
-    with torch.inference_mode():
-        found = published(pixels)
-    assert network.pooling == pooling
-    np.testing.assert_allclose(network.reference({"image": image}), expected(found), atol=1e-5)
-    if family in ("swin", "vit"):
-        pooled = zoo.build(f"hf:{tmp_path}", Choice(pooling="pooler")).reference({"image": image})
-        np.testing.assert_allclose(pooled, found.pooler_output, atol=1e-5)
-
-
-def test_layers_of_images_are_pooled_by_what_they_are(tmp_path: Path) -> None:
-    write_seer(tmp_path, SEEN["vit"][0])
-    for layers, pooling in [
-        (("embeddings.patch_embeddings.projection",), "gap"),
-        (("layers.0", "penultimate"), "cls"),
-        (("pooler.dense",), "none"),
-    ]:
-        network = zoo.build(f"hf:{tmp_path}", Choice(layers=layers))
-        assert (network.pooling, network.dim) == (pooling, 32 * len(layers))
-
-
-SQUARE = {"size": {"height": 24, "width": 24}}
-
-
-@pytest.mark.parametrize(
-    ("kind", "facts"),
-    [
-        ("vit.image_processing_pil_vit:ViTImageProcessorPil", SQUARE),
-        ("vit.image_processing_pil_vit:ViTImageProcessorPil", {**SQUARE, "do_normalize": False, "resample": 0}),
-        ("vit.image_processing_pil_vit:ViTImageProcessorPil", {**SQUARE, "rescale_factor": 1 / 127.5, "resample": 1}),
-        ("vit.image_processing_pil_vit:ViTImageProcessorPil", {**SQUARE, "do_rescale": False}),
-        (
-            "clip.image_processing_pil_clip:CLIPImageProcessorPil",
-            {"size": {"shortest_edge": 37}, "crop_size": {"height": 24, "width": 24}},
-        ),
-        ("convnext.image_processing_pil_convnext:ConvNextImageProcessorPil", {"size": {"shortest_edge": 224}}),
-        ("convnext.image_processing_pil_convnext:ConvNextImageProcessorPil", {"size": {"shortest_edge": 384}}),
-        ("clip.image_processing_pil_clip:CLIPImageProcessorPil", {"size": 37, "crop_size": 24}),
-        ("deit.image_processing_pil_deit:DeiTImageProcessorPil", {"size": 32, "crop_size": 24}),
-        ("levit.image_processing_pil_levit:LevitImageProcessorPil", {}),
-        ("efficientnet.image_processing_pil_efficientnet:EfficientNetImageProcessorPil", SQUARE),
-        (
-            "efficientnet.image_processing_pil_efficientnet:EfficientNetImageProcessorPil",
-            {**SQUARE, "include_top": False, "rescale_offset": True, "rescale_factor": 1 / 127.5},
-        ),
-    ],
-)
-def test_images_are_made_as_transformers_makes_them(tmp_path: Path, kind: str, facts: dict) -> None:
-    module, _, name = kind.partition(":")
-    processor = getattr(import_module(f"transformers.models.{module}"), name)(**facts)
-    processor.save_pretrained(tmp_path)
-    hub.ViTConfig(image_size=24).save_pretrained(tmp_path)
-    part = image_part(str(tmp_path), hub.AutoConfig.from_pretrained(tmp_path), Choice())
-    image = Image.fromarray(np.random.default_rng(0).integers(64, 192, (450, 800, 3), np.uint8))
-    expected = np.asarray(processor(image)["pixel_values"][0]).transpose(1, 2, 0)
-    made = (fit_image(image, part.preprocess) - np.array(part.preprocess.mean)) / np.array(part.preprocess.std)
-    assert made.shape == expected.shape
-    assert np.abs(made - expected).max() * part.preprocess.std[0] < 2.01  # of 255
-
-
-NO_RECIPE = r"prepares images by {}ImageProcessor in a way that no recipe has; say .*--preprocess"
-
-
-@pytest.mark.parametrize(
-    ("facts", "said"),
-    [
-        ({"size": {"height": 24, "width": 48}}, "takes images of .*a backbone's are square"),
-        ({"size": 24, "resample": 5}, "Pillow's filter 5"),
-        ({"image_processor_type": "MobileViTImageProcessor"}, NO_RECIPE.format("MobileViT")),  # BGR
-        ({"image_processor_type": "CLIPImageProcessor", "do_center_crop": False}, NO_RECIPE.format("CLIP")),
-        ({"image_processor_type": "CLIPImageProcessor", "size": 20, "crop_size": 24}, NO_RECIPE.format("CLIP")),
-        ({"image_processor_type": "OwnImageProcessor"}, "transformers cannot make the images of .*--preprocess"),
-    ],
-)
-def test_images_that_no_recipe_makes_are_refused_until_the_user_says_all(
-    tmp_path: Path, facts: dict, said: str
-) -> None:
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"model_type": "own", **facts}))
-    hub.ViTConfig(**FAMILIES["vit"][2]).save_pretrained(tmp_path)
-    with pytest.raises(ExportError, match=said):
-        zoo.build(f"hf:{tmp_path}", Choice(weights="random"))
-    with pytest.raises(ExportError, match=said):
-        zoo.build(f"hf:{tmp_path}", Choice(weights="random", preprocess={"size": 32}))
-    chosen = {"size": 32, "mean": [127.5] * 3, "std": [127.5] * 3}
-    assert zoo.build(f"hf:{tmp_path}", Choice(weights="random", preprocess=chosen)).preprocess.size == 32
 
 
 @pytest.mark.parametrize("family", ["vit", "bert"])
