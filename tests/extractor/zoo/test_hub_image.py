@@ -77,7 +77,7 @@ def test_layers_of_images_are_pooled_by_what_they_are(tmp_path: Path) -> None:
 
 def test_images_of_another_size_than_the_networks_are_refused(tmp_path: Path) -> None:
     write_seer(tmp_path, SEEN["vit"][0])
-    with pytest.raises(ExportError, match="cannot run an image: .*say with --preprocess the size"):
+    with pytest.raises(ExportError, match=r"cannot run an image: .*say with --preprocess the size"):
         zoo.build(f"hf:{tmp_path}", Choice(preprocess={"size": 96}))
 
 
