@@ -25,7 +25,7 @@ from headwater.commands.embed import (
     embedder,
     required,
 )
-from headwater.commands.given import check_access, refuse_for_dump
+from headwater.commands.given import check_access, refuse, refuse_for_dump
 from headwater.console import err, out
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def train(
         seed=seed,
     )
     options.check()
+    _check_rejecting(context, options)
     if not remote:
         _check_writable()
     sets = {what: data for what, data in (("train", data), ("validation", validation), ("test", test)) if data}
@@ -147,6 +148,15 @@ def train(
         if one.n_failed:
             n_items = one.n_failed + len(one.examples.labels)
             err.print(f"{one.n_failed} of {n_items} items failed and were left out")
+
+
+def _check_rejecting(context: typer.Context, options: "Options") -> None:
+    """Refuse what would tell nothing of when to say unknown; raises BadParameter."""
+    rule = "validation" if options.reject == "auto" and options.out_of_scope else options.reject
+    if options.kind == "regression":
+        refuse(context, "--reject", "--reject-rate", because="a regression calls nothing unknown")
+    elif rule in ("validation", "none"):
+        refuse(context, "--reject-rate", because=f"--reject {rule} goes by no share of known items")
 
 
 def _check_writable() -> None:
