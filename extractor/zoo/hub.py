@@ -5,8 +5,7 @@ facts of the front end. No code of a repository is ever run.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,12 @@ import transformers  # noqa: E402  # it imports torchvision wherever that is ins
 
 from extractor.zoo.hub_audio import audio_part  # noqa: E402
 from extractor.zoo.hub_image import image_part  # noqa: E402
-from extractor.zoo.hub_part import Part, file_of  # noqa: E402
+from extractor.zoo.hub_part import Part, facts_of, file_of, quiet  # noqa: E402
 from extractor.zoo.hub_text import text_part  # noqa: E402
 
 POOLER = "pooler"
+_IN_TRAINING = ("masked_spec_embed", "mask_token", "mask_emb")  # weights that only hide parts of what is learnt from
+_IMAGES = {"image_mean", "image_processor_type"}  # what a front end of images has
 _LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.MULTILINE)
 _PARTS: dict[str, Callable[[str, Any, Choice], Part]] = {"text": text_part, "image": image_part, "audio": audio_part}
 
@@ -53,19 +54,19 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
     whole, source = _load(reference, part, choice)
     network = part.encoder(whole)
     layers = tuple(choice.layers or (PENULTIMATE,))
-    taps = _taps(network, part, layers, choice)
-    pooling = None if choice.pooling == POOLER else choice.pooling or part.pooling
+    tapped = Tapped(network, _taps(network, part, layers, choice))
+    pooling = choice.pooling or part.pooling(tapped, network)
     return brought(
         f"{_called(reference).rpartition('/')[2]}{part.suffix}",
-        part.embedder(Tapped(network, taps), network, pooling),
+        part.embedder(tapped, network, "flatten" if pooling == POOLER else pooling),
         choice,
         input=part.input,
         preprocess=part.preprocess,
         example=part.example,
         items=part.items,
-        pooling=part.pooling or "none",
+        pooling=pooling,
         source=f"{choice.source or _called(reference)}, {source}; {', '.join(layers)}",
-        licence=_licence(reference),
+        licence=choice.licence if choice.weights else _licence(reference),
         files=part.files,
     )
 
@@ -86,17 +87,22 @@ def _part(reference: str, choice: Choice) -> Part:
         raise _refused(reference, error) from None
     if hasattr(config, "vision_config") and config.model_type != "clip":
         raise ExportError(f"{reference} is a {config.model_type}: of networks with several towers hf: takes CLIP alone")
-    modality = choice.modality or _modality(config)
+    modality = choice.modality or _modality(reference, config)
     if modality not in _PARTS:
         raise ExportError(f"modality is {modality!r}; hf: takes {', '.join(_PARTS)}")
     return _PARTS[modality](reference, config, choice)
 
 
-def _modality(config: Any) -> str:
+def _modality(reference: str, config: Any) -> str:
     """Return what a network reads; CLIP's default is its image tower."""
-    if config.model_type == "whisper" or hasattr(config, "conv_kernel"):
+    if config.model_type == "whisper" or hasattr(config, "conv_stride"):
         return "audio"
-    return "image" if hasattr(config, "vision_config") or hasattr(config, "image_size") else "text"
+    if hasattr(config, "vision_config") or hasattr(config, "image_size"):
+        return "image"
+    if hasattr(config, "vocab_size"):
+        return "text"
+    told = facts_of(reference, "preprocessor_config.json")  # ResNet's configuration tells nothing of images
+    return "image" if _IMAGES & told.keys() else "audio" if "sampling_rate" in told else "text"
 
 
 def _load(reference: str, part: Part, choice: Choice) -> tuple[torch.nn.Module, str]:
@@ -106,8 +112,12 @@ def _load(reference: str, part: Part, choice: Choice) -> tuple[torch.nn.Module, 
     if choice.weights:
         network = _made(part, choice)
         return network, bring_weights(network, choice)
+    if choice.arguments:
+        raise ExportError(
+            f"{reference} was made with what its config.json says; leave --arguments away, or say --weights beside"
+        )
     try:
-        with _quiet():
+        with quiet():
             network, told = part.kind.from_pretrained(
                 reference,
                 config=part.config,
@@ -124,26 +134,13 @@ def _load(reference: str, part: Part, choice: Choice) -> tuple[torch.nn.Module, 
     return network.eval(), f"its own weights, commit {commit}" if commit else "its own weights"
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from warnings and bars: what they tell is checked, or raised."""
-    log = transformers.utils.logging
-    before, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(before)
-        if bars:
-            log.enable_progress_bar()
-
-
 def _made(part: Part, choice: Choice) -> torch.nn.Module:
     seeded()
-    make = getattr(part.kind, "from_config", None) or part.kind._from_config
+    automatic = hasattr(part.kind, "from_config")  # and only then it may run code of a repository
+    make = part.kind.from_config if automatic else part.kind._from_config
+    told = {"attn_implementation": "eager"} | ({"trust_remote_code": False} if automatic else {})
     try:
-        network: torch.nn.Module = make(part.config, attn_implementation="eager", **dict(choice.arguments or {}))
+        network: torch.nn.Module = make(part.config, **told, **dict(choice.arguments or {}))
     except Exception as error:  # of transformers and torch: they share no root
         raise ExportError(f"the network cannot be made with --arguments {choice.arguments}: {error}") from None
     return network.eval()
@@ -151,13 +148,20 @@ def _made(part: Part, choice: Choice) -> torch.nn.Module:
 
 def _check_whole(reference: str, told: Any, choice: Choice) -> None:
     """Check that the files had all weights: transformers draws those that lack at random, and only warns."""
-    needed = [one for one in told["missing_keys"] if choice.pooling == POOLER or not one.startswith("pooler.")]
+    needed = [one for one in told["missing_keys"] if _is_used(one, choice)]
     wrong = [*sorted(needed), *(str(one) for one in told["mismatched_keys"])]
     if wrong:
         raise ExportError(
             f"{reference} lacks {len(wrong)} of the network's weights, or has them in other shapes: "
             f"{', '.join(wrong[:3])}; it was saved from another network, or is not whole"
         )
+
+
+def _is_used(weight: str, choice: Choice) -> bool:
+    """Return whether what is chosen is made with a weight: only the pooler itself is with the pooler's."""
+    if weight.startswith(f"{POOLER}."):
+        return choice.pooling == POOLER or any(name.partition(".")[0] == POOLER for name in choice.layers)
+    return not weight.endswith(_IN_TRAINING)
 
 
 def _refused(reference: str, error: Exception) -> ExportError:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import transformers
 
+from extractor.errors import ExportError
 from extractor.recipes import AudioPreprocess, LogMelPreprocess
 from extractor.spec import LENGTHS, Input
 from extractor.zoo.choice import Choice
@@ -27,8 +28,14 @@ def audio_part(reference: str, config: Any, choice: Choice) -> Part:
     """Return the part of a repository that hears; raises ExportError where what was chosen does not fit it."""
     told = facts_of(reference, "preprocessor_config.json")
     told = told or facts_of(reference, "processor_config.json").get("feature_extractor", {})
-    make = _whisper if config.model_type == "whisper" else _waveforms
-    return make(config, told, choice)
+    if config.model_type == "whisper":
+        return _whisper(config, told, choice)
+    if not hasattr(config, "conv_stride"):
+        raise ExportError(
+            f"{reference} is a {config.model_type}: of networks of sounds hf: takes Wav2Vec 2.0 and its kin, and "
+            "Whisper; say another --modality, or bring it as torch:MODULE:FACTORY"
+        )
+    return _waveforms(config, told, choice)
 
 
 def _waveforms(config: Any, told: dict[str, Any], choice: Choice) -> Part:
@@ -60,7 +67,7 @@ def _waveforms(config: Any, told: dict[str, Any], choice: Choice) -> Part:
         example=example | ({LENGTHS: np.array([n_samples])} if pads else {}),
         runs=[_run(n_samples), _run(2 * n_samples)],
         embedder=embedder,
-        pooling="mean",
+        pooling=lambda _tapped, _network: "mean",
     )
 
 
@@ -92,7 +99,7 @@ def _whisper(config: Any, told: dict[str, Any], choice: Choice) -> Part:
         example={"log_mel": np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)},
         runs=[lambda network: network(torch.zeros(1, *shape[::-1]))],
         embedder=embedder,
-        pooling="mean",
+        pooling=lambda _tapped, _network: "mean",
         encoder=lambda network: cast(Any, network).encoder,
     )
 

@@ -1,7 +1,8 @@
 """What of a repository on the Hub becomes a backbone: which class loads it, its inputs, its front end, its pooling."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from extractor.errors import ExportError
 from extractor.recipes import Preprocess
 from extractor.spec import Input
-from extractor.zoo.embedder import Embedder
 from extractor.zoo.taps import Tap
 
 Encoder = Callable[[torch.nn.Module], torch.nn.Module]
@@ -41,8 +41,8 @@ class Part:
         Each runs a network on an item, of another length where items vary.
     embedder : callable
         The tapped network, the network and a pooling -> what the export traces.
-    pooling : str, optional
-        Where nobody says.
+    pooling : callable
+        The tapped network and the network -> the pooling where nobody says.
     pooler : Tap, optional
         What `--pooling pooler` takes.
     suffix : str
@@ -58,8 +58,8 @@ class Part:
     items: Sequence[bytes]
     example: Mapping[str, NDArray[Any]]
     runs: Sequence[Run]
-    embedder: Callable[[torch.nn.Module, torch.nn.Module, str | None], Embedder]
-    pooling: str | None
+    embedder: Callable[[torch.nn.Module, torch.nn.Module, str | None], torch.nn.Module]
+    pooling: Callable[[torch.nn.Module, torch.nn.Module], str]
     pooler: Tap | None = None
     suffix: str = ""
     encoder: Encoder = _itself
@@ -85,9 +85,35 @@ def file_of(reference: str, name: str) -> Path | None:
 
 def facts_of(reference: str, name: str) -> dict[str, Any]:
     """Return what a JSON file of a folder or repository says, nothing where there is none; raises ExportError."""
+    found = _json(reference, name)
+    return found if isinstance(found, dict) else {}
+
+
+def list_of(reference: str, name: str) -> list[Any]:
+    """Return the list that a JSON file holds, as `facts_of` does."""
+    found = _json(reference, name)
+    return found if isinstance(found, list) else []
+
+
+def _json(reference: str, name: str) -> Any:
     path = file_of(reference, name)
     try:
-        found = json.loads(path.read_bytes()) if path else {}
+        return json.loads(path.read_bytes()) if path else None
     except ValueError as error:
         raise ExportError(f"{path} is not JSON ({error}), or was cut short; copy it again") from None
-    return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from warnings and bars: what they tell is checked, or raised."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()

@@ -10,15 +10,17 @@ from extractor.errors import ExportError
 from extractor.recipes import TextPreprocess
 from extractor.spec import TOKENIZER_FILE, Input
 from extractor.zoo.choice import Choice
-from extractor.zoo.embedder import Embedder, TextEmbedder
+from extractor.zoo.embedder import TextEmbedder
 from extractor.zoo.front import recipe_of
 from extractor.zoo.golden import TEXTS
 from extractor.zoo.hub_part import Part, Run, facts_of, file_of
+from extractor.zoo.hub_sentence import Sentence, projected, sentence_of
 from extractor.zoo.taps import Tap
 from extractor.zoo.tokenizer import least, n_positions, without_bounds
 
 POOLINGS = ("mean", "cls", "max", "last", "pooler")
 _FLOAT_MASK = ("xlnet",)  # which subtracts its mask from 1.0
+_CLS_LAST = ("xlnet",)  # whose class token stands behind a text
 _TOKENIZERS = (
     *("tokenizer.json", "vocab.txt", "vocab.json"),
     *("spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
@@ -40,10 +42,14 @@ def text_part(reference: str, config: Any, choice: Choice) -> Part:
     preprocess = cast(TextPreprocess, recipe_of("text", facts))
     tokens = Input("int64", ("batch", "tokens"))
     clip = own is not config
+    sentence = Sentence("none") if clip else sentence_of(reference, choice)
 
-    def embedder(tapped: torch.nn.Module, _network: torch.nn.Module, pooling: str | None) -> Embedder:
+    def embedder(tapped: torch.nn.Module, _network: torch.nn.Module, pooling: str | None) -> torch.nn.Module:
         named = None if pooling == "none" else pooling
-        return TextEmbedder(tapped, config.model_type in _FLOAT_MASK, pooling=named)
+        if choice.pooling == "cls" and config.model_type in _CLS_LAST:
+            named = "last"
+        pooled = TextEmbedder(tapped, config.model_type in _FLOAT_MASK, pooling=named)
+        return projected(pooled, reference, sentence, choice)
 
     return Part(
         kind=_kind(config, clip),
@@ -54,7 +60,7 @@ def text_part(reference: str, config: Any, choice: Choice) -> Part:
         example={name: np.ones((1, 5), np.int64) for name in ("input_ids", "attention_mask")},
         runs=[_run(n_tokens) for n_tokens in (5, 7)],
         embedder=embedder,
-        pooling="none" if clip else _pooling(reference),
+        pooling=lambda _tapped, _network: sentence.pooling,
         pooler=Tap("text_projection", takes=True) if clip else Tap("pooler"),
         suffix="-text" if clip else "",
         files={TOKENIZER_FILE: _json(reference, tokenizer)},
@@ -75,7 +81,10 @@ def _kind(config: Any, clip: bool) -> Any:
 def _tokenizer(reference: str) -> Any:
     """Return the tokenizer; without files transformers would make one of no words, and say nothing."""
     if not any(file_of(reference, name) for name in _TOKENIZERS):
-        raise ExportError(f"{reference} has no tokenizer: none of {', '.join(_TOKENIZERS)}; put one beside its weights")
+        raise ExportError(
+            f"{reference} has no tokenizer: none of {', '.join(_TOKENIZERS)}; put one beside its weights, or say "
+            "--modality"
+        )
     try:
         return transformers.AutoTokenizer.from_pretrained(reference, trust_remote_code=False)
     except Exception as error:  # of files, of the Hub, of the library: they share no root
@@ -96,13 +105,6 @@ def _max_tokens(reference: str, tokenizer: Any, config: Any) -> int:
     """Return the least of what the publisher, the tokenizer and the positions allow."""
     published = facts_of(reference, "sentence_bert_config.json").get("max_seq_length")
     return least([tokenizer.model_max_length, published, n_positions(config.to_dict())])
-
-
-def _pooling(reference: str) -> str:
-    """Return what sentence-transformers says of the network; else the mean."""
-    facts = facts_of(reference, "1_Pooling/config.json")
-    named = {"pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", "pooling_mode_lasttoken": "last"}
-    return next((pooling for key, pooling in named.items() if facts.get(key)), "mean")
 
 
 def _run(n_tokens: int) -> Run:

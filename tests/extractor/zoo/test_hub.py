@@ -6,13 +6,11 @@ import pickle
 import subprocess
 import sys
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from extractor import Extractor, zoo
@@ -21,15 +19,13 @@ from extractor.errors import ExportError
 from extractor.export import export
 from extractor.prepare import load_prepare
 from extractor.preprocess.audio import to_waveform
-from extractor.preprocess.image import fit_image
 from extractor.preprocess.log_mel import log_mel
 from extractor.spec import Spec, read_spec
 from extractor.zoo.choice import Choice
 from extractor.zoo.golden import photos
 from extractor.zoo.golden.sounds import sounds
 from extractor.zoo.hub_audio import audio_part
-from extractor.zoo.hub_image import image_part
-from tests.hub_folders import FAMILIES, READERS, SEERS, hub, write_hub_folder
+from tests.hub_folders import FAMILIES, READERS, SEERS, VOCABULARY, hub, write_hub_folder, write_tokenizer
 
 TEXTS = ["cat", "a dog and a cat", "dogs 42", "the quick brown fox " * 9, "cat dog", "x"]
 
@@ -108,6 +104,35 @@ def test_every_modality_is_told_by_its_configuration(tmp_path: Path, family: str
     assert network.name == (f"{family}-{modality}" if "clip" in family else family)
 
 
+def test_texts_are_for_a_network_with_a_kernel_too(tmp_path: Path) -> None:
+    config = hub.MambaConfig(hidden_size=16, num_hidden_layers=1, state_size=4, vocab_size=len(VOCABULARY))
+    config.save_pretrained(tmp_path)
+    write_tokenizer(tmp_path, 64)
+    assert zoo.build(f"hf:{tmp_path}", Choice(weights="random")).modality == "text"
+
+
+def test_networks_of_sounds_that_are_not_made_are_refused(bert: Path, tmp_path: Path) -> None:
+    hub.ASTConfig(hidden_size=16, num_hidden_layers=1).save_pretrained(tmp_path)
+    facts = {"feature_extractor_type": "ASTFeatureExtractor", "sampling_rate": 16_000}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(facts))
+    for folder, choice in [(tmp_path, Choice()), (bert, Choice(modality="audio"))]:
+        with pytest.raises(ExportError, match=r"of networks of sounds hf: takes Wav2Vec 2\.0 and its kin, and Whisper"):
+            zoo.build(f"hf:{folder}", choice)
+
+
+def test_the_class_token_of_xlnet_is_its_last(tmp_path: Path) -> None:
+    folder = write_hub_folder(tmp_path / "xlnet", "xlnet")
+    ids = torch.tensor([[5, 9, 2, 1]])
+    with torch.inference_mode():
+        states = hub.AutoModel.from_pretrained(folder).eval()(ids).last_hidden_state[0]
+    network = zoo.build(f"hf:{folder}", Choice(pooling="cls"))
+    mask = np.ones((1, 4), np.int64)
+    found = network.reference({"input_ids": ids.numpy(), "attention_mask": mask})
+    np.testing.assert_allclose(found[0], states[-1], atol=1e-5)
+    padded = {"input_ids": np.pad(ids, ((0, 0), (0, 3))), "attention_mask": np.pad(mask, ((0, 0), (0, 3)))}
+    np.testing.assert_allclose(network.reference(padded)[0], states[-1], atol=1e-5)
+
+
 def test_weights_that_lack_are_not_drawn(copied: Path) -> None:
     weights = load_file(copied / "model.safetensors")
     del weights["encoder.layer.1.output.dense.weight"]
@@ -123,8 +148,35 @@ def test_a_pooler_that_was_never_trained_is_missed_only_where_it_is_wanted(copie
     kept = {name: one for name, one in weights.items() if not name.startswith("pooler.")}
     save_file(kept, copied / "model.safetensors", {"format": "pt"})
     assert zoo.build(f"hf:{copied}").dim == 32
-    with pytest.raises(ExportError, match=r"lacks 2 of the network's weights.*pooler\.dense"):
-        zoo.build(f"hf:{copied}", Choice(pooling="pooler"))
+    for choice in [Choice(pooling="pooler"), Choice(layers=("pooler",)), Choice(layers=("pooler.dense",))]:
+        with pytest.raises(ExportError, match=r"lacks 2 of the network's weights.*pooler\.dense"):
+            zoo.build(f"hf:{copied}", choice)
+
+
+def test_weights_that_are_for_training_alone_may_lack(tmp_path: Path) -> None:
+    folder = write_hub_folder(tmp_path / "wav2vec2", "wav2vec2-layer")
+    weights = load_file(folder / "model.safetensors")
+    del weights["masked_spec_embed"]  # as facebook/wav2vec2-base-960h has it
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    network = zoo.build(f"hf:{folder}")
+    waveform = torch.tensor(np.random.default_rng(0).normal(size=(1, 3000)), dtype=torch.float32)
+    with torch.inference_mode():
+        states = hub.AutoModel.from_pretrained(folder).eval()(waveform).last_hidden_state
+    found = network.reference({"waveform": waveform.numpy(), "lengths": np.array([3000])})
+    np.testing.assert_allclose(found, states.mean(dim=1), atol=1e-5)
+
+
+def test_arguments_are_not_for_the_weights_of_the_repository(bert: Path) -> None:
+    with pytest.raises(ExportError, match=r"leave --arguments away, or say --weights"):
+        zoo.build(f"hf:{bert}", Choice(arguments={"add_pooling_layer": False}))
+
+
+def test_the_publishers_licence_is_not_that_of_weights_which_are_brought(copied: Path) -> None:
+    (copied / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
+    own = str(copied / "model.safetensors")
+    assert zoo.build(f"hf:{copied}").licence == "cc-by-4.0"
+    assert zoo.build(f"hf:{copied}", Choice(weights=own)).licence == "not stated"
+    assert zoo.build(f"hf:{copied}", Choice(weights=own, licence="MIT")).licence == "MIT"
 
 
 def test_a_file_that_is_cut_short_is_refused(copied: Path, tmp_path: Path) -> None:
@@ -163,6 +215,16 @@ def test_no_code_of_a_folder_is_run(copied: Path, tmp_path: Path) -> None:
     (copied / "own.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'made')!r})\n")
     with pytest.raises(ExportError, match="nothing of it was executed"):
         zoo.build(f"hf:{copied}")
+    assert not (tmp_path / "made").exists()
+
+
+def test_no_argument_lets_code_of_a_folder_run(copied: Path, tmp_path: Path) -> None:
+    facts = json.loads((copied / "config.json").read_text()) | {"auto_map": {"AutoModel": "own.Model"}}
+    (copied / "config.json").write_text(json.dumps(facts))
+    (copied / "own.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'made')!r})\n")
+    with pytest.raises(ExportError, match="cannot be made with --arguments"):
+        zoo.build(f"hf:{copied}", Choice(weights="random", arguments={"trust_remote_code": True}))
+    assert zoo.build(f"hf:{copied}", Choice(weights="random")).dim == 32
     assert not (tmp_path / "made").exists()
 
 
@@ -271,51 +333,6 @@ def test_a_repository_in_the_local_cache_needs_no_network(bert: Path, tmp_path: 
     assert absent.returncode == 1
     assert "cannot load somebody/else" in absent.stderr
     assert "Traceback" not in absent.stderr
-
-
-SQUARE = {"size": {"height": 24, "width": 24}}
-
-
-@pytest.mark.parametrize(
-    ("kind", "facts"),
-    [
-        ("vit.image_processing_pil_vit:ViTImageProcessorPil", SQUARE),
-        ("vit.image_processing_pil_vit:ViTImageProcessorPil", {**SQUARE, "do_normalize": False, "resample": 0}),
-        ("vit.image_processing_pil_vit:ViTImageProcessorPil", {**SQUARE, "rescale_factor": 1 / 127.5, "resample": 1}),
-        ("vit.image_processing_pil_vit:ViTImageProcessorPil", {**SQUARE, "do_rescale": False}),
-        (
-            "clip.image_processing_pil_clip:CLIPImageProcessorPil",
-            {"size": {"shortest_edge": 37}, "crop_size": {"height": 24, "width": 24}},
-        ),
-        ("convnext.image_processing_pil_convnext:ConvNextImageProcessorPil", {"size": {"shortest_edge": 224}}),
-        ("convnext.image_processing_pil_convnext:ConvNextImageProcessorPil", {"size": {"shortest_edge": 384}}),
-    ],
-)
-def test_images_are_made_as_transformers_makes_them(tmp_path: Path, kind: str, facts: dict) -> None:
-    module, _, name = kind.partition(":")
-    processor = getattr(import_module(f"transformers.models.{module}"), name)(**facts)
-    processor.save_pretrained(tmp_path)
-    hub.ViTConfig(image_size=24).save_pretrained(tmp_path)
-    part = image_part(str(tmp_path), hub.AutoConfig.from_pretrained(tmp_path), Choice())
-    image = Image.fromarray(np.random.default_rng(0).integers(64, 192, (450, 800, 3), np.uint8))
-    expected = np.asarray(processor(image)["pixel_values"][0]).transpose(1, 2, 0)
-    made = (fit_image(image, part.preprocess) - np.array(part.preprocess.mean)) / np.array(part.preprocess.std)
-    assert made.shape == expected.shape
-    assert np.abs(made - expected).max() * part.preprocess.std[0] < 2.01  # of 255
-
-
-@pytest.mark.parametrize(
-    ("facts", "said"),
-    [
-        ({"size": {"height": 24, "width": 48}}, "takes images of .*a backbone's are square"),
-        ({"size": 24, "resample": 5}, "Pillow's filter 5"),
-    ],
-)
-def test_images_that_no_recipe_makes_are_refused(tmp_path: Path, facts: dict, said: str) -> None:
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5], "image_std": [0.5], **facts}))
-    hub.ViTConfig(image_size=24).save_pretrained(tmp_path)
-    with pytest.raises(ExportError, match=said):
-        zoo.build(f"hf:{tmp_path}", Choice(weights="random"))
 
 
 @pytest.mark.parametrize("family", ["vit", "bert"])
