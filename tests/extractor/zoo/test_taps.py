@@ -54,6 +54,17 @@ def test_taps_give_what_modules_compute(network: Network) -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
+def test_what_a_later_step_writes_in_place_does_not_show() -> None:
+    torch.manual_seed(2)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(inplace=True), torch.nn.Linear(6, 2)).eval()
+    x = torch.randn(3, 4)
+    with torch.inference_mode():
+        first, inputs = Tapped(network, [Tap("0"), Tap("1", takes=True)])(x)
+        torch.testing.assert_close(first, network[0](x), rtol=0, atol=0)
+    torch.testing.assert_close(inputs, first, rtol=0, atol=0)
+    assert first.min() < 0
+
+
 def test_layers_are_listed_with_shapes(network: Network) -> None:
     runs = [lambda n=n: network(torch.zeros(1, 3, n)) for n in (9, 12)]
     assert layers_of(network, runs) == [
