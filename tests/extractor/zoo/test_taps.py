@@ -99,6 +99,28 @@ def test_pooling_is_numpys() -> None:
         np.testing.assert_allclose(pool(torch.tensor(values), how).numpy(), expected, atol=1e-6)
 
 
+def test_tokens_and_maps_whose_dim_is_last_are_pooled_over_places() -> None:
+    draw = np.random.default_rng(0)
+    maps, swin, states = (draw.normal(size=size).astype("f") for size in ((4, 3, 5, 5), (4, 5, 5, 3), (4, 5, 3)))
+    cases = [
+        (maps, None, maps.mean((2, 3))),
+        (maps, "max", maps.max((2, 3))),
+        (maps[:, :, :3, :3], "gap", maps[:, :, :3, :3].mean((2, 3))),  # three of each: as convolutions have them
+        (swin, None, swin.mean((1, 2))),
+        (swin, "gap", swin.mean((1, 2))),
+        (swin, "mean", swin.mean((1, 2))),
+        (swin, "max", swin.max((1, 2))),
+        (swin, "flatten", swin.reshape(4, -1)),
+        (states, None, states.mean(1)),
+        (states, "max", states.max(1)),
+    ]
+    for values, how, expected in cases:
+        np.testing.assert_allclose(pool(torch.tensor(values), how, tokens=True).numpy(), expected, atol=1e-6)
+    for values, how, said in ((states, "gap", "gap takes maps of .*; take mean"), (maps, "mean", "mean takes states")):
+        with pytest.raises(ExportError, match=said):
+            pool(torch.tensor(values), how, tokens=True)
+
+
 def test_padding_takes_no_part() -> None:
     states = np.random.default_rng(0).normal(size=(4, 6, 3)).astype("f") - 5
     lengths = np.array([1, 6, 3, 4])

@@ -94,6 +94,16 @@ def test_what_a_later_step_writes_in_place_does_not_show(layers: list[str]) -> N
         assert one.min() < 0
 
 
+def test_maps_of_swin_are_pooled_over_places() -> None:
+    built = zoo.build("torchvision:swin_t", Choice(weights="random", layers=["features.5"], preprocess=SMALL))
+    image = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    with torch.inference_mode():
+        (maps,) = built.module.network(-(built.module.mean / built.module.std).expand(1, 3, 64, 64))
+        row = built.module(image)
+    assert maps.shape == (1, 4, 4, 384)
+    torch.testing.assert_close(row, maps.mean((1, 2)))
+
+
 def test_layers_are_listed_with_nodes() -> None:
     found = {one.name: one for one in zoo.layers(f"torchvision:{NAME}", Choice(preprocess=SMALL))}
     assert found["features.0"].operator == "Conv2d"
