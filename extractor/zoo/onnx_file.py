@@ -23,6 +23,7 @@ from extractor.errors import ExportError
 from extractor.outcome import Embedding
 from extractor.recipes import modality_of
 from extractor.spec import LENGTHS, MASK, TOKENIZER_FILE, Input, sha256
+from extractor.zoo.axes import pooling_of
 from extractor.zoo.choice import PENULTIMATE, Choice
 from extractor.zoo.front import Front, front_of
 from extractor.zoo.layer import Layer
@@ -163,7 +164,7 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
         name=backbone_name(choice.name or path.stem),
         modality=modality_of(front.preprocess),
         dim=0,
-        pooling=choice.pooling or _by_default(values[0].ndim) or "none",
+        pooling=pooling_of(choice.pooling, [one.shape for one in values]),
         input=front.input | padding,
         preprocess=front.preprocess,
         source=f"{choice.source or path.name}; SHA-256 {sha256(path)}; {', '.join(layers)}",

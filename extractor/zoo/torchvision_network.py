@@ -58,7 +58,6 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         front.embedder(_tapped(network, layers, lambda: network(front.example())), choice.pooling),
         choice,
         **front.facts(),
-        pooling="gap",
         source=f"{choice.source or f'torchvision {name}'}, {source}; {', '.join(layers)}",
         licence=published.meta.get("license", _LICENCE) if published and not choice.weights else _LICENCE,
     )

@@ -68,3 +68,9 @@ def test_places_are_pooled(graph: Path, tmp_path: Path, weights: np.ndarray, lay
 def test_tokens_are_no_maps(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="take --pooling max or mean or cls or flatten"):
         made(graph, tmp_path / "out", ["tokens"], "gap")
+
+
+def test_rows_are_not_pooled(graph: Path, tmp_path: Path) -> None:
+    assert read_spec(made(graph, tmp_path / "out", ["rows"], None)).pooling == "none"
+    with pytest.raises(ExportError, match=r"rows already; leave --pooling gap away"):
+        made(graph, tmp_path / "other", ["rows"], "gap")
