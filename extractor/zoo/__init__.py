@@ -4,13 +4,14 @@ To add one, write a module with `build() -> Network` and name it in `BUILT_IN`; 
 `build(reference, choice) -> Network` and name it in `SOURCES`.
 """
 
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from extractor.errors import BackboneNotFound, ExportError, RuntimeMissing
 from extractor.spec import PRECISIONS
-from extractor.zoo.choice import Choice
+from extractor.zoo.choice import RANDOM, Choice
 
 if TYPE_CHECKING:
     from extractor.zoo.layer import Layer
@@ -90,8 +91,10 @@ def build(name: str, choice: Choice | None = None) -> "Network":
     kind, colon, reference = name.partition(":")
     if colon and kind in SOURCES:
         _check_named(kind, reference)
-        _check_taken(kind, choice or Choice())
-        brought: Network = module_of(SOURCES[kind]).build(reference, choice or Choice())
+        choice = choice or Choice()
+        _check_taken(kind, choice)
+        once = replace(choice, layers=tuple(dict.fromkeys(choice.layers)))
+        brought: Network = module_of(SOURCES[kind]).build(reference, once)
         return brought
     if name not in BUILT_IN:
         _check_no_row(name)
@@ -154,6 +157,9 @@ def _check_taken(kind: str, choice: Choice) -> None:
     if said:
         other = ", or bring an ONNX file: onnx:FILE" if said[0] in SOURCES["onnx"].takes else ""
         raise ExportError(f"{kind}: takes no --{said[0]}; leave it away{other}")
+    published = choice.weights is None and kind == "torchvision"  # one file, at an address that is known
+    if choice.sha256 and not published and choice.weights in (None, RANDOM):
+        raise ExportError("--sha256 is of a file of weights; name that with --weights, or leave --sha256 away")
 
 
 def _brought() -> str:
