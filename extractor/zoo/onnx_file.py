@@ -163,7 +163,7 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
         name=backbone_name(choice.name or path.stem),
         modality=modality_of(front.preprocess),
         dim=0,
-        pooling=choice.pooling or _by_default(values[0].ndim) or "none",
+        pooling=_pooling(layers, values, choice.pooling),
         input=front.input | padding,
         preprocess=front.preprocess,
         source=f"{choice.source or path.name}; SHA-256 {sha256(path)}; {', '.join(layers)}",
@@ -266,6 +266,17 @@ def _open(model: ModelProto, layers: Sequence[str], apart: Path | None) -> Any:
 def _by_default(n_axes: int) -> str | None:
     """Return the pooling for values of so many axes: maps of features are averaged, and so are states of tokens."""
     return None if n_axes == 2 else "mean" if n_axes == 3 else "gap"
+
+
+def _pooling(layers: Sequence[str], values: Sequence[NDArray[Any]], said: str | None) -> str:
+    """Return the pooling for the spec: `none` where all layers are rows."""
+    pooled = [one.ndim for one in values if one.ndim != 2]
+    if not pooled and said not in (None, "flatten"):
+        raise ExportError(
+            f"{layers[0]!r} is {values[0].shape} for one item, with nothing to pool: leave --pooling away, or choose "
+            "another --layer; headwater layers lists them"
+        )
+    return (said or _by_default(pooled[0]) or "none") if pooled else "none"
 
 
 def _behind(name: str, values: NDArray[Any], pooling: str | None, masked: int | None) -> list[Step]:
