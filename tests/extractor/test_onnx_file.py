@@ -613,8 +613,9 @@ def test_other_graphs_that_cannot_be_backbones(tmp_path: Path) -> None:
     for call in (zoo.build, zoo.layers):
         with pytest.raises(BackboneNotFound, match="'onnx:' names no network; give onnx:FILE"):
             call("onnx:")
-    with pytest.raises(ExportError, match="taken as it was published"):
-        zoo.build("minilm-l6", Choice())
+    for said, choice in {"--name": Choice(name="x"), "--layer, --pooling": Choice(layers=["x"], pooling="cls")}.items():
+        with pytest.raises(ExportError, match=f"taken as it was published; leave {said} away, or bring a network:"):
+            zoo.build("minilm-l6", choice)
 
 
 def test_a_batch_axis_of_one_is_freed_or_refused(tmp_path: Path) -> None:
