@@ -45,7 +45,6 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         front.embedder(Tapped(network, taps), choice.pooling),
         choice,
         **front.facts(),
-        pooling="gap",
         source=f"{choice.source or f'timm {reference}'}, {source}; {', '.join(layers)}",
         licence=_config(network).get("license") or "see its page on the Hub",
     )

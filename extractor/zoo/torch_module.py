@@ -69,7 +69,6 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         before.embedder(Tapped(network, taps), pooling=choice.pooling),
         choice,
         **before.facts,
-        pooling="mean" if before.item.ndim == 2 else "gap",
         source=f"{choice.source or Path(reference).name}, {source}; {', '.join(layers)}",
         licence=choice.licence,
     )

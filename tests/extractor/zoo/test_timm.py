@@ -47,6 +47,17 @@ def test_the_embedding_is_timms(tmp_path: Path) -> None:
         np.testing.assert_allclose(extractor.extract(photos()), expected, atol=1e-4)
 
 
+def test_tokens_are_pooled_over_their_places() -> None:
+    for pooling in (None, "mean", "max"):
+        built = zoo.build(f"timm:{NAME}", Choice(weights="random", layers=["blocks.1"], pooling=pooling))
+        assert (built.dim, built.pooling) == (64, pooling or "mean")
+    mixed = Choice(weights="random", layers=["penultimate", "blocks.1"])
+    assert zoo.build(f"timm:{NAME}", mixed).pooling == "mean"
+    assert zoo.build(f"timm:{NAME}", Choice(weights="random")).pooling == "none"
+    with pytest.raises(ExportError, match="gap takes maps of features"):
+        zoo.build(f"timm:{NAME}", Choice(weights="random", layers=["blocks.1"], pooling="gap"))
+
+
 def test_layers_are_listed() -> None:
     found = {one.name: one.shape for one in zoo.layers(f"timm:{NAME}")}
     assert found["blocks.1"][0] == "batch"

@@ -156,6 +156,14 @@ def test_chexnet_takes_the_names_of_an_older_torchvision(tmp_path: Path) -> None
     )
 
 
+def test_rows_are_not_pooled() -> None:
+    facts = {"weights": "random", "preprocess": {"shape": [4]}}
+    assert zoo.build(f"{GAMES}:PPO", Choice(**facts)).pooling == "none"
+    assert zoo.build(f"{GAMES}:PPO", Choice(**facts, pooling="flatten")).pooling == "flatten"
+    with pytest.raises(ExportError, match=r"the layers give \(1, 64\) for one item, rows already; leave --pooling max"):
+        zoo.build(f"{GAMES}:PPO", Choice(**facts, pooling="max"))
+
+
 @pytest.mark.parametrize(
     ("factory", "options", "said"),
     [

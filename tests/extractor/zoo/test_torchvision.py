@@ -78,6 +78,32 @@ def test_the_penultimate_is_what_the_classifier_takes(network: torch.nn.Module, 
         np.testing.assert_allclose(built[pooling].reference({"image": image}), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("layers", [["bn1", "layer1.0.bn2"], ["bn1", "layer1.0.bn2", "layer1.0.add"]])
+def test_what_a_later_step_writes_in_place_does_not_show(layers: list[str]) -> None:
+    network = zoo.build("torchvision:resnet18", Choice(weights="random", layers=layers, preprocess=SMALL)).module
+    torch.manual_seed(0)
+    resnet = models.resnet18(weights=None).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        found = network.network(image)
+        first = resnet.bn1(resnet.conv1(image))
+        block, into = resnet.layer1[0], resnet.maxpool(first.relu())
+        second = block.bn2(block.conv2(block.bn1(block.conv1(into)).relu()))
+    for one, expected in zip(found, (first, second, second + into), strict=False):
+        torch.testing.assert_close(one, expected, rtol=0, atol=1e-6)
+        assert one.min() < 0
+
+
+def test_maps_of_swin_are_pooled_over_places() -> None:
+    built = zoo.build("torchvision:swin_t", Choice(weights="random", layers=["features.5"], preprocess=SMALL))
+    image = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    with torch.inference_mode():
+        (maps,) = built.module.network(-(built.module.mean / built.module.std).expand(1, 3, 64, 64))
+        row = built.module(image)
+    assert maps.shape == (1, 4, 4, 384)
+    torch.testing.assert_close(row, maps.mean((1, 2)))
+
+
 def test_layers_are_listed_with_nodes() -> None:
     found = {one.name: one for one in zoo.layers(f"torchvision:{NAME}", Choice(preprocess=SMALL))}
     assert found["features.0"].operator == "Conv2d"
