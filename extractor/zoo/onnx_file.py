@@ -180,8 +180,10 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
     return replace(network, dim=dim, model=_wrapped(model, network, dim))
 
 
-def layers(reference: str, _choice: Choice) -> list[Layer]:
+def layers(reference: str, choice: Choice) -> list[Layer]:
     """Return the values that a file's nodes compute; raises ExportError."""
+    if choice != Choice():
+        raise ExportError("onnx: lists the layers as the file tells them; leave --modality and --preprocess away")
     return layers_of(read_model(Path(reference)))
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress as Bar
 
-from headwater.console import err
+from headwater.console import counted, err
 
 if TYPE_CHECKING:
     from classifiers.persist import Manifest
@@ -132,7 +132,8 @@ def dumped(path: Path, columns: "Columns", labels: Path | None, kind: str) -> tu
     if not any(there):
         raise DataInvalid(f"no row of {path} has a {columns.label!r}; give labels, by key, with --labels FILE")
     if not all(there):
-        err.print(f"{there.count(False):,} rows of {path} have no label and are left out", soft_wrap=True, markup=False)
+        unlabelled = counted(there.count(False), "row")
+        err.print(f"left out: {unlabelled} of {path}, without a label", soft_wrap=True, markup=False)
         found = found.at([row for row, one in enumerate(there) if one])
     groups = None if columns.group is None else found.groups(columns.group)
     keys = found.keys.tolist()

@@ -26,7 +26,7 @@ from headwater.commands.embed import (
     required,
 )
 from headwater.commands.given import check_access, refuse_for_dump
-from headwater.console import err, out
+from headwater.console import counted, err, out
 
 if TYPE_CHECKING:
     from classifiers.persist import Manifest
@@ -146,7 +146,7 @@ def train(
     for one in found.values():
         if one.n_failed:
             n_items = one.n_failed + len(one.examples.labels)
-            err.print(f"{one.n_failed} of {n_items} items failed and were left out")
+            err.print(f"{one.n_failed} of {counted(n_items, 'item')} failed and were left out")
 
 
 def _check_writable() -> None:
@@ -202,7 +202,8 @@ def _train_there(
         for info in job:
             bar.update(task, completed=info.done, total=info.total or None, description=info.step or info.state)
         ended = job.result()
-    out.print(f"head {ended.version}: {ended.examples:,} examples, {ended.backbone}", soft_wrap=True, markup=False)
+    learnt = counted(ended.examples, "example")
+    out.print(f"head {ended.version}: {learnt}, {ended.backbone}", soft_wrap=True, markup=False)
     _tell_measures(options.kind, ended.metrics)
     out.print(f"use it: headwater predict {name} --remote --server {server} FILE …", soft_wrap=True, markup=False)
     sent = [name for i, name in enumerate(labelled.names) if i not in job.unsent]
@@ -211,7 +212,7 @@ def _train_there(
         err.print(f"[bold red]{escape(item)}:[/] {escape(str(error))}", soft_wrap=True)
     n_failed = ended.failed_items + len(job.unsent)
     if n_failed:
-        err.print(f"{n_failed} of {len(targets)} items failed and were left out")
+        err.print(f"{n_failed} of {counted(len(targets), 'item')} failed and were left out")
 
 
 def _dumped(
@@ -279,10 +280,12 @@ def _tell(version: "Version", manifest: "Manifest", labels: Any) -> None:
 
     kind, options = manifest.options["kind"], manifest.options
     counts = Counter(one for label in labels for one in (label if kind == "multi" else (label,)))
-    classes = "" if kind == "regression" else f"{len(counts) - (options['out_of_scope'] in counts)} classes, "
+    n_classes = len(counts) - (options["out_of_scope"] in counts)
+    classes = "" if kind == "regression" else f"{counted(n_classes, 'class', 'classes')}, "
     estimator = f"{options['estimator']} {parameters(options['params'])}".rstrip()
     out.print(
-        f"head {version}: {classes}{len(labels):,} examples, {manifest.backbone or manifest.fingerprint}, {estimator}",
+        f"head {version}: {classes}{counted(len(labels), 'example')}, "
+        f"{manifest.backbone or manifest.fingerprint}, {estimator}",
         soft_wrap=True,
         markup=False,
     )
