@@ -112,9 +112,9 @@ def cosines_of(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 def units_of(embeddings: NDArray[Any]) -> NDArray[np.float64]:
     """Return rows (n, dim) of length 1; those of zeros stay."""
     values = embeddings.astype(np.float64)
-    units: NDArray[np.float64] = values / np.maximum(
-        np.linalg.norm(values, axis=1, keepdims=True), np.finfo(np.float64).tiny
-    )
+    lengths = np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    with np.errstate(invalid="ignore"):  # of infinity, as fp16 gives where it overflows: NaN, which is near to nothing
+        units: NDArray[np.float64] = values / lengths
     return units
 
 

@@ -4,6 +4,7 @@ A recipe's name has its revision in it, since another algorithm makes other embe
 """
 
 from dataclasses import MISSING, dataclass, fields
+from math import isfinite
 from typing import Any, get_args
 
 INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
@@ -29,7 +30,8 @@ class ImagePreprocess:
     interpolation : str
         `bicubic`, `bilinear`, `lanczos` or `nearest`, as Pillow computes them.
     mean, std : tuple of float
-        What the graph subtracts and divides by, on the 0–255 scale; stated here as facts, applied in the graph.
+        What the graph subtracts and divides by, on the 0–255 scale, one number or three; stated here as facts, applied
+        in the graph.
     """
 
     size: int
@@ -43,6 +45,11 @@ class ImagePreprocess:
         """Raise ValueError for a value that is none."""
         _check_positive("size", self.size)
         _check_one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        _check_channels("mean", self.mean)
+        _check_channels("std", self.std)
+        _check_number("crop_fraction", self.crop_fraction)
+        if min(self.std) <= 0:
+            raise ValueError(f"preprocess.std is {self.std!r}; take numbers above 0")
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"preprocess.crop_fraction is {self.crop_fraction!r}, not above 0 and at most 1")
 
@@ -241,6 +248,8 @@ class LogMelPreprocess(AudioPreprocess):
         super().check()
         for name in ("n_fft", "win_length", "hop_length", "n_mels"):
             _check_positive(name, getattr(self, name))
+        for name in ("preemphasis", "power", "f_min", "f_max", "floor", "dynamic_range", "offset", "scale"):
+            _check_number(name, getattr(self, name))
         for name in ("center", "drop_last"):
             _check_bool(name, getattr(self, name))
         _check_one_of("window", self.window, ("hann", "hann-symmetric", "hamming"))
@@ -272,8 +281,11 @@ class LogMelPreprocess(AudioPreprocess):
                 f"preprocess.min_samples is {self.min_samples}, and drop_last leaves no frame of that; take "
                 f"{self.n_fft + self.hop_length} or more"
             )
-        if self.floor <= 0 or self.power <= 0:
-            raise ValueError(f"preprocess.floor is {self.floor!r} and power {self.power!r}; take numbers above 0")
+        if self.floor <= 0 or self.power <= 0 or self.dynamic_range < 0:
+            raise ValueError(
+                f"preprocess.floor is {self.floor!r}, power {self.power!r} and dynamic_range {self.dynamic_range!r}; "
+                "take numbers above 0, or 0 for no dynamic_range"
+            )
 
 
 Preprocess = (
@@ -336,6 +348,18 @@ def _check_fields(kind: Any, facts: dict[str, Any]) -> None:
 def _check_positive(name: str, value: Any) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"preprocess.{name} is {value!r}, not a positive integer")
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ValueError(f"preprocess.{name} is {value!r}, not a finite number")
+
+
+def _check_channels(name: str, values: Any) -> None:
+    if not isinstance(values, tuple) or len(values) not in (1, 3):
+        raise ValueError(f"preprocess.{name} is {values!r}, not one number or three, as a list: [127.5]")
+    for value in values:
+        _check_number(name, value)
 
 
 def _check_range(name: str, least: Any, most: Any) -> None:

@@ -94,9 +94,12 @@ def _damaged(data: bytes, kind: str) -> UndecodableItem:
 
 
 def _check_wav(data: bytes) -> None:
-    """Walk over the chunks: libsndfile takes what is there for the whole, whatever the header says."""
-    position = 12
-    while position + 8 <= len(data):
+    """Walk over the chunks: libsndfile takes what is there for the whole, whatever the header says.
+
+    What follows a whole sound behind the file's own end is nothing of it.
+    """
+    position, end, sound = 12, 8 + int.from_bytes(data[4:8], "little"), 0
+    while position + 8 <= len(data) and not (sound and position >= end):
         name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
         left = len(data) - position - 8
         if size > left:
@@ -105,6 +108,7 @@ def _check_wav(data: bytes) -> None:
                 f"WAV header says that {what} has {size:,} bytes, and {left:,} are there: it was cut short, or the "
                 "header lies; send the whole file, or save it again"
             )
+        sound = size if name == b"data" else sound
         position += 8 + size + size % 2
 
 

@@ -4,6 +4,8 @@ Reads JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (first page) and `.npy` arra
 """
 
 import io
+import re
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -12,7 +14,9 @@ from extractor.errors import ItemError, ItemTooLarge, UndecodableItem
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_SCANS = 100  # of a JPEG: each is decoded over all pixels, whatever its few bytes; ordinary ones have 1 to 12
-_START_OF_SCAN = b"\xff\xda"
+# Of a JPEG (ITU-T T.81, B.1.1). What stands for an FF of the image's data, restarts and reserved ones have no length.
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _NPY_MAGIC = b"\x93NUMPY"
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -71,9 +75,27 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     except Exception:  # as above: the header itself may be hostile
         raise UndecodableItem(f"image header is damaged ({len(data):,} bytes); send the whole file") from None
     _check_pixels(image.width, image.height, max_pixels)
-    if image.format in ("JPEG", "MPO") and (scans := data.count(_START_OF_SCAN)) > MAX_SCANS:
-        raise ItemTooLarge(f"JPEG has {scans:,} scans, the limit is {MAX_SCANS}; save it again")
+    if image.format in ("JPEG", "MPO"):
+        _check_scans(data)
     return image
+
+
+def _check_scans(data: bytes) -> None:
+    scans = sum(marker == _START_OF_SCAN for marker in _markers(data))
+    if scans > MAX_SCANS:
+        raise ItemTooLarge(f"JPEG has {scans:,} scans, the limit is {MAX_SCANS}; save it again")
+
+
+def _markers(data: bytes) -> Iterator[bytes]:
+    """Yield a JPEG's markers, as libjpeg comes by them: not those in segments, nor behind the end of the image.
+
+    There a thumbnail may be, or the video of a motion photo.
+    """
+    position = len(b"\xff\xd8")
+    while (found := _MARKER.search(data, position)) and found[0] != _END_OF_IMAGE:
+        yield found[0]
+        length = int.from_bytes(data[found.end() : found.end() + 2])  # its own two bytes are counted in
+        position = found.end() + max(2, length)
 
 
 def _may_be_a_name(data: bytes) -> bool:

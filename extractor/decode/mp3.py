@@ -45,6 +45,7 @@ def with_length(data: bytes) -> bytes:
     first, end = frames[0], frames[-1].begin + frames[-1].size
     stated, found = _stated(data, first), len(frames) - 1
     if stated is None:
+        _check_tail(data, end)
         return _header(data, first, len(frames)) + data[first.begin : end]
     if stated != found:
         raise UndecodableItem(
@@ -62,18 +63,17 @@ def _behind_tag(data: bytes) -> int:
 
 
 def _frames(data: bytes, begin: int) -> Iterator[_Frame]:
-    while begin < len(data):
-        rest = data[begin : begin + 16]
-        if rest.startswith(_TAGS) or (not any(rest) and not any(data[begin:])):
-            return
-        frame = _frame(rest, begin)
-        if frame is None or begin + frame.size > len(data):
-            raise UndecodableItem(
-                f"MP3 sound is damaged or cut short at byte {begin:,} of {len(data):,}; send the whole file, or save "
-                "it again"
-            )
+    while (frame := _frame(data[begin : begin + 4], begin)) and begin + frame.size <= len(data):
         yield frame
         begin += frame.size
+
+
+def _check_tail(data: bytes, end: int) -> None:
+    """Check that no more frames can have been meant behind the last one, where nothing tells their number."""
+    if not data.startswith(_TAGS, end) and any(data[end:]):
+        raise UndecodableItem(
+            f"MP3 sound is damaged or cut short at byte {end:,} of {len(data):,}; send the whole file, or save it again"
+        )
 
 
 def _frame(header: bytes, begin: int) -> _Frame | None:

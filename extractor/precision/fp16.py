@@ -4,6 +4,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from onnx import TensorProto
+
+from extractor.errors import ExportError
 from extractor.precision.graphs import load, ordered, weighted
 from extractor.precision.rounding import FP16, rounded_at
 
@@ -26,8 +29,11 @@ class Fp16:
 
     @classmethod
     def load(cls, path: Path) -> "Fp16":
-        """Read an ONNX file."""
-        return cls(load(str(path)))
+        """Read an ONNX file; raises ExportError where it computes in float64, which would stay so."""
+        model = load(str(path))
+        if weighted(model, TensorProto.DOUBLE):
+            raise ExportError("the graph computes in float64, which fp16 cannot be made of; bring it in float32")
+        return cls(model)
 
     def graph(self, kept: Collection[str]) -> Any:
         """Return the network in fp16, but for the layers that are kept."""

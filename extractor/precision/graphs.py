@@ -37,9 +37,9 @@ def named(model: Any) -> Any:
     return model
 
 
-def weighted(model: Any) -> list[Any]:
-    """Return the nodes that multiply by weights: these cost the time, and hold the bytes."""
-    constants = {tensor.name for tensor in model.graph.initializer}
+def weighted(model: Any, kind: int = onnx.TensorProto.FLOAT) -> list[Any]:
+    """Return the nodes that multiply by weights of a dtype: these cost the time, and hold the bytes."""
+    constants = {tensor.name for tensor in model.graph.initializer if tensor.data_type == kind}
     return [
         node
         for node in model.graph.node

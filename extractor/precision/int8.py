@@ -16,10 +16,12 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader, create_cal
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from extractor.errors import ExportError
 from extractor.precision.graphs import load, ordered, weighted
 
 FOLLOWERS = ("Clip", "Relu")  # of a convolution: its output has their range, and they cost nothing any more
 OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Add", *FOLLOWERS)
+_OPSET = 13  # the first whose DequantizeLinear has an axis
 _OPTIONS = {
     "WeightSymmetric": True,
     "ActivationSymmetric": False,
@@ -60,9 +62,16 @@ class Int8:
             Its inputs.
         workspace : Path
             A folder for files that nobody needs afterwards.
+
+        Raises
+        ------
+        ExportError
+            The graph is older than scales of channels.
         """
         whole, prepared, augmented = (str(workspace / f"{what}.onnx") for what in ("whole", "prepared", "augmented"))
-        onnx.save(load(str(path)), whole)  # with the weights that stand beside it
+        model = load(str(path))
+        _check_opset(model)
+        onnx.save(model, whole)  # with the weights that stand beside it
         quant_pre_process(whole, prepared, skip_symbolic_shape=True)
         model = load(prepared)
         onnx.save(model, prepared)  # with the names that it was given
@@ -99,6 +108,15 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 
     def get_next(self) -> Mapping[str, NDArray[Any]] | None:
         return next(self._batches, None)
+
+
+def _check_opset(model: Any) -> None:
+    opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0)
+    if opset < _OPSET:
+        raise ExportError(
+            f"the graph is of opset {opset}, and weights with a scale for each channel take {_OPSET}: export the "
+            f"network again with opset_version={_OPSET} or later, or stay with fp32"
+        )
 
 
 def _layers(model: Any) -> dict[str, list[str]]:

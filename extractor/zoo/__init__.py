@@ -4,13 +4,15 @@ To add one, write a module with `build() -> Network` and name it in `BUILT_IN`; 
 `build(reference, choice) -> Network` and name it in `SOURCES`.
 """
 
+from collections.abc import Collection
+from dataclasses import fields, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from extractor.errors import BackboneNotFound, ExportError, RuntimeMissing
 from extractor.spec import PRECISIONS
-from extractor.zoo.choice import Choice
+from extractor.zoo.choice import RANDOM, Choice
 
 if TYPE_CHECKING:
     from extractor.zoo.layer import Layer
@@ -90,14 +92,19 @@ def build(name: str, choice: Choice | None = None) -> "Network":
     kind, colon, reference = name.partition(":")
     if colon and kind in SOURCES:
         _check_named(kind, reference)
-        _check_taken(kind, choice or Choice())
-        brought: Network = module_of(SOURCES[kind]).build(reference, choice or Choice())
+        choice = choice or Choice()
+        _check_taken(kind, choice)
+        _check_hashed(kind, choice)
+        once = replace(choice, layers=tuple(dict.fromkeys(choice.layers)))
+        brought: Network = module_of(SOURCES[kind]).build(reference, once)
         return brought
     if name not in BUILT_IN:
         _check_no_row(name)
         raise BackboneNotFound(f"no built-in backbone {name!r}; there are: {', '.join([*names(), _brought()])}")
-    if choice is not None:
-        raise ExportError(f"{name!r} is taken as it was published; layers are chosen of {_brought()}")
+    if said := _said(choice or Choice(), {one.name for one in fields(Choice)}):
+        raise ExportError(
+            f"{name!r} is taken as it was published; leave {', '.join(said)} away, or bring a network: {_brought()}"
+        )
     network: Network = module_of(BUILT_IN[name]).build()
     return network
 
@@ -121,6 +128,7 @@ def layers(name: str, choice: Choice | None = None) -> "list[Layer]":
         _check_no_row(name)
         raise BackboneNotFound(f"{name!r} has no layers to choose from; those have: {_brought()}")
     _check_named(kind, reference)
+    _check_taken(kind, choice or Choice())
     found: list[Layer] = module_of(SOURCES[kind]).layers(reference, choice or Choice())
     return found
 
@@ -149,11 +157,26 @@ def _check_named(kind: str, reference: str) -> None:
 
 def _check_taken(kind: str, choice: Choice) -> None:
     """Check that nothing was said that the source would not heed."""
-    unheeded = {*_WEIGHTS, *_PADDING, "scale"} - set(SOURCES[kind].takes)
-    said = sorted(name for name in unheeded if getattr(choice, name) != getattr(Choice(), name))
-    if said:
-        other = ", or bring an ONNX file: onnx:FILE" if said[0] in SOURCES["onnx"].takes else ""
-        raise ExportError(f"{kind}: takes no --{said[0]}; leave it away{other}")
+    if said := _said(choice, {*_WEIGHTS, *_PADDING, "scale"} - set(SOURCES[kind].takes)):
+        other = ", or bring an ONNX file: onnx:FILE" if said[0][2:] in SOURCES["onnx"].takes else ""
+        raise ExportError(f"{kind}: takes no {said[0]}; leave it away{other}")
+
+
+def _said(choice: Choice, names: Collection[str]) -> list[str]:
+    """Return the options, of those names in `Choice`, by which something was chosen."""
+    plain = Choice()
+    return [
+        f"--{name.removesuffix('s') if name == 'layers' else name}"
+        for name in sorted(names)
+        if getattr(choice, name) != getattr(plain, name)
+    ]
+
+
+def _check_hashed(kind: str, choice: Choice) -> None:
+    """Check that a hash is of a file: of one that was named, or of the one that torchvision published."""
+    of_file = choice.weights != RANDOM if choice.weights else kind == "torchvision"
+    if choice.sha256 and not of_file:
+        raise ExportError("--sha256 is of a file of weights; name that with --weights, or leave --sha256 away")
 
 
 def _brought() -> str:

@@ -25,22 +25,27 @@ class Embedder(torch.nn.Module):
         See `extractor.zoo.pooling`.
     argument : str, optional
         What the network calls its items; by default its first argument.
+    tokens : bool
+        Layers with three axes are states of tokens; see `extractor.zoo.pooling`.
     """
 
-    def __init__(self, network: torch.nn.Module, pooling: str | None = None, argument: str | None = None) -> None:
+    def __init__(
+        self, network: torch.nn.Module, pooling: str | None = None, argument: str | None = None, tokens: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
         self.pooling = pooling
         self.argument = argument
+        self.tokens = tokens
 
     def embed(self, items: torch.Tensor, mask: torch.Tensor | None = None, **more: Any) -> torch.Tensor:
         """Return the embeddings of what the network takes; the mask is for the pooling."""
         values = self.network(**{self.argument: items}, **more) if self.argument else self.network(items, **more)
-        return torch.cat([pool(one, self.pooling, mask) for one in values], dim=1)
+        return torch.cat([pool(one, self.pooling, mask, tokens=self.tokens) for one in values], dim=1)
 
 
 class ImageEmbedder(Embedder):
-    """Of images.
+    """Of images; layers with three axes are states of tokens.
 
     Parameters
     ----------
@@ -54,7 +59,7 @@ class ImageEmbedder(Embedder):
     std: torch.Tensor
 
     def __init__(self, network: torch.nn.Module, mean: Sequence[float], std: Sequence[float], **options: Any) -> None:
-        super().__init__(network, **options)
+        super().__init__(network, tokens=True, **options)
         self.register_buffer("mean", torch.tensor(list(mean)).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).reshape(-1, 1, 1), persistent=False)
 

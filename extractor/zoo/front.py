@@ -136,6 +136,12 @@ def check_scale(choice: Choice, preprocess: Preprocess, *, floats: bool) -> None
         )
 
 
+def longest(given: Mapping[str, Any]) -> int:
+    """Return the bound of a sound, in samples, where none is said."""
+    rate = given["sample_rate"]
+    return MAX_SECONDS * rate if isinstance(rate, int) else 1  # else the recipe's own check tells
+
+
 def recipe_of(modality: str, facts: Mapping[str, Any]) -> Preprocess:
     """Return the recipe that facts name, by default the modality's plainest; raises ExportError."""
     recipe = {"recipe": _RECIPES[modality]} | dict(facts)
@@ -190,15 +196,10 @@ def _scaled(choice: Choice) -> list[Step]:
 def _lengths(shape: tuple[int | str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the bounds of a sound where none are said: one frame to 30 s, or what the graph's shape fixes."""
     if given.get("recipe") == LogMelPreprocess.recipe:
-        return {"min_samples": given.get("n_fft", LogMelPreprocess.n_fft), "max_samples": _longest(given)}
+        return {"min_samples": given.get("n_fft", LogMelPreprocess.n_fft), "max_samples": longest(given)}
     if shape and isinstance(shape[-1], int):
         return {"min_samples": shape[-1], "max_samples": shape[-1]}
-    return {"max_samples": _longest(given)}
-
-
-def _longest(given: Mapping[str, Any]) -> int:
-    rate = given["sample_rate"]
-    return MAX_SECONDS * rate if isinstance(rate, int) else 1  # else the recipe's own check tells
+    return {"max_samples": longest(given)}
 
 
 def _spectrogram(name: str, dtype: str, shape: tuple[int | str, ...], facts: LogMelPreprocess) -> Front:
@@ -222,8 +223,11 @@ def _image(name: str, dtype: str, shape: tuple[int | str, ...], choice: Choice) 
     channels_first = shape[1] == 3
     size = shape[2] if isinstance(shape[2], int) else None
     given: dict[str, Any] = {"size": size, "crop_fraction": 0.875, "interpolation": "bicubic"}
-    given |= {"mean": (0.0,), "std": (1.0,)} if dtype == "uint8" else {}
-    given |= dict(choice.preprocess or {})
+    said = dict(choice.preprocess or {})
+    if dtype == "uint8":
+        _check_unsaid(name, said)
+        given |= {"mean": (0.0,), "std": (1.0,)}
+    given |= said
     if missing := [key for key in ("size", "mean", "std") if not given.get(key)]:
         raise ExportError(
             f"say {', '.join(missing)} of the images, on the scale of 0 to 255: --preprocess "
@@ -234,6 +238,14 @@ def _image(name: str, dtype: str, shape: tuple[int | str, ...], choice: Choice) 
     if channels_first:
         steps.append(Transpose((0, 3, 1, 2)))
     return Front("image", Input("uint8", ("batch", facts.size, facts.size, 3)), facts, name, steps)
+
+
+def _check_unsaid(name: str, said: Mapping[str, Any]) -> None:
+    if unheeded := [key for key in ("mean", "std") if key in said]:
+        raise ExportError(
+            f"{name!r} takes bytes, so {' and '.join(unheeded)} would be heeded by nothing; leave them out of "
+            "--preprocess: such a graph normalises by itself"
+        )
 
 
 def _text(name: str, dtype: str, shape: tuple[int | str, ...], choice: Choice) -> Front:

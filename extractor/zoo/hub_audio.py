@@ -55,7 +55,8 @@ def _waveforms(config: Any, told: dict[str, Any], choice: Choice) -> Part:
         if pads:
             n_states = network._get_feat_extract_output_lengths
             return MaskedWaveformEmbedder(tapped, n_states, pooling=pooling, argument="input_values")
-        return WaveformEmbedder(tapped, pooling=pooling, argument="input_values")
+        # `gap` says by itself that it is of maps: the convolutions' (n, channels, frames).
+        return WaveformEmbedder(tapped, pooling=pooling, argument="input_values", tokens=pooling != "gap")
 
     return Part(
         kind=transformers.AutoModel,

@@ -23,6 +23,7 @@ from extractor.errors import ExportError
 from extractor.outcome import Embedding
 from extractor.recipes import modality_of
 from extractor.spec import LENGTHS, MASK, TOKENIZER_FILE, Input, sha256
+from extractor.zoo.axes import pooling_of
 from extractor.zoo.choice import PENULTIMATE, Choice
 from extractor.zoo.front import Front, front_of
 from extractor.zoo.layer import Layer
@@ -30,7 +31,7 @@ from extractor.zoo.network import Network, backbone_name
 from extractor.zoo.onnx_model import cut, find_layer, is_apart, read_model, real_inputs, reference_session
 from extractor.zoo.onnx_model import layers as layers_of
 from extractor.zoo.onnx_save import save_onnx
-from extractor.zoo.steps import MASKED_POOLINGS, POOLINGS, Cast, Nodes, Step, apply_all, write_all
+from extractor.zoo.steps import MASKED_POOLINGS, POOLINGS, Cast, Nodes, Step, apply_all, poolings_of, write_all
 from extractor.zoo.tokenizer import CONFIG_FILE, facts_beside, first_position, max_tokens, read_tokenizer
 
 OUTPUT = "embeddings"
@@ -158,12 +159,12 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
     values = original.run(front.example())
     padding = _padding_inputs(original, choice)
     masked = front.example().shape[1] if MASK in padding else None
-    back = [_behind(*pair, choice.pooling, masked) for pair in zip(layers, values, strict=True)]
+    back = [_behind(*pair, choice, masked) for pair in zip(layers, values, strict=True)]
     network = OnnxNetwork(
         name=backbone_name(choice.name or path.stem),
         modality=modality_of(front.preprocess),
         dim=0,
-        pooling=choice.pooling or _by_default(values[0].ndim) or "none",
+        pooling=pooling_of(choice.pooling, [one.shape for one in values]),
         input=front.input | padding,
         preprocess=front.preprocess,
         source=f"{choice.source or path.name}; SHA-256 {sha256(path)}; {', '.join(layers)}",
@@ -179,8 +180,10 @@ def build(reference: str, choice: Choice) -> OnnxNetwork:
     return replace(network, dim=dim, model=_wrapped(model, network, dim))
 
 
-def layers(reference: str, _choice: Choice) -> list[Layer]:
+def layers(reference: str, choice: Choice) -> list[Layer]:
     """Return the values that a file's nodes compute; raises ExportError."""
+    if choice != Choice():
+        raise ExportError("onnx: lists the layers as the file tells them; leave --modality and --preprocess away")
     return layers_of(read_model(Path(reference)))
 
 
@@ -268,9 +271,9 @@ def _by_default(n_axes: int) -> str | None:
     return None if n_axes == 2 else "mean" if n_axes == 3 else "gap"
 
 
-def _behind(name: str, values: NDArray[Any], pooling: str | None, masked: int | None) -> list[Step]:
+def _behind(name: str, values: NDArray[Any], choice: Choice, masked: int | None) -> list[Step]:
     """Return what turns a layer's values of one item into (1, dim) float32; `masked` is its length, by a mask."""
-    chosen = pooling or _by_default(values.ndim)
+    chosen = choice.pooling or _by_default(values.ndim)
     if chosen is not None and chosen not in POOLINGS | MASKED_POOLINGS:
         raise ExportError(f"pooling is {chosen!r}, not one of {', '.join(POOLINGS | MASKED_POOLINGS)}")
     if values.ndim < 2 or len(values) != 1 or values.dtype.kind not in "fiub":
@@ -280,7 +283,7 @@ def _behind(name: str, values: NDArray[Any], pooling: str | None, masked: int | 
         )
     if values.ndim == 2:
         return [Cast("float32")]
-    fitting = {one: pool for one, (pool, takes) in POOLINGS.items() if takes in (0, values.ndim)}
+    fitting = poolings_of(values.shape, tokens=choice.modality == "image")
     if values.ndim == 3 and values.shape[1] == masked:
         fitting = MASKED_POOLINGS
     if chosen not in fitting:

@@ -19,7 +19,7 @@ from extractor.zoo.onnx_save import INSIDE, MAX_BYTES, tensor_bytes
 
 _MATMULS = {"Gemm", "MatMul"}
 _SHOWN = 5  # names that an error lists
-_ENCODED = "last_hidden_state"
+_ENCODED = ("sentence_embedding", "last_hidden_state", "token_embeddings")  # of Sentence Transformers, first and last
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"  # as onnxruntime calls it
 
 
@@ -249,8 +249,10 @@ def _penultimate(model: ModelProto, values: set[str]) -> str:
     The latter are the features of a classifier; in an encoder, which ends in none, they would be of its last block's
     inside.
     """
-    if _ENCODED in (one.name for one in model.graph.output):
-        return _ENCODED
+    given = {one.name for one in model.graph.output}
+    for name in _ENCODED:
+        if name in given:
+            return name
     weights = {one.name for one in model.graph.initializer}
     weights.update(output for node in model.graph.node if node.op_type == "Constant" for output in node.output)
     for node in reversed(model.graph.node):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from extractor.spec import MASK
+from extractor.zoo.axes import dim_is_last
 
 Array = NDArray[Any]
 _LARGEST = np.finfo(np.float32).max
@@ -139,6 +140,32 @@ class Max:
         return nodes.add("Flatten", [nodes.add("GlobalMaxPool", [name])])
 
 
+@dataclass(frozen=True)
+class OfLast:
+    """A pooling of maps, for values whose channels come last: (n, …, channels) -> (n, channels).
+
+    Parameters
+    ----------
+    pooling : Step
+    n_axes : int
+        Of the values.
+    """
+
+    pooling: Step
+    n_axes: int
+
+    def apply(self, values: Array) -> Array:
+        """See `Step`."""
+        return self.pooling.apply(self._first().apply(values))
+
+    def write(self, nodes: Nodes, name: str) -> str:
+        """See `Step`."""
+        return self.pooling.write(nodes, self._first().write(nodes, name))
+
+    def _first(self) -> Transpose:
+        return Transpose((0, self.n_axes - 1, *range(1, self.n_axes - 1)))
+
+
 class Mean:
     """States (n, tokens, dim) -> (n, dim), their mean."""
 
@@ -235,6 +262,17 @@ POOLINGS: dict[str, tuple[Step, int]] = {
 
 # Of states of tokens of which some are padding.
 MASKED_POOLINGS: dict[str, Step] = {"mean": MaskedMean(), "max": MaskedMax(), "cls": Cls(), "last": Last()}
+
+
+def poolings_of(shape: Sequence[int], *, tokens: bool) -> dict[str, Step]:
+    """Return what values of a shape take; with `tokens` as networks of images have them, see `pooling.pool`."""
+    fitting = {name: pool for name, (pool, n_axes) in POOLINGS.items() if n_axes in (0, len(shape))}
+    if not tokens or not dim_is_last(shape):
+        return fitting
+    if len(shape) == 3:
+        del fitting["gap"]
+        return fitting | {"max": OfLast(Max(), 3)}
+    return fitting | {"gap": OfLast(Gap(), 4), "max": OfLast(Max(), 4), "mean": OfLast(Gap(), 4)}
 
 
 def apply_all(steps: Sequence[Step], values: Array) -> Array:

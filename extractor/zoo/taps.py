@@ -28,6 +28,9 @@ class Tap(NamedTuple):
     takes: bool = False
 
 
+_WHOLE = Tap("")
+
+
 class Tapped(torch.nn.Module):
     """A network that gives what some of its modules compute, each a tensor (n, …).
 
@@ -44,12 +47,17 @@ class Tapped(torch.nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
         """Run the network, and return what each tap took; where a module runs several times, the last."""
-        found: dict[Tap, Any] = {}
-        with _hooks(self.network, self.taps, found.__setitem__):
+        found: dict[Tap, torch.Tensor] = {}
+
+        def take(tap: Tap, value: Any) -> None:
+            whole = tap == _WHOLE  # behind which nothing comes
+            found[tap] = (tensor_of if whole else copied)(value, tap.module)
+
+        with _hooks(self.network, self.taps, take):
             self.network(*args, **kwargs)
         if idle := [tap.module for tap in self.taps if tap not in found]:
             raise ExportError(f"layer {idle[0]!r} takes no part when the network embeds; choose one that runs")
-        return [tensor_of(found[tap], tap.module) for tap in self.taps]
+        return [found[tap] for tap in self.taps]
 
 
 def tensor_of(value: Any, name: str) -> torch.Tensor:
@@ -61,6 +69,11 @@ def tensor_of(value: Any, name: str) -> torch.Tensor:
             raise ExportError(f"layer {name!r} gives a {type(value).__name__}, not numbers; choose another layer")
         value = value[0]
     return value
+
+
+def copied(value: Any, name: str) -> torch.Tensor:
+    """Return a copy of `tensor_of`: what comes next may write into the tensor itself, as ReLU(inplace=True) does."""
+    return tensor_of(value, name).clone()
 
 
 def find_tap(network: torch.nn.Module, name: str, run: Run) -> Tap:

@@ -23,7 +23,7 @@ from extractor.recipes import ArrayPreprocess, AudioPreprocess, LogMelPreprocess
 from extractor.spec import Input
 from extractor.zoo.choice import PENULTIMATE, RANDOM, Choice
 from extractor.zoo.embedder import ArrayEmbedder, Embedder, SpectrogramEmbedder, WaveformEmbedder
-from extractor.zoo.front import MAX_SECONDS, Front, check_scale, recipe_of
+from extractor.zoo.front import Front, check_scale, longest, recipe_of
 from extractor.zoo.images import image_front
 from extractor.zoo.layer import Layer
 from extractor.zoo.taps import Tapped, find_tap, layers_of
@@ -69,7 +69,6 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         before.embedder(Tapped(network, taps), pooling=choice.pooling),
         choice,
         **before.facts,
-        pooling="mean" if before.item.ndim == 2 else "gap",
         source=f"{choice.source or Path(reference).name}, {source}; {', '.join(layers)}",
         licence=choice.licence,
     )
@@ -169,7 +168,7 @@ def _sounds(choice: Choice) -> _Input:
     given = dict(choice.preprocess or {})
     if "sample_rate" not in given:
         raise ExportError("say how many samples a second the network takes: --preprocess '{\"sample_rate\": 16000}'")
-    given = {"max_samples": MAX_SECONDS * int(given["sample_rate"])} | given
+    given = {"max_samples": longest(given)} | given
     if given.get("recipe") == LogMelPreprocess.recipe:
         given = {"min_samples": given.get("n_fft", LogMelPreprocess.n_fft)} | given
     facts = cast(AudioPreprocess, recipe_of("audio", given))

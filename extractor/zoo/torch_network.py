@@ -11,11 +11,14 @@ from extractor.errors import ExportError
 from extractor.outcome import Embedding
 from extractor.recipes import Preprocess, modality_of
 from extractor.spec import PADDING_INPUTS, Input
+from extractor.zoo.axes import pooling_of
 from extractor.zoo.choice import NOT_STATED, Choice
 from extractor.zoo.network import Network, backbone_name
 
 if TYPE_CHECKING:
     import torch
+
+    from extractor.zoo.embedder import Embedder
 
 SEED = 0  # of random weights
 RANDOM_SOURCE = f"random weights, seed {SEED}: only to try the architecture"
@@ -74,16 +77,16 @@ def seeded() -> None:
 
 def brought(
     name: str,
-    module: "torch.nn.Module",
+    module: "Embedder",
     choice: Choice,
     *,
     input: Mapping[str, Input],
     preprocess: Preprocess,
     example: Mapping[str, NDArray[Any]],
     items: Sequence[bytes],
-    pooling: str,
     source: str,
     licence: str,
+    pooling: str | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> TorchNetwork:
     """Return a network that somebody brings, its width learnt by running it once.
@@ -92,34 +95,43 @@ def brought(
     ----------
     name : str
         Where `choice` has none.
-    module : torch.nn.Module
+    module : Embedder
     choice : Choice
-        Its name, source, licence and items come before those given here.
+        Its name, source, licence and items come before those given here; so does its licence where it has weights.
     example : mapping of str to ndarray
         The inputs for one item.
-    input, preprocess, items, pooling, source, licence, files
+    pooling : str, optional
+        What was taken where nobody said, if not what the layers' shapes suggest.
+    input, preprocess, items, source, licence, files
         As in `Network`.
 
     Raises
     ------
     ExportError
-        It cannot run one item.
+        It cannot run one item, or a pooling was said of rows.
     """
     network = TorchNetwork(
         name=backbone_name(choice.name or name),
         modality=modality_of(preprocess),
         module=module.eval(),
         dim=0,
-        pooling=choice.pooling or pooling,
+        pooling="",
         input=dict(input),
         preprocess=preprocess,
         source=source,
-        licence=licence if choice.licence == NOT_STATED else choice.licence,
+        licence=choice.licence if choice.weights or choice.licence != NOT_STATED else licence,
         golden_items=choice.items or items,
         files=files or {},
     )
     (values,) = (value for name, value in example.items() if name not in PADDING_INPUTS)
-    row = network.reference(example)
+    shapes: list[tuple[int, ...]] = []
+    with module.network.register_forward_hook(lambda *run: shapes.extend(tuple(one.shape) for one in run[-1])):
+        row = network.reference(example)
     if len(row) != 1:
         raise ExportError(f"{name} gives {row.shape} for one item; choose layers whose first axis is the batch")
-    return replace(network, dim=row.shape[1], traced_length=max(2, *values.shape[1:2]))
+    return replace(
+        network,
+        dim=row.shape[1],
+        pooling=pooling_of(choice.pooling, shapes, pooling),
+        traced_length=max(2, *values.shape[1:2]),
+    )

@@ -6,7 +6,7 @@ A layer is a module, or any node that torchvision's own tracing finds: `headwate
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -15,7 +15,7 @@ from extractor.zoo.choice import PENULTIMATE, RANDOM, Choice
 from extractor.zoo.images import image_facts, image_front
 from extractor.zoo.layer import Layer
 from extractor.zoo.near import near
-from extractor.zoo.taps import Run, Tapped, find_tap, free_axes, layers_of
+from extractor.zoo.taps import Run, Tapped, copied, find_tap, free_axes, layers_of
 from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
 from extractor.zoo.torchvision_import import mend_torchvision
 from extractor.zoo.weights import HASH_IN_NAME, bring_weights, read_weights
@@ -58,9 +58,8 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         front.embedder(_tapped(network, layers, lambda: network(front.example())), choice.pooling),
         choice,
         **front.facts(),
-        pooling="gap",
         source=f"{choice.source or f'torchvision {name}'}, {source}; {', '.join(layers)}",
-        licence=published.meta.get("license", _LICENCE) if published and not choice.weights else _LICENCE,
+        licence=published.meta.get("license", _LICENCE) if published else _LICENCE,
     )
 
 
@@ -121,8 +120,9 @@ def _made(name: str, choice: Choice, published: Any = None) -> torch.nn.Module:
     seeded()
     try:
         network: torch.nn.Module = models.get_model(name, **options | dict(choice.arguments or {}))
-    except (TypeError, ValueError) as error:
-        raise ExportError(f"{name} cannot be made with --arguments {choice.arguments}: {error}") from None
+    except Exception as error:  # whatever a network's own code raises
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ExportError(f"{name} cannot be made with --arguments {choice.arguments}: {why}") from None
     return network.eval()
 
 
@@ -130,8 +130,8 @@ def _fetched(url: str) -> Path:
     """Return torch's own cached copy of published weights, and download it where there is none."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             wanted = HASH_IN_NAME.search(path.name)
             torch.hub.download_url_to_file(url, str(path), wanted and wanted.group(1), progress=False)
         except (OSError, RuntimeError) as error:
@@ -177,13 +177,26 @@ def _tapped(network: torch.nn.Module, layers: Sequence[str], run: Run) -> torch.
 
 
 class _Nodes(torch.nn.Module):
-    """A traced network, whose values by name become a list."""
+    """A traced network, whose values by name become a list; each is a copy, for a later node may write into it."""
 
-    def __init__(self, traced: torch.nn.Module, layers: Sequence[str]) -> None:
+    def __init__(self, traced: torch.fx.GraphModule, layers: Sequence[str]) -> None:
         super().__init__()
-        self.traced = traced
+        self.traced = _copying(traced)
         self.layers = tuple(layers)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         found = self.traced(image)
         return [found[name] for name in self.layers]
+
+
+def _copying(traced: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Return a traced network that copies what it gives at once."""
+    graph = traced.graph
+    end = graph.output_node()
+    found: dict[str, Any] = {}
+    for name, node in cast(dict[str, torch.fx.Node], end.args[0]).items():
+        with graph.inserting_after(node):
+            found[name] = graph.call_function(copied, (node, name))
+    end.args = (found,)
+    traced.recompile()
+    return traced

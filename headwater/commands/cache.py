@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from headwater.console import err, out
+from headwater.console import counted, err, out
 
 if TYPE_CHECKING:
     from extractor.cache.store import Store
@@ -58,7 +58,8 @@ def stats(where: Where = None, max_mib: Bound = None) -> None:
         out.print(table)
     n_entries = sum(one.n_entries for one in holdings)
     n_bytes = sum(one.n_bytes for one in holdings) if facts.n_bytes is None else facts.n_bytes
-    _say(f"{_shown(where)}: {n_entries:,} entries, {_mib(n_bytes)}{_of_bound(n_bytes, facts.max_bytes)}")
+    held = counted(n_entries, "entry", "entries")
+    _say(f"{_shown(where)}: {held}, {_mib(n_bytes)}{_of_bound(n_bytes, facts.max_bytes)}")
     if facts.degraded:
         err.print(f"[yellow]degraded:[/] {escape(facts.degraded)}", soft_wrap=True)
 
@@ -71,7 +72,7 @@ def check(where: Where = None) -> None:
     """
     with _opened(where) as store, err.status("checking"):
         found = store.check()
-    _say(f"{_shown(where)}: {found.n_rows:,} entries read, {found.n_spoilt:,} spoilt and dropped")
+    _say(f"{_shown(where)}: {counted(found.n_rows, 'entry', 'entries')} read, {found.n_spoilt:,} spoilt and dropped")
     if found.n_astray:
         _say(f"{found.n_astray:,} entries that the order of age did not have, or had without need, are mended")
     if found.n_spoilt or found.n_astray:
@@ -98,7 +99,7 @@ def purge(
             typer.confirm(f"Drop {what} in {_shown(where)}?", abort=True, err=True)
         with err.status("purging"):
             n_dropped = store.purge(fingerprint)
-    _say(f"{_shown(where)}: {n_dropped:,} entries dropped")
+    _say(f"{_shown(where)}: {counted(n_dropped, 'entry', 'entries')} dropped")
 
 
 @cache.command("export")
@@ -118,7 +119,7 @@ def export_entries(
         n_entries = _number_of(store, fingerprint)
         task = progress.add_task("exporting", total=n_entries)
         n_rows = parquet.write(store, file, fingerprint=fingerprint, told=lambda n: progress.advance(task, n))
-    _say(f"{n_rows:,} entries in {file}, {_mib(file.stat().st_size)}")
+    _say(f"{counted(n_rows, 'entry', 'entries')} in {file}, {_mib(file.stat().st_size)}")
 
 
 @cache.command("import")
@@ -139,7 +140,7 @@ def import_entries(
         task = progress.add_task("importing", total=n_rows)
         done = parquet.read(store, file, dims=dims, told=lambda n: progress.advance(task, n))
         facts = store.facts()
-    _say(f"{_shown(where)}: {done.n_stored:,} of {done.n_rows:,} entries taken in")
+    _say(f"{_shown(where)}: {done.n_stored:,} of {counted(done.n_rows, 'entry', 'entries')} taken in")
     if facts.evicted:
         _say(f"{facts.evicted:,} older entries made room; more are kept with a larger --cache-mib")
     if done.n_malformed:

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from headwater.console import err, out
+from headwater.console import counted, err, out
 
 if TYPE_CHECKING:
     from classifiers.embedding_set import EmbeddingSet
@@ -39,9 +39,8 @@ def opened(path: Path) -> "EmbeddingSet":
         raise DumpInvalid(f"the dump {path} has no embedding; look at its column 'error', and dump it again")
     if found.errors:
         n_items = len(found) + len(found.errors)
-        err.print(
-            f"{path}: {len(found.errors):,} of {n_items:,} items failed and are left out", soft_wrap=True, markup=False
-        )
+        failed = f"{len(found.errors):,} of {counted(n_items, 'item')} failed"
+        err.print(f"{path}: {failed} and are left out", soft_wrap=True, markup=False)
     return found
 
 

@@ -10,7 +10,7 @@ from rich.progress import Progress as Bar
 
 from headwater.commands.dumped import DumpArgument, facts_of, name_of, opened, show, write_json
 from headwater.commands.given import given, refuse
-from headwater.console import err, out
+from headwater.console import counted, err, out
 
 if TYPE_CHECKING:
     from classifiers.duplicates import Progress
@@ -86,7 +86,7 @@ def _tell_groups(found: "EmbeddingSet", threshold: float, top: int, *, as_json: 
         differing += len({labels[row] for row in group if labels[row] is not None}) > 1
     out.print(
         f"{len(copies.rows):,} of {len(found):,} items are near-duplicates of a former one (cosine {threshold:g} or "
-        f"more), in {len(groups):,} groups; in {differing:,} of them labels differ",
+        f"more), in {counted(len(groups), 'group')}; in {differing:,} of them labels differ",
         soft_wrap=True,
     )
     if groups:
@@ -113,7 +113,7 @@ def _sides(
     own = found.column(column).tolist()
     splits = [str(one) for one in own if one is not None]
     if None in own:
-        err.print(f"{own.count(None):,} items have no {column!r}, and are on neither side", markup=False)
+        err.print(f"{counted(own.count(None), 'item')} without {column!r}, so on neither side", markup=False)
         found = found.at([row for row, one in enumerate(own) if one is not None])
     is_train = [one == train_split for one in splits]
     if not any(is_train) or all(is_train):

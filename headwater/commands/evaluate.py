@@ -19,7 +19,7 @@ from headwater.commands.embed import (
     embedder,
 )
 from headwater.commands.given import check_access, refuse_for_dump
-from headwater.console import err, out
+from headwater.console import counted, err, out
 
 if TYPE_CHECKING:
     from classifiers.head import Head
@@ -89,7 +89,7 @@ def evaluate(
         out.print(f"report: {report / 'report.html'}", soft_wrap=True, markup=False)
     if found.n_failed:
         n_items = found.n_failed + len(found.examples.labels)
-        err.print(f"{found.n_failed:,} of {n_items:,} items failed and were left out")
+        err.print(f"{found.n_failed:,} of {counted(n_items, 'item')} failed and were left out")
         raise typer.Exit(1)
 
 
@@ -98,7 +98,7 @@ def _tell(
 ) -> None:
     from headwater.evaluation import few, strange_labels, summary
 
-    out.print(f"head {head} on {measures.n:,} examples:", markup=False)
+    out.print(f"head {head} on {counted(measures.n, 'example')}:", markup=False)
     for name, (value, low, high) in {**summary(measures), **(summary(opened) if opened else {})}.items():
         out.print(f"  {name.replace('_', ' ')}: {value:.4f} ({low:.4f} to {high:.4f})", markup=False)
     strange = sorted(strange_labels(model, examples))

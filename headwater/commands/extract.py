@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
 from headwater.commands.embed import CacheOption, ServerOption, embedder
-from headwater.console import err, out
+from headwater.console import counted, err, out
 from headwater.errors import OutputNotWritable
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def extract(
             f"{file}: {len(row)}-d, length {np.linalg.norm(row):.4f}, begins {head}", soft_wrap=True, markup=False
         )
     if len(done) < len(files):
-        err.print(f"{len(files) - len(done)} of {len(files)} files failed")
+        err.print(f"{len(files) - len(done)} of {counted(len(files), 'file')} failed")
         raise typer.Exit(1)
 
 
@@ -100,4 +100,4 @@ def _write(target: Path, embeddings: "Embedding", files: list[Path]) -> None:
         except OSError as error:  # the disk is full, say
             temporary.unlink(missing_ok=True)
             raise OutputNotWritable(f"cannot write {path}: {error.strerror}; choose another --out") from None
-    out.print(f"{len(files)} rows of {embeddings.shape[1]} in {target}", soft_wrap=True, markup=False)
+    out.print(f"{counted(len(files), 'row')} of {embeddings.shape[1]} in {target}", soft_wrap=True, markup=False)

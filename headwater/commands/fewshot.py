@@ -21,7 +21,7 @@ from headwater.commands.fewshot_teach import (
     undo,
 )
 from headwater.commands.fewshot_words import IfVersionOption, JsonOption, TaskArgument, as_json
-from headwater.console import out
+from headwater.console import counted, out
 
 if TYPE_CHECKING:
     from headwater.fewshot import TaskInfo, TaskSettings
@@ -119,7 +119,7 @@ def show(whom: Whom, task: TaskArgument, json_: JsonOption = False) -> None:
         typer.echo(as_json(facts(info)))
         return
     out.print(
-        f"task {info.name}: {info.n_examples:,} examples of {info.n_classes:,} classes, version {info.version}\n"
+        f"task {info.name}: {_size(info)}, version {info.version}\n"
         f"{info.backbone} {info.fingerprint}, {info.dim}-d\n{_words(info.settings)}"
         + ("\nitems are kept" if info.keep_items else ""),
         soft_wrap=True,
@@ -202,7 +202,7 @@ def import_(
             info = client.import_task(file, name=name).info()
         except OSError as error:
             raise DataInvalid(f"{file} cannot be read: {error.strerror}; name a file that `export` wrote") from None
-    told(info, json_, f"task {info.name}: {info.n_examples:,} examples of {info.n_classes:,} classes")
+    told(info, json_, f"task {info.name}: {_size(info)}")
 
 
 for command in (add, classify, remove, relabel, undo, changes, examples, suggest, audit, evaluate):
@@ -256,6 +256,10 @@ def _row(info: "TaskInfo") -> tuple[str, ...]:
     made = f"{info.created_at:%Y-%m-%d}" if info.created_at else ""
     counts = (f"{info.n_classes:,}", f"{info.n_examples:,}", str(info.version))
     return info.name, info.backbone, *counts, info.settings.method, made
+
+
+def _size(info: "TaskInfo") -> str:
+    return f"{counted(info.n_examples, 'example')} of {counted(info.n_classes, 'class', 'classes')}"
 
 
 def _words(settings: "TaskSettings") -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from headwater.commands.embed import ItemColumnOption, LabelColumnOption
 from headwater.commands.fewshot_server import Whom, asks
 from headwater.commands.fewshot_words import FilesArgument, JsonOption, TaskArgument, TextOption, as_json, items_of
-from headwater.console import err, out
+from headwater.console import counted, err, out
 
 if TYPE_CHECKING:
     from headwater.fewshot import AuditReport, Classification, TaskAnswer
@@ -62,7 +62,7 @@ def classify(
     if uncertain and not json_:
         err.print(uncertain, soft_wrap=True)
     if n_failed:
-        err.print(f"{n_failed} of {len(items)} items failed")
+        err.print(f"{n_failed} of {counted(len(items), 'item')} failed")
         raise typer.Exit(1)
 
 
@@ -93,7 +93,7 @@ def suggest(
     for position, error in found.failures.items():
         err.print(f"[bold red]{escape(str(items[position]))}:[/] {escape(str(error))}", soft_wrap=True)
     if found.n_failed:
-        err.print(f"{found.n_failed} of {len(items)} items failed")
+        err.print(f"{found.n_failed} of {counted(len(items), 'item')} failed")
         raise typer.Exit(1)
 
 
@@ -162,7 +162,7 @@ def evaluate(
     else:
         _show_measures(task, measures, answer)
     if measures.n_failed:
-        err.print(f"{measures.n_failed} of {len(told)} items failed and were left out")
+        err.print(f"{measures.n_failed} of {counted(len(told), 'item')} failed and were left out")
         raise typer.Exit(1)
 
 
@@ -262,7 +262,7 @@ def _show_measures(task: str, measures: "TaskMeasures", answer: "TaskAnswer") ->
 
     say = [
         f"task {task}, version {answer.version}, {answer.method} ({answer.reason})",
-        f"{measures.n_in_scope:,} items of its classes, {measures.n_out_of_scope:,} of none",
+        f"{counted(measures.n_in_scope, 'item')} of its classes, {measures.n_out_of_scope:,} of none",
     ]
     for words, one in (
         ("accuracy, whether called unknown or not", measures.accuracy),

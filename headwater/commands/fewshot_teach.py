@@ -24,7 +24,7 @@ from headwater.commands.fewshot_words import (
     items_of,
     name_failures,
 )
-from headwater.console import err, out
+from headwater.console import counted, err, out
 
 if TYPE_CHECKING:
     from headwater.labelled import Columns, Labelled
@@ -87,7 +87,8 @@ def add(
     else:
         there_before = len(added.ids) - added.n_new
         known = f", {there_before:,} were there before" if there_before else ""
-        out.print(f"{added.n_new:,} examples taught{known}; task {task} is at version {added.version}", markup=False)
+        taught = counted(added.n_new, "example")
+        out.print(f"{taught} taught{known}; task {task} is at version {added.version}", markup=False)
     name_failures(failures, len(items))
 
 

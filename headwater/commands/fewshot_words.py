@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from headwater.console import err
+from headwater.console import counted, err
 
 STDIN = Path("-")
 
@@ -78,5 +78,5 @@ def name_failures(failures: Sequence[tuple[str, Exception]], n: int) -> None:
     for name, error in failures:
         err.print(f"[bold red]{escape(name)}:[/] {escape(str(error))}", soft_wrap=True)
     if failures:
-        err.print(f"{len(failures)} of {n} items failed")
+        err.print(f"{len(failures)} of {counted(n, 'item')} failed")
         raise typer.Exit(1)

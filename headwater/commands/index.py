@@ -3,7 +3,7 @@
 import shlex
 
 from headwater.commands.dumped import DumpArgument, JsonOption, opened, write_json
-from headwater.console import err, out
+from headwater.console import counted, err, out
 
 MIB = 1 << 20
 
@@ -38,7 +38,7 @@ def index(dump: DumpArgument, as_json: JsonOption = False) -> None:
         write_json({"index": str(dump / INDEX), "rows": len(found), "dim": found.dim, "fingerprint": found.fingerprint})
         return
     out.print(
-        f"{len(found):,} embeddings of {found.dim} in {dump / INDEX}, {mib:,.1f} MiB; "
+        f"{counted(len(found), 'embedding')} of {found.dim} in {dump / INDEX}, {mib:,.1f} MiB; "
         f"a query takes {1000 * seconds:,.1f} ms",
         soft_wrap=True,
         markup=False,

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from headwater.console import err, out
+from headwater.console import counted, err, out
 from headwater.keys import Role
 
 if TYPE_CHECKING:
@@ -111,5 +111,5 @@ def _bounds(key: "Key") -> str:
     if key.items_per_s:
         bounds.append(f"{key.items_per_s:g} items/s, {key.bucket_size:,} at once")
     if key.max_calls:
-        bounds.append(f"{key.max_calls} calls")
+        bounds.append(counted(key.max_calls, "call"))
     return "; ".join(bounds)

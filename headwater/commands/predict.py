@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
 from headwater.commands.embed import CacheOption, RemoteOption, ServerOption, check_origin, embedder
-from headwater.console import err, out
+from headwater.console import counted, err, out
 
 if TYPE_CHECKING:
     from headwater.prediction import Prediction
@@ -68,7 +68,7 @@ def predict(
         else:
             out.print(f"{item}: {_words(prediction)}", soft_wrap=True, markup=False)
     if n_failed:
-        err.print(f"{n_failed} of {len(items)} items failed")
+        err.print(f"{n_failed} of {counted(len(items), 'item')} failed")
         raise typer.Exit(1)
 
 

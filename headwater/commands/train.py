@@ -147,7 +147,7 @@ def train(
     for one in found.values():
         if one.n_failed:
             n_items = one.n_failed + len(one.examples.labels)
-            err.print(f"{one.n_failed} of {n_items} items failed and were left out")
+            err.print(f"{one.n_failed} of {counted(n_items, 'item')} failed and were left out")
 
 
 def _check_rejecting(context: typer.Context, options: "Options") -> None:
@@ -212,7 +212,8 @@ def _train_there(
         for info in job:
             bar.update(task, completed=info.done, total=info.total or None, description=info.step or info.state)
         ended = job.result()
-    out.print(f"head {ended.version}: {ended.examples:,} examples, {ended.backbone}", soft_wrap=True, markup=False)
+    learnt = counted(ended.examples, "example")
+    out.print(f"head {ended.version}: {learnt}, {ended.backbone}", soft_wrap=True, markup=False)
     _tell_measures(options.kind, ended.metrics)
     out.print(f"use it: headwater predict {name} --remote --server {server} FILE …", soft_wrap=True, markup=False)
     sent = [name for i, name in enumerate(labelled.names) if i not in job.unsent]
@@ -221,7 +222,7 @@ def _train_there(
         err.print(f"[bold red]{escape(item)}:[/] {escape(str(error))}", soft_wrap=True)
     n_failed = ended.failed_items + len(job.unsent)
     if n_failed:
-        err.print(f"{n_failed} of {len(targets)} items failed and were left out")
+        err.print(f"{n_failed} of {counted(len(targets), 'item')} failed and were left out")
 
 
 def _dumped(
@@ -289,10 +290,12 @@ def _tell(version: "Version", manifest: "Manifest", labels: Any) -> None:
 
     kind, options = manifest.options["kind"], manifest.options
     counts = Counter(one for label in labels for one in (label if kind == "multi" else (label,)))
-    classes = "" if kind == "regression" else f"{len(counts) - (options['out_of_scope'] in counts)} classes, "
+    n_classes = len(counts) - (options["out_of_scope"] in counts)
+    classes = "" if kind == "regression" else f"{counted(n_classes, 'class', 'classes')}, "
     estimator = f"{options['estimator']} {parameters(options['params'])}".rstrip()
     out.print(
-        f"head {version}: {classes}{len(labels):,} examples, {manifest.backbone or manifest.fingerprint}, {estimator}",
+        f"head {version}: {classes}{counted(len(labels), 'example')}, "
+        f"{manifest.backbone or manifest.fingerprint}, {estimator}",
         soft_wrap=True,
         markup=False,
     )

@@ -106,6 +106,13 @@ def test_what_is_no_whole_sound_is_refused(data: bytes, message: str) -> None:
         decode_audio(data, max_seconds=LONG_S)
 
 
+@pytest.mark.parametrize("data", [WAV, FLAC, OGG, MP3])
+@pytest.mark.parametrize("tail", [b"what a server adds to a file", b"TAG" + bytes(125), bytes(100), b"\xff\xfb\x90"])
+def test_what_stands_behind_a_whole_sound_is_no_part_of_it(data: bytes, tail: bytes) -> None:
+    whole, longer = (decode_audio(one, max_seconds=LONG_S).samples for one in (data, data + tail))
+    np.testing.assert_array_equal(longer, whole)
+
+
 def without_its_length(mp3: bytes) -> bytes:
     """An MP3 as recorders write it: sound from the first frame on."""
     return mp3[mp3.index(mp3[:2], XING) :]

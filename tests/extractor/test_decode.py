@@ -179,6 +179,28 @@ def test_a_jpeg_of_many_scans_is_refused(photo: Image.Image) -> None:
         decode(data[:-2] + data[last:-2] * 200 + data[-2:])
 
 
+def test_a_jpeg_of_many_scans_cannot_hide_them(photo: Image.Image) -> None:
+    data = encoded(photo, "JPEG", progressive=True)
+    begin, last = data.index(b"\xff\xda"), data.rindex(b"\xff\xda")
+    scans = data[last:-2] * 200
+    comment = b"\xff\xfe\x00\x04\xff\xd9"  # the end of the image is only said in it
+    no_segment = b"\xff\x02\xff\xff"  # libjpeg looks for the next marker behind a reserved one, and skips nothing
+    short = b"\xff\xfe\x00\x00"
+    for before in (comment, no_segment, short, b"\xff\xff\xff", b"\xff\x00\xd9", b"\xff\xd3\xd9"):
+        with pytest.raises(ItemTooLarge, match="scans, the limit is 100"):
+            decode(data[:begin] + data[begin:-2] + before + scans + data[-2:])
+
+
+def test_what_is_no_scan_of_the_image_is_not_counted(photo: Image.Image) -> None:
+    many = b"\xff\xda" * 1000
+    for options in ({}, {"progressive": True}, {"restart_marker_blocks": 1}):
+        plain = encoded(photo, "JPEG", **options)
+        for data in (plain + many, encoded(photo, "JPEG", comment=many, **options), plain + plain * 150):
+            np.testing.assert_array_equal(decode(data), decode(plain))
+        with pytest.raises(UndecodableItem, match="cut short"):
+            decode(encoded(photo, "JPEG", comment=many, **options)[:-300])
+
+
 @pytest.mark.parametrize("shape", ["(2, 5", "(True, True)", "((((((("])
 def test_hostile_npy_headers_are_that_items_error(shape: str) -> None:
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()

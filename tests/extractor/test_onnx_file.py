@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,22 @@ def test_images_come_as_bytes_and_are_normalised_in_the_graph(tmp_path: Path) ->
         np.testing.assert_allclose(extractor.extract([pixels]), expected, atol=1e-5)
     with pytest.raises(ExportError, match="say mean, std of the images, on the scale of 0 to 255"):
         export(f"onnx:{path}", tmp_path / "no", choice=Choice(modality="image"))
+
+
+def test_a_network_of_bytes_normalises_images_itself(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["floats"], to=FLOAT),
+        helper.make_node("GlobalAveragePool", ["floats"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+    ]
+    path = write(tmp_path / "bytes.onnx", nodes, {"x": (onnx.TensorProto.UINT8, "n", 3, 8, 8)}, {}, ("flat",))
+    choice = Choice(modality="image", layers=["flat"], preprocess={"crop_fraction": 1.0})
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    with Extractor.load(export(f"onnx:{path}", tmp_path / "out", choice=choice)) as extractor:
+        np.testing.assert_allclose(extractor.extract([pixels]), pixels.mean((0, 1))[None], rtol=1e-5)
+    for facts in ({"mean": [127.5]}, {"std": [58.0] * 3}, {"mean": [127.5], "std": [58.0]}):
+        with pytest.raises(ExportError, match=r"'x' takes bytes, so .* would be heeded by nothing; leave"):
+            zoo.build(f"onnx:{path}", replace(choice, preprocess=facts))
 
 
 def test_a_network_of_samples_takes_sounds_of_any_length(tmp_path: Path) -> None:
@@ -596,8 +613,9 @@ def test_other_graphs_that_cannot_be_backbones(tmp_path: Path) -> None:
     for call in (zoo.build, zoo.layers):
         with pytest.raises(BackboneNotFound, match="'onnx:' names no network; give onnx:FILE"):
             call("onnx:")
-    with pytest.raises(ExportError, match="taken as it was published"):
-        zoo.build("minilm-l6", Choice())
+    for said, choice in {"--name": Choice(name="x"), "--layer, --pooling": Choice(layers=["x"], pooling="cls")}.items():
+        with pytest.raises(ExportError, match=f"taken as it was published; leave {said} away, or bring a network:"):
+            zoo.build("minilm-l6", choice)
 
 
 def test_a_batch_axis_of_one_is_freed_or_refused(tmp_path: Path) -> None:
@@ -650,7 +668,7 @@ def test_a_network_of_so_many_samples_has_sounds_padded_and_cut_to_them(tmp_path
 
 def test_pixels_of_another_number_of_channels_are_told_of(tmp_path: Path) -> None:
     choice = Choice(modality="image", preprocess={"mean": [1.0, 2.0], "std": [1.0]})
-    with pytest.raises(ExportError, match="cannot run one item of its own shape"):
+    with pytest.raises(ExportError, match=r"mean is \(1.0, 2.0\), not one number or three"):
         export(f"onnx:{planes(tmp_path / 'planes.onnx')}", choice=choice)
 
 

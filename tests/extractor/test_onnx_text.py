@@ -41,6 +41,7 @@ def write(folder: Path, *, mask: bool = True, kind: int = INT64, tokens: int | s
         helper.make_node("ReduceSum", ["kept", "first"], ["total"], keepdims=1),
         helper.make_node("ReduceSum", ["column", "first"], ["count"], keepdims=1),
         helper.make_node("Div", ["total", "count"], ["context"]),
+        helper.make_node("Squeeze", ["context", "first"], ["sentence"]),
         helper.make_node("Add", ["rows", "context"], ["seen"]),
         helper.make_node("Cast", ["token_type_ids"], ["segments"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["segments", "last"], ["segment_column"]),
@@ -166,6 +167,33 @@ def test_a_networks_own_pooling_is_taken_as_it_is(tmp_path: Path) -> None:
         X = extractor.extract(TEXTS)
     rows = [TABLE[[WORDS.index(word) if word in WORDS else 0 for word in text.split()]].mean(0) for text in TEXTS]
     np.testing.assert_allclose(X, rows, atol=1e-5)
+
+
+def renamed(path: Path, **names: str) -> Path:
+    """The same network with other names of its values, those being its outputs."""
+    model = onnx.load(path)
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(one, one) for one in values]
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_empty_tensor_value_info(one) for one in names.values())
+    onnx.save(model, path)
+    return path
+
+
+def test_what_an_encoder_gives_is_taken_as_exporters_call_it(tmp_path: Path) -> None:
+    path = renamed(write(tmp_path), last_hidden_state="token_embeddings")
+    network = zoo.build(f"onnx:{path}")
+    assert (network.source.rpartition("; ")[2], network.pooling) == ("token_embeddings", "mean")
+    renamed(path, token_embeddings="token_embeddings", sentence="sentence_embedding")
+    network = zoo.build(f"onnx:{path}")
+    assert (network.source.rpartition("; ")[2], network.pooling, network.dim) == ("sentence_embedding", "none", 5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "gap"])
+def test_a_pooling_that_nothing_would_heed_is_refused(tmp_path: Path, pooling: str) -> None:
+    with pytest.raises(ExportError, match=rf"give \(1, 5\) for one item, rows already; leave --pooling {pooling} away"):
+        zoo.build(f"onnx:{write(tmp_path)}", Choice(layers=["sentence"], pooling=pooling))
 
 
 class Told(torch.nn.Module):

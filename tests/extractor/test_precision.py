@@ -17,6 +17,7 @@ from extractor.backbone import Backbone, collate
 from extractor.comparison import embed_alone, fidelity_of
 from extractor.derive import Terms, derive
 from extractor.errors import BackboneInvalid, ExportError, RuntimeMissing, UndecodableItem
+from extractor.export import export
 from extractor.fidelity import HeadAccuracy
 from extractor.golden import cosines_of, read_golden, tolerance_of
 from extractor.plan import Plan
@@ -26,6 +27,7 @@ from extractor.prepare import load_prepare
 from extractor.proof import Proof
 from extractor.spec import MODEL_FILE, PRECISIONS, WEIGHTS_FILE, read_spec, sha256, verify_files, write_spec
 from extractor.tune.search import Goal, tune
+from extractor.zoo.choice import Choice
 from tests.runtimes import needs_bf16
 from tests.tiny import (
     SIZE,
@@ -228,6 +230,37 @@ def test_what_no_bits_can_be_taken_from_is_not_called_int8(tmp_path: Path) -> No
     assert left(tmp_path) == ["array"]
 
 
+def brought(folder: Path, dtype: str, opset: int) -> Path:
+    """One product by weights, as an ONNX file, and the backbone of it."""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : {opset}]> g ({dtype}[n,4] x) => (y) {{ y = MatMul(x, w) }}"""
+    )
+    weights = np.random.default_rng(0).normal(size=(4, 3)).astype({"float": np.float32, "double": np.float64}[dtype])
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    onnx.save(model, folder / "dense.onnx")
+    return export(f"onnx:{folder / 'dense.onnx'}", folder / "dense", choice=Choice(layers=["y"]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "opset", "precision", "said"),
+    [
+        ("double", 17, "int8", "no layer has weights that 8 bits could hold"),
+        ("double", 17, "fp16", "the graph computes in float64, which fp16 cannot be made of; bring it in float32"),
+        ("float", 12, "int8", "of opset 12, and weights with a scale for each channel take 13: export the network ag"),
+    ],
+)
+def test_what_would_stay_as_it_is_has_no_other_precision(
+    tmp_path: Path, dtype: str, opset: int, precision: str, said: str
+) -> None:
+    dense = brought(tmp_path, dtype, opset)
+    draw = np.random.default_rng(1)
+    items = [npy(draw.normal(size=4).astype(np.float32)) for _ in range(40)]
+    terms = Terms(held=items[:20], calibration=items[20:] if precision == "int8" else ())
+    with pytest.raises(ExportError, match=said):
+        derive(dense, precision, tmp_path / "new", terms=terms)
+    assert left(tmp_path) == ["dense", "dense.onnx"]
+
+
 def test_a_graph_of_which_all_is_kept_stays_as_it_is(layers: Path, tmp_path: Path) -> None:
     batches = ({"array": layers_item(seed)[None]} for seed in range(20))
     caster = Int8.calibrate(layers / MODEL_FILE, batches, tmp_path)
@@ -284,7 +317,8 @@ def test_cosines_are_at_most_1_and_zeros_are_alike() -> None:
     zeros = np.zeros((2, 7), np.float32)
     assert cosines_of(zeros, zeros).tolist() == [1, 1]
     assert cosines_of(zeros, draw[:2]).tolist() == [0, 0]
-    assert np.isnan(cosines_of(np.full((1, 7), np.nan), draw[:1])).all()
+    for none in (np.nan, np.inf):
+        assert np.isnan(cosines_of(np.full((1, 7), none), draw[:1])).all()
 
 
 def test_an_interrupted_export_leaves_nothing(layers: Path, tmp_path: Path) -> None:

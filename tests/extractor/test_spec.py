@@ -98,6 +98,7 @@ def test_every_modality_survives_the_disk(request: pytest.FixtureRequest, tmp_pa
     assert spec.modality == modality_of(spec.preprocess)
 
 
+IMAGE = {"recipe": "squash/1", "size": 8, "crop_fraction": 1, "interpolation": "nearest", "mean": [1], "std": [1, 2, 3]}
 LOG_MEL = {"recipe": "log-mel/1", "sample_rate": 16_000, "min_samples": 400, "max_samples": 16_000}
 
 
@@ -120,6 +121,19 @@ LOG_MEL = {"recipe": "log-mel/1", "sample_rate": 16_000, "min_samples": 400, "ma
         ("audio", {**LOG_MEL, "preemphasis": 1}, "preemphasis is 1"),
         ("audio", {**LOG_MEL, "log": "log2"}, "log is 'log2'"),
         ("audio", {**LOG_MEL, "normalise": "yes"}, "normalise is 'yes'"),
+        *[
+            ("audio", {**LOG_MEL, name: value}, f"{name} is {value!r}, not a finite number")
+            for name in ("preemphasis", "power", "f_min", "f_max", "floor", "dynamic_range", "offset", "scale")
+            for value in ("x", None, True, float("nan"), float("inf"))
+        ],
+        ("audio", {**LOG_MEL, "dynamic_range": -8.0}, "dynamic_range -8.0; take numbers above 0"),
+        ("image", {**IMAGE, "mean": 127.5}, "mean is 127.5, not one number or three"),
+        ("image", {**IMAGE, "mean": ["a"]}, "mean is 'a', not a finite number"),
+        ("image", {**IMAGE, "mean": []}, r"mean is \(\), not one number or three"),
+        ("image", {**IMAGE, "std": [1.0, 2.0]}, r"std is \(1.0, 2.0\), not one number or three"),
+        ("image", {**IMAGE, "std": [1.0, 0.0, 1.0]}, "take numbers above 0"),
+        ("image", {**IMAGE, "std": [1.0, float("inf"), 1.0]}, "std is inf, not a finite number"),
+        ("image", {**IMAGE, "crop_fraction": "x"}, "crop_fraction is 'x', not a finite number"),
         ("audio", {**LOG_MEL, "mel_scale": "none"}, "n_mels is 80, n_fft of 400 has 201 bins"),
     ],
 )

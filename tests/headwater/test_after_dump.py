@@ -131,7 +131,7 @@ def test_dupes_are_groups_and_leaks_between_splits(tmp_path: Path, run: Run, row
     assert "and 1 more leaks" in told
     assert "too good to be true" in told
     told = run("dupes", write_dump(tmp_path / "e", np.eye(4), split=["train", "test", None, "train"]))
-    assert "1 items have no 'split', and are on neither side" in told
+    assert "1 item without 'split', so on neither side" in told
     assert "0 of 1 items (0.0%) are nearly one of 2 training items" in told
     assert "too good" not in told
     assert "leaks are between 'learn' and others" in run("dupes", dump, "--train-split", "learn")

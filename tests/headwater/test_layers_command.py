@@ -59,15 +59,16 @@ def test_what_is_listed_can_be_chosen_in_any_order(
     source: str, maps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, choice, shapes = network_of(source, maps, tmp_path)
-    listed = {one.name: one.shape for one in zoo.layers(name, Choice(preprocess=choice.preprocess))}
+    size = choice.preprocess if source != "onnx" else None  # whose file tells it
+    listed = {one.name: one.shape for one in zoo.layers(name, Choice(preprocess=size))}
     assert shapes.items() <= listed.items()
     first, last = shapes
     assert list(listed).index(first) < list(listed).index(last)
 
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "argv", ["headwater", "layers", name, "--match", last])
-    if choice.preprocess:
-        sys.argv += ["--preprocess", '{"size": %d}' % choice.preprocess["size"]]  # noqa: UP031  # braces
+    if size:
+        sys.argv += ["--preprocess", '{"size": %d}' % size["size"]]  # noqa: UP031  # braces
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code
@@ -86,6 +87,19 @@ def test_what_is_listed_can_be_chosen_in_any_order(
     near = first[:-1] + "_" + first[-1]
     with pytest.raises(ExportError, match=rf"{near}.*; near it are .*'.*; list all with headwater layers"):
         zoo.build(name, Choice(**{**vars(choice), "layers": [near]}))
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (Choice(arguments={"depth": 3}), "onnx: takes no --arguments; leave it away"),
+        (Choice(modality="image"), "as the file tells them; leave --modality and --preprocess away"),
+        (Choice(preprocess=FACTS), "as the file tells them; leave --modality and --preprocess away"),
+    ],
+)
+def test_what_the_list_would_not_heed_is_refused(maps: str, choice: Choice, said: str) -> None:
+    with pytest.raises(ExportError, match=said):
+        zoo.layers(maps, choice)
 
 
 def test_layers_may_be_given_together_or_apart() -> None:

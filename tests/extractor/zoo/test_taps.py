@@ -1,13 +1,18 @@
 """Layers of torch networks: by name, the penultimate, their list; and pooling, against NumPy."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from extractor import zoo
 from extractor.errors import ExportError
+from extractor.zoo.choice import Choice
 from extractor.zoo.layer import Layer
 from extractor.zoo.pooling import pool
 from extractor.zoo.taps import Tap, Tapped, find_tap, layers_of
+from tests.hub_folders import hub, write_hub_folder
 
 
 class Network(torch.nn.Module):
@@ -54,6 +59,17 @@ def test_taps_give_what_modules_compute(network: Network) -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
+def test_what_a_later_step_writes_in_place_does_not_show() -> None:
+    torch.manual_seed(2)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(inplace=True), torch.nn.Linear(6, 2)).eval()
+    x = torch.randn(3, 4)
+    with torch.inference_mode():
+        first, inputs = Tapped(network, [Tap("0"), Tap("1", takes=True)])(x)
+        torch.testing.assert_close(first, network[0](x), rtol=0, atol=0)
+    torch.testing.assert_close(inputs, first, rtol=0, atol=0)
+    assert first.min() < 0
+
+
 def test_layers_are_listed_with_shapes(network: Network) -> None:
     runs = [lambda n=n: network(torch.zeros(1, 3, n)) for n in (9, 12)]
     assert layers_of(network, runs) == [
@@ -86,6 +102,47 @@ def test_pooling_is_numpys() -> None:
     ]
     for values, how, expected in cases:
         np.testing.assert_allclose(pool(torch.tensor(values), how).numpy(), expected, atol=1e-6)
+
+
+def test_tokens_and_maps_whose_dim_is_last_are_pooled_over_places() -> None:
+    draw = np.random.default_rng(0)
+    maps, swin, states = (draw.normal(size=size).astype("f") for size in ((4, 3, 5, 5), (4, 5, 5, 3), (4, 5, 3)))
+    cases = [
+        (maps, None, maps.mean((2, 3))),
+        (maps, "max", maps.max((2, 3))),
+        (maps[:, :, :3, :3], "gap", maps[:, :, :3, :3].mean((2, 3))),  # three of each: as convolutions have them
+        (swin, None, swin.mean((1, 2))),
+        (swin, "gap", swin.mean((1, 2))),
+        (swin, "mean", swin.mean((1, 2))),
+        (swin, "max", swin.max((1, 2))),
+        (swin, "flatten", swin.reshape(4, -1)),
+        (states, None, states.mean(1)),
+        (states, "max", states.max(1)),
+    ]
+    for values, how, expected in cases:
+        np.testing.assert_allclose(pool(torch.tensor(values), how, tokens=True).numpy(), expected, atol=1e-6)
+    for values, how, said in ((states, "gap", "gap takes maps of .*; take mean"), (maps, "mean", "mean takes states")):
+        with pytest.raises(ExportError, match=said):
+            pool(torch.tensor(values), how, tokens=True)
+
+
+def test_states_of_sounds_without_a_mask_are_pooled_over_time(tmp_path: Path) -> None:
+    folder = write_hub_folder(tmp_path / "wav2vec2", "wav2vec2")
+    network = hub.AutoModel.from_pretrained(folder).eval()
+    waveform = np.random.default_rng(0).normal(size=(1, 5000)).astype(np.float32)
+    with torch.inference_mode():
+        found = network(torch.from_numpy(waveform))
+    convolved = found.extract_features
+    for choice, expected in (
+        (Choice(pooling="max"), found.last_hidden_state.amax(1)),
+        (Choice(pooling="mean"), found.last_hidden_state.mean(1)),
+        (Choice(layers=("feature_projection.layer_norm",), pooling="max"), convolved.amax(1)),
+    ):
+        np.testing.assert_allclose(
+            zoo.build(f"hf:{folder}", choice).reference({"waveform": waveform}), expected, atol=1e-5
+        )
+    maps = zoo.build(f"hf:{folder}", Choice(layers=("feature_extractor",), pooling="gap"))
+    assert maps.reference({"waveform": waveform}).shape == (1, 16)  # of channels, which come first there
 
 
 def test_padding_takes_no_part() -> None:

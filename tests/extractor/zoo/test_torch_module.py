@@ -19,6 +19,7 @@ from extractor.zoo.choice import Choice
 from tests.tiny import noise, wav
 
 MEL = {"recipe": "log-mel/1", "sample_rate": 16_000, "n_mels": 7}
+PIXELS = {"size": 8, "mean": [127.5], "std": [58.0]}
 GAMES = "torch:extractor.zoo.architectures.games"
 OWN = """
 import torch
@@ -155,6 +156,19 @@ def test_chexnet_takes_the_names_of_an_older_torchvision(tmp_path: Path) -> None
     )
 
 
+def test_a_layer_is_taken_once() -> None:
+    twice = Choice(weights="random", preprocess={"shape": [4]}, layers=["mlp_extractor.policy_net"] * 2)
+    assert zoo.build(f"{GAMES}:PPO", twice).dim == 64
+
+
+def test_rows_are_not_pooled() -> None:
+    facts = {"weights": "random", "preprocess": {"shape": [4]}}
+    assert zoo.build(f"{GAMES}:PPO", Choice(**facts)).pooling == "none"
+    assert zoo.build(f"{GAMES}:PPO", Choice(**facts, pooling="flatten")).pooling == "flatten"
+    with pytest.raises(ExportError, match=r"the layers give \(1, 64\) for one item, rows already; leave --pooling max"):
+        zoo.build(f"{GAMES}:PPO", Choice(**facts, pooling="max"))
+
+
 @pytest.mark.parametrize(
     ("factory", "options", "said"),
     [
@@ -171,6 +185,12 @@ def test_chexnet_takes_the_names_of_an_older_torchvision(tmp_path: Path) -> None
         ("make", {"modality": "text"}, "torch: takes array, image, audio"),
         ("make", {"modality": "audio"}, "say how many samples a second"),
         ("make", {"modality": "image"}, "say size, mean, std"),
+        ("make", {"modality": "image", "preprocess": {**PIXELS, "mean": 127.5}}, "mean is 127.5, not one number or"),
+        ("make", {"modality": "image", "preprocess": {**PIXELS, "std": ["a"]}}, "std is 'a', not a finite number"),
+        ("make", {"modality": "audio", "preprocess": {"sample_rate": "16k"}}, "sample_rate is '16k', not a positive"),
+        ("make", {"modality": "audio", "preprocess": {"sample_rate": None}}, "sample_rate is None, not a positive"),
+        ("make", {"modality": "audio", "preprocess": {"sample_rate": 16000.0}}, "sample_rate is 16000.0, not a pos"),
+        ("make", {"modality": "audio", "preprocess": {**MEL, "dynamic_range": "x"}}, "dynamic_range is 'x', not a fin"),
         ("make", {"mask": "mask", "pads": True}, "torch: takes no --mask"),
         ("make", {"preprocess": {"shape": [7], "dtype": "complex64"}}, "no recipe for array"),
         ("make", {"preprocess": {"shape": [7], "dytpe": "bool"}}, r"has no 'dytpe' in npy/1, only dtype, shape, "),

@@ -52,7 +52,7 @@ def test_layers_are_torchvisions(network: torch.nn.Module, weights: Path, tmp_pa
     folder = export(f"torchvision:{NAME}", tmp_path / "out", choice=choice)
     spec = read_spec(folder)
     assert (spec.name, spec.modality, spec.dim, spec.pooling) == (NAME, "image", 128 + 512, "gap")
-    assert (spec.licence, spec.preprocess.crop_fraction) == ("BSD-3-Clause", 224 / 256)
+    assert (spec.licence, spec.preprocess.crop_fraction) == ("not stated", 224 / 256)
     assert sha256(weights) in spec.source
     with torch.inference_mode():
         fifth = network.features[:6](pixels(folder, photos()))
@@ -76,6 +76,32 @@ def test_the_penultimate_is_what_the_classifier_takes(network: torch.nn.Module, 
     for pooling, expected in ((None, maps.mean((2, 3))), ("max", maps.amax((2, 3))), ("flatten", maps.flatten(1))):
         assert built[pooling].dim == expected.shape[1]
         np.testing.assert_allclose(built[pooling].reference({"image": image}), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("layers", [["bn1", "layer1.0.bn2"], ["bn1", "layer1.0.bn2", "layer1.0.add"]])
+def test_what_a_later_step_writes_in_place_does_not_show(layers: list[str]) -> None:
+    network = zoo.build("torchvision:resnet18", Choice(weights="random", layers=layers, preprocess=SMALL)).module
+    torch.manual_seed(0)
+    resnet = models.resnet18(weights=None).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        found = network.network(image)
+        first = resnet.bn1(resnet.conv1(image))
+        block, into = resnet.layer1[0], resnet.maxpool(first.relu())
+        second = block.bn2(block.conv2(block.bn1(block.conv1(into)).relu()))
+    for one, expected in zip(found, (first, second, second + into), strict=False):
+        torch.testing.assert_close(one, expected, rtol=0, atol=1e-6)
+        assert one.min() < 0
+
+
+def test_maps_of_swin_are_pooled_over_places() -> None:
+    built = zoo.build("torchvision:swin_t", Choice(weights="random", layers=["features.5"], preprocess=SMALL))
+    image = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    with torch.inference_mode():
+        (maps,) = built.module.network(-(built.module.mean / built.module.std).expand(1, 3, 64, 64))
+        row = built.module(image)
+    assert maps.shape == (1, 4, 4, 384)
+    torch.testing.assert_close(row, maps.mean((1, 2)))
 
 
 def test_layers_are_listed_with_nodes() -> None:
@@ -102,6 +128,10 @@ def test_weights_that_are_published_have_to_be_whole(tmp_path: Path, monkeypatch
     with pytest.raises(ExportError, match=r"not b8a52dc0: it was changed or cut short; nothing of it was read"):
         export(f"torchvision:{NAME}@IMAGENET1K_V1", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "a_file").touch()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "a_file"))
+    with pytest.raises(ExportError, match=r"cannot be fetched .*name it: --weights FILE"):
+        zoo.build(f"torchvision:{NAME}")
 
 
 def test_what_is_not_there_is_named_with_what_is(weights: Path) -> None:
@@ -114,10 +144,15 @@ def test_what_is_not_there_is_named_with_what_is(weights: Path) -> None:
         (Choice(weights="random", modality="audio"), "the network takes images"),
         (Choice(weights="random", pooling="cls", preprocess=SMALL), "take gap or max"),
         (Choice(weights="random", arguments={"n_classes": 3}), "cannot be made with --arguments"),
+        (Choice(weights="random", arguments={"num_classes": -1}), "cannot be made with --arguments .*: RuntimeError: "),
+        (Choice(weights="random", sha256="0" * 64), "--sha256 is of a file of weights; name that with --weights"),
         (Choice(weights=str(weights), arguments={"num_classes": 3}), "other shapes than the network's"),
     ):
         with pytest.raises(ExportError, match=said):
             zoo.build(f"torchvision:{NAME}", choice)
+    odd = Choice(weights="random", arguments={"image_size": 100})
+    with pytest.raises(ExportError, match=r"vit_b_16 cannot be made with --arguments .*: AssertionError: "):
+        zoo.build("torchvision:vit_b_16", odd)
     with pytest.raises(ExportError, match="is of another network: it lacks"):
         zoo.build("torchvision:resnet18", Choice(weights=str(weights)))
 
