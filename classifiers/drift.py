@@ -22,6 +22,7 @@ GAMMA = 4.0
 ROUNDING = 1e-7  # of float32: what differs by less is the same
 LEAST_SAME = 0.9999  # cosine of one item's embeddings, made among other batch-mates or in another run
 BLOCK_ROWS = 2048
+BLOCK_LABELLINGS = 256  # by which the memory of many permutations stays below that of the kernel
 
 Floats = NDArray[np.float64]
 
@@ -139,8 +140,10 @@ def discrepancy(
     kernel = _kernel(together, together, gamma)
     np.fill_diagonal(kernel, 0)
     is_new = np.repeat([0, 1], [len(one), len(other)])
-    found = _discrepancies(kernel, _labellings(is_new, n, random))
-    return float(found[0]), (1 + int((found[1:] >= found[0] - ROUNDING).sum())) / (n + 1)
+    sizes = [min(BLOCK_LABELLINGS, n - start) for start in range(0, n, BLOCK_LABELLINGS)]
+    blocks = [_discrepancies(kernel, _labellings(is_new, size, random)) for size in sizes]
+    n_as_large = sum(int((found[1:] >= found[0] - ROUNDING).sum()) for found in blocks)
+    return float(blocks[0][0]), (1 + n_as_large) / (n + 1)
 
 
 def _copies(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[tuple[int, int], int]:

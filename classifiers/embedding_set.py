@@ -373,7 +373,8 @@ def _read_table(path: Path, key: str) -> Any:
                 "name the one that has the keys"
             )
         for name in names:
-            table = table.set_column(table.column_names.index(name), name, _as_strings(table.column(name)))
+            column = _labels(table.column(name)) if name == LABEL else table.column(name)
+            table = table.set_column(table.column_names.index(name), name, column.cast(pyarrow.string()))
         return table.filter(table.column(key).is_valid())
     except DumpUnreadable:
         raise
@@ -383,14 +384,19 @@ def _read_table(path: Path, key: str) -> Any:
         raise DumpUnreadable(f"{path} cannot be read: {str(error)[:300]}; mend it") from None
 
 
-def _as_strings(column: Any) -> Any:
-    """Return a column of strings; several labels of one item in one, as a dump has them."""
+def _labels(column: Any) -> Any:
     import pyarrow
-    from pyarrow import compute
 
-    if pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type):
-        return compute.binary_join(column.cast(pyarrow.list_(pyarrow.string())), SEPARATOR)
-    return column.cast(pyarrow.string())
+    return pyarrow.array(map(_as_dumped, column.to_pylist()))
+
+
+def _as_dumped(label: Any) -> Any:
+    """Return a label as a dump has it: several in one, a number as Python writes it, and NaN for none."""
+    if isinstance(label, list):
+        return SEPARATOR.join(map(str, label))
+    if isinstance(label, int | float):
+        return str(label) if label == label else None
+    return label
 
 
 def _read_csv(path: Path, key: str) -> Any:
@@ -416,6 +422,9 @@ def _read_jsonl(path: Path, _: str) -> Any:
         rows = [json.loads(line) for line in file if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise DumpUnreadable(f"{path} has a line that is no object; write one a line, with a key and a label")
+    for row in rows:
+        if LABEL in row:  # a number, and names, may stand in one column
+            row[LABEL] = _as_dumped(row[LABEL])
     names = dict.fromkeys(name for row in rows for name in row)
     return pyarrow.table({name: [row.get(name) for row in rows] for name in names})
 

@@ -121,7 +121,10 @@ def read_facts(path: Path) -> DumpFacts:
     DumpUnreadable
         It is none, or its files are not of one fingerprint.
     """
-    shards = files_of(path)
+    return _facts_of(path, files_of(path))
+
+
+def _facts_of(path: Path, shards: list[Path]) -> DumpFacts:
     if shards and shards[0].suffix == ARRAY_SUFFIX:
         fingerprint, backbone = _said_beside(shards[0])
         return DumpFacts(fingerprint, len(_array(shards[0])), backbone, has_labels=False)
@@ -162,8 +165,8 @@ def read_shards(path: Path, *, mapped: bool = True) -> Shards:
     DumpUnreadable
         It is no dump, is damaged, or holds embeddings of different lengths.
     """
-    facts = read_facts(path)
-    shards = files_of(path)
+    shards = files_of(path)  # once, for a dump that is at work commits more
+    facts = _facts_of(path, shards)
     if shards[0].suffix == ARRAY_SUFFIX:
         return _read_array(shards[0], facts)
     with reading(path):
@@ -188,6 +191,8 @@ def reading(path: Path) -> Iterator[Any]:
         yield parquet
     except DumpUnreadable:
         raise
+    except FileNotFoundError:  # in this moment: a retry puts another in the place of a shard
+        raise DumpUnreadable(f"the dump {path.name!r} was changed while it was read; read it again") from None
     except (ArrowException, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise DumpUnreadable(f"the dump {path.name!r} cannot be read ({type(error).__name__}); dump it anew") from None
 
@@ -250,7 +255,7 @@ class _Decoded:
             return self.in_memory(valid)
         if (own := self._own_array(shape)) is not None:
             return valid, own
-        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(self._path)]
+        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in self._files]
         copy = self._path / COPY.format(blake2b(repr((stats, shape)).encode(), digest_size=8).hexdigest())
         try:
             if not copy.is_file():
@@ -263,7 +268,7 @@ class _Decoded:
         """Return the array that `headwater dump --npy` wrote beside the shards, where it is of them as they are now."""
         path = self._path / OWN_ARRAY
         try:
-            newest = max(file.stat().st_mtime_ns for file in files_of(self._path))
+            newest = max(file.stat().st_mtime_ns for file in self._files)
             found = np.load(path, mmap_mode="r") if path.stat().st_mtime_ns > newest else None
         except (OSError, ValueError):
             return None

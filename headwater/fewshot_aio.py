@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from extractor.items import Item
 from headwater import fewshot_calls as calls
+from headwater.adding import Adding, Tag, check_lengths, check_no_more, next_tag, rows_to_add, tags_of
 from headwater.content import Content, contents_of
 from headwater.convert import BackboneInfo, RequestLimits
 from headwater.core import ClientCore
@@ -35,9 +36,10 @@ from headwater.fewshot import (
     TaskInfo,
     to_task,
 )
-from headwater.fewshot_calls import Adding, Asked, Choices, Classifying, Pause, Pool, Shown, Steps, T
+from headwater.fewshot_calls import Asked, Choices, Classifying, Pause, Shown, Steps, T
 from headwater.fewshot_files import parts_of, written
 from headwater.head_calls import Patience
+from headwater.pool import Pool, pool_of_embeddings
 from headwater.v1 import fewshot_pb2 as pb
 
 Items = Iterable[Item] | AsyncIterable[Item]
@@ -219,10 +221,10 @@ class AsyncFewShotTask:
         progress: Progress | None = None,
     ) -> Addition:
         """Teach examples; on disk when this returns, and used by the next `classify`."""
-        calls.check_lengths(items=items, labels=labels, ids=ids, notes=notes)
+        check_lengths(items=items, labels=labels, ids=ids, notes=notes)
         info = await self._client.describe(self.backbone)
         adding = Adding(self.name, info.request_limits, self._client.timeout_s, if_version)
-        return await self._add(adding, contents_of(items, info), calls.tags(labels, ids, notes), progress)
+        return await self._add(adding, contents_of(items, info), tags_of(labels, ids, notes), progress)
 
     async def add_embeddings(
         self,
@@ -235,10 +237,10 @@ class AsyncFewShotTask:
         if_version: int | None = None,
     ) -> Addition:
         """Teach embeddings X (n, dim), float32, finite, of the backbone with a fingerprint."""
-        calls.check_lengths(embeddings=X, labels=labels, ids=ids, notes=notes)
+        check_lengths(embeddings=X, labels=labels, ids=ids, notes=notes)
         adding = Adding(self.name, RequestLimits(), self._client.timeout_s, if_version, fingerprint)
-        rows = _each(calls.rows_to_add(X, fingerprint))
-        return await self._add(adding, rows, calls.tags(labels, ids, notes), None)
+        rows = _each(rows_to_add(X, fingerprint))
+        return await self._add(adding, rows, tags_of(labels, ids, notes), None)
 
     async def remove(self, ids: Iterable[str], *, if_version: int | None = None) -> int:
         """Remove examples, all or none, and return the version; raises ExampleNotFound."""
@@ -329,7 +331,7 @@ class AsyncFewShotTask:
         pools: list[Pool] = []
 
         def messages() -> AsyncGenerator[pb.SuggestRequest, None]:
-            pool, parts = calls.pool_of_embeddings(self.name, X, fingerprint, n)
+            pool, parts = pool_of_embeddings(self.name, X, fingerprint, n)
             pools.append(pool)
             return _each(parts)
 
@@ -371,7 +373,7 @@ class AsyncFewShotTask:
         return await self._client._run(steps, patient=True)
 
     async def _add(
-        self, adding: Adding, contents: AsyncIterator[Content], tags: Iterator[calls.Tag], progress: Progress | None
+        self, adding: Adding, contents: AsyncIterator[Content], tags: Iterator[Tag], progress: Progress | None
     ) -> Addition:
         n = 0
         async for one in contents:
@@ -379,9 +381,9 @@ class AsyncFewShotTask:
                 await self._run(adding.send())
                 if progress is not None:
                     progress(n, None)
-            adding.take(one, calls.next_tag(tags, n))
+            adding.take(one, next_tag(tags, n))
             n += 1
-        calls.check_no_more(tags, n)
+        check_no_more(tags, n)
         added = await self._run(adding.result())
         if progress is not None:
             progress(n, None)

@@ -4,11 +4,9 @@ A call is a generator of steps: it yields what to ask, or how long to wait, is s
 of it. So a call of several requests is written once, and each client drives it in its own way.
 """
 
-import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypedDict, TypeVar
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,34 +14,24 @@ from numpy.typing import ArrayLike, NDArray
 from classifiers.errors import InvalidLabels, InvalidOption
 from extractor.errors import ExtractorError
 from extractor.outcome import Outcome
-from headwater import content, retry
 from headwater.content import Content
-from headwater.convert import BackboneInfo, RequestLimits
-from headwater.exchange import MAX_ITEMS
+from headwater.convert import BackboneInfo
 from headwater.fewshot import (
-    AddedExample,
-    Addition,
     AuditReport,
     ChangeInfo,
     Classification,
     ExampleInfo,
-    Suggestion,
-    Suggestions,
     TaskInfo,
-    to_added,
     to_audit,
     to_change,
     to_classifications,
     to_examples,
-    to_suggestions,
     to_task,
 )
 from headwater.head_calls import MAX_ROWS, MAX_ROWS_BYTES
-from headwater.retry import Tries
 from headwater.v1 import extractor_pb2
 from headwater.v1 import fewshot_pb2 as pb
 
-MAX_ADD_BYTES = 32 << 20  # of the examples in one request, which is one change and is undone as one
 PAGE_SIZE, PAGE_SIZE_OF_ITEMS = 1024, 100
 
 T = TypeVar("T")
@@ -192,7 +180,7 @@ def undo(task: str, n: int, if_version: int | None) -> Steps[int]:
     It always says which version it means, so that an undo that is repeated, because its answer was lost, takes back
     nothing more.
     """
-    _at_least_one("n", n)
+    at_least_one("n", n)
     if if_version is None:
         if_version = (yield Ask("GetTask", pb.GetTaskRequest(task=task))).version
     return _version((yield Ask("UndoChanges", pb.UndoChangesRequest(task=task, n=n, if_version=if_version))))
@@ -200,7 +188,7 @@ def undo(task: str, n: int, if_version: int | None) -> Steps[int]:
 
 def changes(task: str, n: int) -> Steps[list[ChangeInfo]]:
     """Ask for the last changes, the newest first."""
-    _at_least_one("n", n)
+    at_least_one("n", n)
     response = yield Ask("ListChanges", pb.ListChangesRequest(task=task, n=n))
     return [to_change(message) for message in response.changes]
 
@@ -234,7 +222,7 @@ def classify_embeddings(task: str, X: ArrayLike, fingerprint: str, shown: Shown)
 
 def audit(task: str, n: int) -> Steps[AuditReport]:
     """Ask what in a task deserves a look."""
-    _at_least_one("n", n)
+    at_least_one("n", n)
     return to_audit((yield Ask("Audit", pb.AuditRequest(task=task, n=n))))
 
 
@@ -279,12 +267,12 @@ class Classifying:
 
     def request(self, items: Iterable[bytes]) -> pb.ClassifyRequest:
         """Return the request about items."""
-        return pb.ClassifyRequest(task=self.task, items=_items(items), options=self.options)
+        return pb.ClassifyRequest(task=self.task, items=items_of(items), options=self.options)
 
     def message(self, numbered: Mapping[int, bytes]) -> pb.ClassifyStreamRequest:
         """Return the message that carries items of a stream, by their ids."""
         return pb.ClassifyStreamRequest(
-            task=self.task, options=self.options, ids=numbered.keys(), items=_items(numbered.values())
+            task=self.task, options=self.options, ids=numbered.keys(), items=items_of(numbered.values())
         )
 
     def answers(self, response: pb.ClassifyResponse | pb.ClassifyStreamResponse) -> Iterator[Classification]:
@@ -296,253 +284,11 @@ class Classifying:
         return Classification(error=error)
 
 
-class Tag(NamedTuple):
-    """What is known of an example beside itself."""
-
-    label: str
-    id: str | None
-    note: str
-
-
-class Example(NamedTuple):
-    """One on its way: an item's bytes, or those of an embedding."""
-
-    data: bytes
-    label: str
-    id: str
-    note: str
-
-
-@dataclass(eq=False)
-class Adding:
-    """Examples on their way into requests, and what became of them.
-
-    Each goes with an id, ours where the caller has none: a request that is repeated, because its answer was lost, adds
-    nothing twice.
-
-    Parameters
-    ----------
-    task : str
-    limits : RequestLimits
-    timeout_s : float
-        For an item that the server cannot embed just now.
-    if_version : int, optional
-        What the first request asks for; each other asks for what the one before it has made.
-    fingerprint : str
-        Of the embeddings; "": these are items.
-    """
-
-    task: str
-    limits: RequestLimits
-    timeout_s: float
-    if_version: int | None = None
-    fingerprint: str = ""
-    _found: list[AddedExample] = field(default_factory=list)
-    _waiting: dict[int, Example] = field(default_factory=dict)
-    _n_bytes: int = 0
-    _version: int = 0
-    _n_known: int = 0  # that the task had before
-    _has_own_ids: bool = False
-
-    def is_full(self, one: Content) -> bool:
-        """Whether those that wait have to be sent before this one is taken."""
-        size = len(one) if isinstance(one, bytes) else 0
-        most = min(MAX_ADD_BYTES, self.limits.max_message_bytes - content.ENVELOPE_BYTES)
-        too_many = len(self._waiting) >= min(MAX_ROWS, self.limits.max_items)
-        return bool(self._waiting) and (too_many or self._n_bytes + size > most)
-
-    def take(self, one: Content, tag: "Tag") -> None:
-        """Take one more example, or the outcome of an item that cannot be sent."""
-        (label,) = checked([tag.label])
-        if isinstance(one, Outcome):
-            self._found.append(AddedExample(error=one.error))
-            return
-        self._has_own_ids = tag.id is None
-        data = Example(one, label, uuid4().hex if tag.id is None else tag.id, tag.note)
-        self._waiting[len(self._found)] = data
-        self._found.append(AddedExample())
-        # What goes with an item counts too: its label, id and note, and their frames.
-        self._n_bytes += len(one) + sum(len(part.encode()) + 8 for part in data[1:])
-
-    def send(self) -> Steps[None]:
-        """Send those that wait, until each is on disk or has failed for good."""
-        tries = Tries(time.monotonic() + self.timeout_s)
-        while self._waiting:
-            response = yield Ask("AddExamples", self._request())
-            self._version = response.version
-            if self.if_version is not None:
-                self.if_version = response.version
-            pause = self._settle(response, tries)
-            if pause is not None:
-                yield Pause(pause)
-        self._n_bytes = 0
-
-    def result(self) -> Steps[Addition]:
-        """Return what became of all."""
-        yield from self.send()
-        if not self._version:  # nothing was sent
-            self._version = (yield Ask("GetTask", pb.GetTaskRequest(task=self.task))).version
-        n_there = sum(one.error is None for one in self._found)
-        return Addition(self._version, tuple(self._found), n_there - self._n_known)
-
-    def _request(self) -> pb.AddExamplesRequest:
-        waiting = list(self._waiting.values())
-        new = pb.NewExamples(
-            labels=[one.label for one in waiting],
-            ids=[one.id for one in waiting],
-            notes=[one.note for one in waiting] if any(one.note for one in waiting) else (),
-        )
-        if self.fingerprint:
-            new.embeddings, new.fingerprint = b"".join(one.data for one in waiting), self.fingerprint
-        else:
-            new.items.extend(_items(one.data for one in waiting))
-        return pb.AddExamplesRequest(task=self.task, examples=new, if_version=self.if_version)
-
-    def _settle(self, response: pb.AddExamplesResponse, tries: Tries) -> float | None:
-        """Note what became of each; return when to ask again for those that may come out better."""
-        told = dict(zip(list(self._waiting), to_added(response), strict=True))
-        again = {at: one.error for at, one in told.items() if one.error and retry.of_item(one.error).retryable}
-        pauses = [tries.pause_s(retry.of_item(error), time.monotonic()) for error in list(again.values())[:1]]
-        pause = pauses[0] if pauses else None
-        if not self._has_own_ids:  # those that have were new, if to a try whose answer was lost
-            self._n_known += sum(one.error is None for one in told.values()) - response.n_new
-        for at, one in told.items():
-            if pause is None or at not in again:
-                self._found[at] = one
-                del self._waiting[at]
-        return pause
-
-
-@dataclass(eq=False)
-class Pool:
-    """Items to choose from on their way into the messages of `Suggest`.
-
-    Parameters
-    ----------
-    task : str
-    n : int
-        How many to suggest.
-    info : BackboneInfo, optional
-        What reads the items; None for embeddings.
-    fingerprint : str
-        Of the embeddings.
-    """
-
-    task: str
-    n: int
-    info: BackboneInfo | None = None
-    fingerprint: str = ""
-    _failures: dict[int, ExtractorError] = field(default_factory=dict)
-    _sent: list[int] = field(default_factory=list)  # the places of what the server has
-    _items: list[bytes] = field(default_factory=list)
-    _n_bytes: int = 0
-    _n_taken: int = 0
-    _begun: bool = False
-
-    def __post_init__(self) -> None:
-        _at_least_one("n", self.n)
-
-    def take(self, one: Content) -> pb.SuggestRequest | None:
-        """Take one more item; return the message of those before it, where that is full."""
-        position, self._n_taken = self._n_taken, self._n_taken + 1
-        if isinstance(one, Outcome):
-            if one.error is not None:
-                self._failures[position] = one.error
-            return None
-        message = self.rest() if self._items and self._is_full(len(one)) else None
-        self._sent.append(position)
-        self._items.append(one)
-        self._n_bytes += len(one)
-        return message
-
-    def rest(self) -> pb.SuggestRequest:
-        """Return the message of the items that are in no other."""
-        message = pb.SuggestRequest() if self._begun else pb.SuggestRequest(task=self.task, n=self.n)
-        if self.fingerprint:
-            message.embeddings, message.fingerprint = b"".join(self._items), self.fingerprint
-        else:
-            message.items.extend(_items(self._items))
-        self._begun, self._items, self._n_bytes = True, [], 0
-        return message
-
-    def told(self, response: pb.SuggestResponse) -> Suggestions:
-        """Return what a server suggests, by positions among all that were taken."""
-        there = to_suggestions(response)
-        return Suggestions(
-            there.version,
-            tuple(Suggestion(self._sent[one.position], one.label, one.uncertainty) for one in there.items),
-            there.reason,
-            there.n_failed + len(self._failures),
-            {**{self._sent[at]: error for at, error in there.failures.items()}, **self._failures},
-        )
-
-    def _is_full(self, size: int) -> bool:
-        if self.info is None:
-            return len(self._items) == MAX_ROWS or self._n_bytes + size > MAX_ROWS_BYTES
-        max_items = min(MAX_ITEMS, self.info.request_limits.max_items)
-        return len(self._items) == max_items or self._n_bytes + size > content.max_bytes(self.info)
-
-
-def pool_of_embeddings(task: str, X: ArrayLike, fingerprint: str, n: int) -> tuple[Pool, Iterator[pb.SuggestRequest]]:
-    """Return a pool of embeddings (n, dim), and its messages."""
-    pool = Pool(task, n, fingerprint=_needed(fingerprint))
-    return pool, pool_messages(pool, (row.tobytes() for row in matrix(X)))
-
-
-def pool_messages(pool: Pool, contents: Iterable[Content]) -> Iterator[pb.SuggestRequest]:
-    """Yield the messages that carry items of a pool."""
-    for one in contents:
-        if (message := pool.take(one)) is not None:
-            yield message
-    yield pool.rest()
-
-
 def import_messages(name: str, parts: Iterable[bytes]) -> Iterator[pb.ImportTaskRequest]:
     """Yield the messages that carry a task's file."""
     yield pb.ImportTaskRequest(order=pb.ImportOrder(name=name))
     for part in parts:
         yield pb.ImportTaskRequest(data=part)
-
-
-def tags(labels: Iterable[str], ids: Iterable[str] | None, notes: Iterable[str] | None) -> Iterator[Tag]:
-    """Yield what is known of each example."""
-    for i, (label, *others) in enumerate(zip(labels, *(one for one in (ids, notes) if one is not None), strict=True)):
-        identity = others[0] if ids is not None else None
-        note = (others[-1] or "") if notes is not None else ""
-        if identity == "":
-            raise InvalidOption(f"the id of example {i} is empty; leave ids away, or give each one")
-        for what, text in (("id", identity or ""), ("note", note)):
-            if not isinstance(text, str) or not _is_text(text):
-                raise InvalidOption(f"the {what} of example {i}, {text!r:.60}, is no text in UTF-8; give a str")
-        yield Tag(label, identity, note)
-
-
-def next_tag(tags: Iterator[Tag], position: int) -> Tag:
-    """Return what is known of the example at a position; raises InvalidLabels where there is no label."""
-    tag = next(tags, None)
-    if tag is None:
-        raise InvalidLabels(f"there are {position} labels and more items; give one for each")
-    return tag
-
-
-def check_no_more(tags: Iterator[Tag], n: int) -> None:
-    """Raise InvalidLabels where there are more labels than items."""
-    if next(tags, None) is not None:
-        raise InvalidLabels(f"there are {n} items and more labels; give one for each")
-
-
-def check_lengths(**given: object) -> None:
-    """Raise InvalidLabels where some have other lengths than the rest, as far as that can be told beforehand."""
-    lengths = {name: len(one) for name, one in given.items() if isinstance(one, Sized)}
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{n} {name}" for name, n in lengths.items())
-        raise InvalidLabels(f"there are {told}; give one of each for each example")
-
-
-def rows_to_add(X: ArrayLike, fingerprint: str) -> Iterator[bytes]:
-    """Return the bytes of each embedding of X (n, dim)."""
-    _needed(fingerprint)
-    return (row.tobytes() for row in matrix(X))
 
 
 def matrix(X: ArrayLike) -> NDArray[np.float32]:
@@ -567,12 +313,13 @@ def checked(labels: Iterable[str]) -> list[str]:
         raise InvalidLabels(f"labels are several, and {labels[:40]!r} is a str; put it into a list")
     several = list(labels)
     for label in several:
-        if not isinstance(label, str) or not _is_text(label):
+        if not isinstance(label, str) or not is_text(label):
             raise InvalidLabels(f"label {label!r:.60} is no text in UTF-8; turn labels into strings")
     return several
 
 
-def _is_text(label: str) -> bool:
+def is_text(label: str) -> bool:
+    """Whether it can be said in UTF-8."""
     try:
         label.encode()
     except UnicodeEncodeError:
@@ -586,18 +333,21 @@ def _as_many(labels: list[str], n: int) -> list[str]:
     return labels
 
 
-def _needed(fingerprint: str) -> str:
+def needed(fingerprint: str) -> str:
+    """Return the fingerprint of embeddings; raises InvalidOption where there is none."""
     if not fingerprint:
         raise InvalidOption("embeddings need the fingerprint of the backbone that made them; give fingerprint=")
     return fingerprint
 
 
-def _at_least_one(what: str, n: int) -> None:
+def at_least_one(what: str, n: int) -> None:
+    """Raise InvalidOption for a number that is none."""
     if n < 1:
         raise InvalidOption(f"{what} is {n}; take at least 1")
 
 
-def _items(items: Iterable[bytes]) -> list[extractor_pb2.Item]:
+def items_of(items: Iterable[bytes]) -> list[extractor_pb2.Item]:
+    """Return items as they travel."""
     return [extractor_pb2.Item(data=item) for item in items]
 
 

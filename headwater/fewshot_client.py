@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from extractor.items import Item, check_several
 from headwater import fewshot_calls as calls
+from headwater.adding import Adding, Tag, check_lengths, check_no_more, next_tag, rows_to_add, tags_of
 from headwater.content import Content, content_of
 from headwater.convert import BackboneInfo, RequestLimits
 from headwater.core import ClientCore
@@ -26,9 +27,10 @@ from headwater.fewshot import (
     TaskInfo,
     to_task,
 )
-from headwater.fewshot_calls import Adding, Asked, Choices, Classifying, Pause, Pool, Shown, Steps, T
+from headwater.fewshot_calls import Asked, Choices, Classifying, Pause, Shown, Steps, T
 from headwater.fewshot_files import parts_of, written
 from headwater.head_calls import Patience
+from headwater.pool import Pool, pool_messages, pool_of_embeddings
 from headwater.v1 import fewshot_pb2 as pb
 
 
@@ -292,11 +294,11 @@ class FewShotTask:
             An id is taken by an example with another label or embedding.
         VersionConflict
         """
-        calls.check_lengths(items=items, labels=labels, ids=ids, notes=notes)
+        check_lengths(items=items, labels=labels, ids=ids, notes=notes)
         info = self._client.describe(self.backbone)
         adding = Adding(self.name, info.request_limits, self._client.timeout_s, if_version)
         contents = (content_of(item, info) for item in check_several(items))
-        return self._add(adding, contents, calls.tags(labels, ids, notes), progress)
+        return self._add(adding, contents, tags_of(labels, ids, notes), progress)
 
     def add_embeddings(
         self,
@@ -316,9 +318,9 @@ class FewShotTask:
             They are of another backbone, or of another length, than the task's.
         NotFinite
         """
-        calls.check_lengths(embeddings=X, labels=labels, ids=ids, notes=notes)
+        check_lengths(embeddings=X, labels=labels, ids=ids, notes=notes)
         adding = Adding(self.name, RequestLimits(), self._client.timeout_s, if_version, fingerprint)
-        return self._add(adding, calls.rows_to_add(X, fingerprint), calls.tags(labels, ids, notes), None)
+        return self._add(adding, rows_to_add(X, fingerprint), tags_of(labels, ids, notes), None)
 
     def remove(self, ids: Iterable[str], *, if_version: int | None = None) -> int:
         """Remove examples, all or none, and return the version; raises ExampleNotFound."""
@@ -428,7 +430,7 @@ class FewShotTask:
 
         def messages() -> Iterator[pb.SuggestRequest]:
             pools.append(Pool(self.name, n, info))
-            yield from calls.pool_messages(pools[-1], (content_of(item, info) for item in check_several(items)))
+            yield from pool_messages(pools[-1], (content_of(item, info) for item in check_several(items)))
 
         response = self._client._upload("Suggest", messages, isinstance(items, Collection))
         return pools[-1].told(response)
@@ -438,7 +440,7 @@ class FewShotTask:
         pools: list[Pool] = []
 
         def messages() -> Iterator[pb.SuggestRequest]:
-            pool, parts = calls.pool_of_embeddings(self.name, X, fingerprint, n)
+            pool, parts = pool_of_embeddings(self.name, X, fingerprint, n)
             pools.append(pool)
             return parts
 
@@ -478,7 +480,7 @@ class FewShotTask:
         return self._client._run(steps, patient=True)
 
     def _add(
-        self, adding: Adding, contents: Iterable[Content], tags: Iterator[calls.Tag], progress: Progress | None
+        self, adding: Adding, contents: Iterable[Content], tags: Iterator[Tag], progress: Progress | None
     ) -> Addition:
         n = 0
         for one in contents:
@@ -486,9 +488,9 @@ class FewShotTask:
                 self._run(adding.send())
                 if progress is not None:
                     progress(n, None)
-            adding.take(one, calls.next_tag(tags, n))
+            adding.take(one, next_tag(tags, n))
             n += 1
-        calls.check_no_more(tags, n)
+        check_no_more(tags, n)
         added = self._run(adding.result())
         if progress is not None:
             progress(n, None)

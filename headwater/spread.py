@@ -53,6 +53,7 @@ class _Work:
     ahead: "deque[tuple[int, bytes]]" = field(default_factory=deque)  # read, and asked of nobody yet
     n_read: int = 0
     n_answered: int = 0
+    since: float = 0.0  # of the last answer, or of the first item that waits for one
     ended: bool = False
     over: bool = False
     changed: Condition = field(default_factory=Condition)
@@ -61,11 +62,19 @@ class _Work:
     def done(self) -> bool:
         return self.over or (self.ended and self.n_answered == self.n_read)
 
+    @property
+    def waited_s(self) -> float:
+        """How long something has been asked for, and nothing answered."""
+        with self.changed:
+            return time.monotonic() - self.since if self.n_answered < self.n_read else 0.0
+
     def read(self) -> None:
         """Read items until there are no more, or it is over."""
         try:
             for position, item in enumerate(self.source):
                 with self.changed:
+                    if self.n_answered == self.n_read:
+                        self.since = time.monotonic()
                     self.n_read = position + 1
                     if not isinstance(item, ItemError):
                         self.ahead.append((position, item))
@@ -104,6 +113,7 @@ class _Work:
         self.found.put((position, outcome))
         with self.changed:
             self.n_answered += 1
+            self.since = time.monotonic()
             if self.done:
                 self.changed.notify_all()
 
@@ -160,18 +170,18 @@ class Spread:
         Thread(target=work.read, name="dump-read-on", daemon=True).start()
         for client in self._clients:
             Thread(target=self._ask, args=(client, work), name=f"dump-{client.target}", daemon=True).start()
-        n_asking, answered_at = len(self._clients), time.monotonic()
+        n_asking = len(self._clients)
         failure: BaseException | None = None
         try:
             while n_asking:
                 try:
                     one = work.found.get(timeout=LOOK_S)
                 except Empty:
-                    if failure is not None and time.monotonic() - answered_at > self._patience_s:
+                    if failure is not None and work.waited_s > self._patience_s:
                         raise failure from None
                     continue
                 if isinstance(one, tuple):
-                    answered_at, failure = time.monotonic(), None
+                    failure = None
                     yield one
                 elif one is None:
                     n_asking -= 1

@@ -59,6 +59,7 @@ HEADWATER_ROWS: list[set[str]] = [
     {"flow"},
     {"core", "threads", "tasks", "head_calls", "fewshot_files"},  # of clients; `threads`, `tasks` drive a flow
     {"fewshot_calls"},
+    {"adding", "pool"},
     {"heads_client", "heads_aio", "fewshot_client", "fewshot_aio"},
     {"service", "client", "aio", "admin_client"},
     {"server", "process", "spread"},

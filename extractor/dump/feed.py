@@ -7,6 +7,7 @@ from the first run that is not done, with the actors that there is room for.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -26,6 +27,9 @@ from extractor.dump.mapper import DONE, RUN, as_rows
 
 if TYPE_CHECKING:
     from extractor.dump.on_ray import Share
+
+
+NODE_ID = "ray.io/node-id"  # a label that Ray gives each machine
 
 
 class Feed:
@@ -138,7 +142,8 @@ class Waiting:
         self._patience_s = patience_s
         self._executor: Any = None
         self._actors: set[Any] = set()
-        self._gone_since: dict[Any, float] = {}
+        self._gone_since: dict[Any, float] = {}  # of those that ran and are to run again
+        self._n_running = 0  # with these
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Pickle nothing: it is asked here only."""
@@ -185,21 +190,25 @@ class Waiting:
             if self.over:
                 raise Left
             self._check()
+            if self._is_machine_lost():
+                raise MachineLost
         except Exception as cause:
             self.cause = cause
             self._kill()
             raise
 
     def _look(self, executor: Any) -> None:
-        """Raise MachineLost where an actor has been restarting for too long, and others are not."""
         pools = [pool for one in executor._topology if (pool := getattr(one, "_actor_pool", None)) is not None]
         running = {actor: state.is_restarting for pool in pools for actor, state in pool._running_actors.items()}
-        self._actors = {*running, *(actor for pool in pools for actor in pool._pending_actors.values())}
         now = time.monotonic()
+        self._actors = {*running, *(actor for pool in pools for actor in pool._pending_actors.values())}
         self._gone_since = {actor: self._gone_since.get(actor, now) for actor, gone in running.items() if gone}
-        since = min(self._gone_since.values(), default=now)
-        if now > since + self._patience_s and len(self._gone_since) < len(running):
-            raise MachineLost
+        self._n_running = len(running)
+
+    def _is_machine_lost(self) -> bool:
+        """Whether an actor has been gone for too long, and others are there."""
+        since = min(self._gone_since.values(), default=math.inf)
+        return time.monotonic() > since + self._patience_s and len(self._gone_since) < self._n_running
 
     def _kill(self) -> None:
         for actor in self._actors:
@@ -209,7 +218,7 @@ class Waiting:
 
 def start_feed() -> Any:
     """Return the handle of a feed on the driver's machine, which lives no longer than the driver."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here = NodeAffinitySchedulingStrategy(_here(), soft=False)
     return ray.remote(Feed).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
@@ -249,7 +258,9 @@ def mapped(
     context.execution_no_progress_timeout_s = -1  # a source may be slow; `waiting` knows better
     with DataContext.current(context):
         first = ray.get(feed.first.remote())
-        runs = ray.data.read_datasource(FeedSource(feed, first), override_num_blocks=1, num_cpus=0)
+        here = {NODE_ID: _here()}  # elsewhere it would go with its machine, and begin at the first again
+        source = FeedSource(feed, first)
+        runs = ray.data.read_datasource(source, override_num_blocks=1, num_cpus=0, label_selector=here)
         pool = ActorPoolStrategy(
             min_size=share.actors,
             max_size=max(share.actors, most),
@@ -278,9 +289,14 @@ def mapped(
         raise waiting.cause from None  # what was being waited for went with the actors
 
 
+def _here() -> str:
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def _rows(feed: Any, first: int) -> Iterator[Any]:
+    undone = ray.get(feed.first.remote())
     for number in count(first):
-        run = ray.get(feed.get.remote(number))
+        run = DONE if number < undone else ray.get(feed.get.remote(number))
         if run is None:
             return
         yield as_rows(run)

@@ -8,6 +8,7 @@ from threading import Event, Lock, Thread
 from typing import Any, Protocol
 
 from extractor.dump.counts import Counts
+from extractor.dump.gather import ending
 from extractor.dump.reader import read_ahead
 from extractor.dump.row import Row, row_of
 from extractor.dump.verb import ReadingVerb, StreamingVerb
@@ -168,6 +169,7 @@ class Flow:
 
 def _timed(entries: Iterable[Entry], listed_at: deque[float]) -> Iterator[Entry]:
     """Yield entries, and note when."""
-    for entry in entries:
-        listed_at.append(time.time())
-        yield entry
+    with ending(entries):
+        for entry in entries:
+            listed_at.append(time.time())
+            yield entry

@@ -111,7 +111,7 @@ def open_folder(
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
     _check_ours(path)  # before anything is written there
-    with _locked(path):
+    with locked(path):
         there, manifest = recovered(path, origin, source)
         if not manifest.shards:  # whatever it was to be of, there is nothing of it
             manifest = Manifest(origin, source, complete=manifest.complete)
@@ -181,7 +181,8 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a dump that nobody else may write meanwhile; raises DumpRefused, DumpNotWritten."""
     with writing(path):
         file = (path / LOCK).open("a+")
     with file:

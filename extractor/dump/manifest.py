@@ -147,10 +147,14 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise DumpSpoilt(f"{path} cannot be read: {error.strerror}; make it readable") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DumpSpoilt(
-            f"{path} is no manifest ({type(error).__name__}); remove it and run the dump again: it is made anew from "
-            "the shards"
-        ) from None
+        raise DumpSpoilt(f"{path} is no manifest of a dump ({type(error).__name__}); {_hint_at(folder)}") from None
+
+
+def _hint_at(folder: Path) -> str:
+    """Tell what to do about a manifest that is none: without a shard beside it, it is likely somebody else's."""
+    if any(parsed(file.name)[0] >= 0 for file in folder.glob(SHARDS)):
+        return "remove it and run the dump again: it is made anew from the shards"
+    return "there is no shard beside it, so it may be of something else; name another folder"
 
 
 def name_of(number: int, revision: int = 0) -> str:

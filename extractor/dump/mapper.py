@@ -18,7 +18,7 @@ from extractor.dump.verb import LocalVerb
 from extractor.errors import BackboneChanged, EngineFailed, ExtractorError
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
-from extractor.sources.entry import Content, Entry
+from extractor.sources.entry import Content, Entry, printable
 from extractor.stages import StageTimes
 
 RUN = "run"  # the column
@@ -125,11 +125,17 @@ def as_rows(*runs: bytes) -> Any:
 
 
 def _given_up(run: Run) -> str:
-    first, last = run.start + 1, run.start + len(run.contents)
+    first, last = (_named(run.contents[at], run.start + at) for at in (0, len(run.contents) - 1))
     return (
-        f"the {first:,}th to {last:,}th items of this dump were begun {MAX_ATTEMPTS} times, and their process died "
-        "each time: one of them or of their neighbours does that, or memory is short; find it, or take larger machines"
+        f"the items from {first} to {last}, of those that this run of the dump has to do, were begun {MAX_ATTEMPTS} "
+        "times, and their process died each time: one of them or of their neighbours does that, or memory is short; "
+        "find it, or take larger machines"
     )
+
+
+def _named(content: Content, position: int) -> str:
+    path = getattr(content, "path", None)  # of a file or of an archive
+    return f"number {position + 1:,}" if path is None else f"number {position + 1:,} (in {printable(path)})"
 
 
 def _loaded(backbone: str, fingerprint: str, cache: str | None, workers: int | None) -> Extractor:

@@ -8,7 +8,7 @@ from typing import IO, Any
 import numpy as np
 
 from extractor.dump import shard as shards
-from extractor.dump.folder import write_whole
+from extractor.dump.folder import locked, write_whole
 from extractor.dump.manifest import Manifest, read_manifest
 
 ARRAY, KEYS = "embeddings.npy", "embeddings.jsonl"
@@ -20,11 +20,14 @@ def write_npy(out: str | Path) -> tuple[Path, Path]:
     Raises
     ------
     DumpSpoilt, DumpNotWritten
+    DumpRefused
+        A dump is at work there.
     """
     path = Path(out)
-    manifest = read_manifest(path)
-    write_whole(path / ARRAY, lambda file: _write_array(file, path, manifest))
-    write_whole(path / KEYS, lambda file: _write_keys(file, path, manifest))
+    with locked(path):  # a retry would move shards away that are being read
+        manifest = read_manifest(path)
+        write_whole(path / ARRAY, lambda file: _write_array(file, path, manifest))
+        write_whole(path / KEYS, lambda file: _write_keys(file, path, manifest))
     return path / ARRAY, path / KEYS
 
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 LOCAL = "local"  # the address of a Ray that is started here, in this process, and ends with it
 CONNECT_S = 10.0
 LEAVE_S = 5.0  # for Ray Data to end what nobody waits for: a thread in Ray, when that is shut down, ends the process
-LOST_S = 60.0  # for an actor whose process ended to be there again, twice as long after each time that it was not
+LOST_S = 60.0  # for an actor whose process ended to be there again
 STALLED_S = 900.0  # for Ray to bring something back of what it was given: a machine may have to be started first
 OBJECT_STORE_BYTES = 256 << 20  # of that one; bounds below keep far less in it
 RUN_S = 1.0  # of an actor's time: short, so that rows come to be committed; long, so that Ray's own work is small
@@ -104,19 +104,22 @@ class RayVerb:
         self._cache = cache
         self._counts = Counts()
         self._started = False
+        self._left = False
         self._streams: list[tuple[Waiting, Event]] = []  # that were begun, and that have ended
 
     def __enter__(self) -> Self:
         self._started = join(self._address)
+        self._left = False
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._left = True
         for waiting, _ in self._streams:
             waiting.over = True
         for _, ended in self._streams:
-            ended.wait(LEAVE_S)
+            ended.wait(2 * LEAVE_S)  # of Ray's thread, and of its executor
         if self._started:
             import ray
 
@@ -135,30 +138,32 @@ class RayVerb:
         feed = start_feed()
         line = _Line(feed, share)
         Thread(target=line.feed, args=(items,), name="dump-feed", daemon=True).start()
-        most, patience_s, whole = share.actors, LOST_S, False
+        most, whole = share.actors, False
         try:
             while not whole:
                 try:
-                    yield from self._outcomes(feed, line, share, most, patience_s)
+                    yield from self._outcomes(feed, line, share, most)
                     whole = True
                 except MachineLost:
                     share = share_of_cluster()
-                    log.warning(_lost(patience_s, share.actors, most))
-                    most, patience_s = max(most, share.actors), 2 * patience_s
+                    log.warning(_lost(share.actors, most))
+                    most = max(most, share.actors)
             line.check()
         finally:
             line.close()
 
     def _outcomes(
-        self, feed: Any, line: "_Line", share: Share, most: int, patience_s: float
+        self, feed: Any, line: "_Line", share: Share, most: int
     ) -> Generator[tuple[int, Outcome], None, None]:
         """Yield outcomes until there are no more, or a machine is lost."""
-        from extractor.dump.feed import Waiting
+        from extractor.dump.feed import Left, Waiting
 
-        waiting, ended = Waiting(line.check_moving, patience_s), Event()
+        waiting, ended = Waiting(line.check_moving, LOST_S), Event()
         self._streams.append((waiting, ended))
         whole = False
         try:
+            if self._left:  # while what came before this was ended
+                raise Left
             with closing(self._mapped(feed, share, most, waiting)) as done:
                 for mapped in done:
                     line.done(mapped)
@@ -358,9 +363,9 @@ def share_of_cluster() -> Share:
     return Share(sum(one // min(cpus) for one in cpus), min(cpus), 0)
 
 
-def _lost(patience_s: float, actors: int, most: int) -> str:
+def _lost(actors: int, most: int) -> str:
     return (
-        f"an actor of Ray has not come back for {patience_s:.0f} s, as if its machine was lost; the dump goes on with "
+        f"an actor of Ray has not come back for {LOST_S:.0f} s, as if its machine was lost; the dump goes on with "
         f"{actors:,} of {most:,} actors, and with more when there is room for them"
     )
 

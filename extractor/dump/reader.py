@@ -4,23 +4,25 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from contextlib import closing
 from typing import NamedTuple
 
 from extractor.dump.counts import Counts
+from extractor.dump.gather import Runs
 from extractor.dump.verb import Readable
 from extractor.errors import ItemError
-from extractor.items import as_bytes
-from extractor.sources.entry import Content, Entry
+from extractor.sources.entry import Content, Entry, bytes_of, held
 
 THREADS = 4  # for disks and networks to wait in; reading itself costs next to nothing
-RUN_ITEMS = 32  # read by one thread at a time
-RUN_BYTES = 4 << 20  # whatever it has read then is handed on; the rest of its run is read next
-RUN_S = 0.5  # and then
+LIST_S = 0.25  # what a slow source listed is read by then
+RUN_ITEMS = 32  # read by one thread at a time; fewer where that would take long, so that all threads read
+RUN_BYTES = 4 << 20  # listed with so many, or read, it is handed on; the rest of its run is read next
+RUN_S = 0.5  # or read for so long
 RUNS_AHEAD = 8
+TINY_S = 1e-6
 
 
-class _Run(NamedTuple):
+class _Read(NamedTuple):
     """What was read of a run, its bytes, and the seconds that it took."""
 
     found: list[Readable]
@@ -46,21 +48,22 @@ def read_ahead(
     ------
     Entry, bytes or ItemError
     """
-    listed = _Listed(entries)
-    ahead: deque[tuple[list[Entry], Future[_Run]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="dump-read") as pool:
+    runs = Runs(entries, max_items=1, max_bytes=RUN_BYTES, max_s=LIST_S, size=_held)
+    ahead: deque[tuple[list[Entry], Future[_Read]]] = deque()
+    with closing(runs) as listed, ThreadPoolExecutor(threads, thread_name_prefix="dump-read") as pool:
         try:
             while True:
-                while len(ahead) < RUNS_AHEAD and (run := listed.run()):
+                while len(ahead) < RUNS_AHEAD and (run := listed.take(unless=ahead[0][1].done if ahead else bool)):
                     ahead.append((run, pool.submit(_read_run, run, max_bytes)))
-                    if listed.slow:  # what is there is not to wait for what is not
-                        break
+                    ahead[-1][1].add_done_callback(listed.look)
                 if not ahead:
-                    break
+                    listed.check()
+                    return
                 run, future = ahead.popleft()
                 found, n_bytes, seconds = future.result()
                 counts.read_bytes += n_bytes
                 counts.read_s += seconds
+                listed.max_items = min(RUN_ITEMS, RUN_S / 2 * len(found) / max(seconds, TINY_S))
                 if rest := run[len(found) :]:
                     ahead.appendleft((rest, pool.submit(_read_run, rest, max_bytes)))
                 yield from zip(run, found, strict=False)
@@ -68,37 +71,13 @@ def read_ahead(
         finally:
             for _, future in ahead:
                 future.cancel()
-    if listed.error is not None:
-        raise listed.error
 
 
-class _Listed:
-    """A source as runs of entries; where listing fails, `error` is raised after what came before it.
-
-    A run ends when it has taken long, as of paths that somebody types or a remote place that lists by pages: `slow`.
-    """
-
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self._stream = iter(entries)
-        self.error: Exception | None = None
-        self.slow = False
-
-    def run(self) -> list[Entry]:
-        """Return the next run; empty at the end."""
-        run: list[Entry] = []
-        due = time.monotonic() + RUN_S
-        try:
-            for entry in islice(self._stream if self.error is None else (), RUN_ITEMS):
-                run.append(entry)  # what came before an error is kept
-                if time.monotonic() >= due:
-                    break
-        except Exception as error:
-            self.error = error
-        self.slow = time.monotonic() >= due
-        return run
+def _held(entry: Entry) -> int:
+    return held(entry.content) + held(entry.columns)
 
 
-def _read_run(run: list[Entry], max_bytes: int) -> _Run:
+def _read_run(run: list[Entry], max_bytes: int) -> _Read:
     """Read entries until they are many bytes, or took long; at least one."""
     begun = time.monotonic()
     found: list[Readable] = []
@@ -109,13 +88,13 @@ def _read_run(run: list[Entry], max_bytes: int) -> _Run:
         n_bytes += 0 if isinstance(one, ItemError) else len(one)
         if n_bytes >= RUN_BYTES or time.monotonic() >= begun + RUN_S:
             break
-    return _Run(found, n_bytes, time.monotonic() - begun)
+    return _Read(found, n_bytes, time.monotonic() - begun)
 
 
 def _read(content: Content, max_bytes: int) -> Readable:
     if isinstance(content, ItemError):
         return content
     try:
-        return as_bytes(content, max_bytes=max_bytes) if isinstance(content, bytes | str) else content.read(max_bytes)
+        return bytes_of(content, max_bytes)
     except ItemError as error:
         return error

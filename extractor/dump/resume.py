@@ -7,6 +7,7 @@ from blake3 import blake3
 
 from extractor.dump.counts import Counts
 from extractor.dump.folder import DumpFolder
+from extractor.dump.manifest import Shard
 from extractor.dump.row import digest_of, mark_of
 from extractor.errors import DumpRefused
 from extractor.sources.entry import Entry
@@ -56,12 +57,17 @@ def rows_by_shard(
             marks.append(mark_of(entry))
             if entry.key in keep:
                 kept.append(entry)
-        if len(marks) == shard.rows and digest_of(marks) != shard.digest:
+        if marks and digest_of(marks) != shard.digest:  # or it ends within them, and any may be gone
             raise DumpRefused(
-                f"rows {shard.start:,} to {shard.start + shard.rows - 1:,} of the source are not those in "
-                f"{folder.path}: it was changed within; dump it to another folder"
+                f"the source is not what {folder.path} has as {_rows_of(shard)}: it was changed within; dump it to "
+                "another folder"
             )
         yield len(marks), kept
+
+
+def _rows_of(shard: Shard) -> str:
+    last = shard.start + shard.rows - 1
+    return f"row {last:,}" if shard.rows == 1 else f"rows {shard.start:,} to {last:,}"
 
 
 def _after_rows(stream: Iterator[Entry], folder: DumpFolder, counts: Counts) -> Iterator[Entry]:

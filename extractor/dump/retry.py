@@ -15,7 +15,7 @@ from extractor.dump.folder import DumpFolder
 from extractor.dump.manifest import Shard
 from extractor.dump.resume import rows_by_shard
 from extractor.dump.row import Row, listed_of, times_of
-from extractor.dump.run import as_source, as_verb, opened
+from extractor.dump.run import as_source, as_verb, counts_of, opened
 from extractor.dump.verb import StreamingVerb
 from extractor.pipeline import Extractor
 from extractor.sources import Entry, Source
@@ -49,7 +49,7 @@ def retry_errors(
     """
     verb = as_verb(extractor)
     items = as_source(source, verb)
-    counts = Counts(stages=verb.times)
+    counts = counts_of(verb)
     with opened(items, Path(out), verb, dtype=None, moved=moved) as folder:
         repairs = Repairs(folder, list(items.columns), counts)
         counts.total = len(repairs.wanted)
@@ -99,27 +99,30 @@ class Repairs:
 
     def _supersede(self, number: int) -> None:
         shard, rows = self._shards[number], self._found.pop(number)
-        mended = sum(row.error is None for row in rows.values())
-        if not mended:
+        n_good = sum(row.error is None for row in rows.values())
+        again = shards.table_of(list(rows.values()), self._folder.schema, self._columns)
+        n_mended = sum(row.error is None for row in rows.values())
+        self._counts.overflowed += n_good - n_mended  # what the type of numbers cannot hold is an error by now
+        if not n_mended:
             return
-        table = self._table(shard, rows)
+        table = self._table(shard, list(rows), again)
         times = dict(enumerate(times_of(shard.listed))) | {place: row.listed_at for place, row in rows.items()}
         n_failed = table.num_rows - table.column(shards.ERROR).null_count
         written = self._folder.supersede(shard, table, n_failed, listed_of(times.values()))
-        self._counts.committed += mended
+        self._counts.committed += n_mended
         self._counts.shards += 1
         self._counts.written_bytes += written.bytes
 
-    def _table(self, shard: Shard, rows: dict[int, Row]) -> pa.Table:
+    def _table(self, shard: Shard, places: list[int], again: pa.Table) -> pa.Table:
+        """Return a shard's rows, those in some places taken from another table."""
         path = self._folder.path / shard.file
         try:
             former = pq.read_table(path).replace_schema_metadata(self._folder.schema.metadata)
         except shards.UNREADABLE as error:
             raise shards.spoilt(path, error) from None
-        places = np.arange(former.num_rows)
-        places[list(rows)] = former.num_rows + np.arange(len(rows))
-        again = shards.table_of(list(rows.values()), self._folder.schema, self._columns)
-        return pa.concat_tables([former, again]).take(pa.array(places)).combine_chunks()
+        taken = np.arange(former.num_rows)
+        taken[places] = former.num_rows + np.arange(len(places))
+        return pa.concat_tables([former, again]).take(pa.array(taken)).combine_chunks()
 
 
 def _failed(path: Path) -> Iterator[tuple[int, str]]:

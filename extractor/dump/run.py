@@ -16,6 +16,7 @@ from extractor.dump.writer import COMMIT_S, MAX_ROWS, Writer
 from extractor.errors import DumpRefused, SourceInvalid
 from extractor.pipeline import Extractor
 from extractor.sources import Source, open_source
+from extractor.stages import StageTimes
 
 FLOAT32 = "float32"
 
@@ -80,7 +81,7 @@ def dump(
     verb = as_verb(extractor)
     items = as_source(source, verb)
     check_apart(items, Path(out))
-    counts, begun = Counts(stages=verb.times), time.monotonic()
+    counts, begun = counts_of(verb), time.monotonic()
     with opened(items, Path(out), verb, dtype=dtype, moved=moved) as folder:
         writer = Writer(folder, list(items.columns), counts, commit_s=commit_s, max_rows=max_shard_rows)
         entries = not_yet_dumped(items.entries(), folder, counts, numbered=items.numbered)
@@ -115,6 +116,12 @@ def _dtype_there(out: Path) -> str | None:
 def as_verb(extractor: Extractor | StreamingVerb) -> StreamingVerb:
     """Return what embeds a stream."""
     return LocalVerb(extractor) if isinstance(extractor, Extractor) else extractor
+
+
+def counts_of(verb: StreamingVerb) -> Counts:
+    """Return counts of a dump that begins: what the verb did before is no part of it."""
+    verb.times = StageTimes()
+    return Counts(stages=verb.times)
 
 
 def as_source(source: Source | str | Path, verb: StreamingVerb) -> Source:

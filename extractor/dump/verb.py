@@ -1,6 +1,5 @@
 """The streaming verb: items -> positions and outcomes; an `Extractor` here, or what asks servers elsewhere."""
 
-import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
@@ -8,6 +7,7 @@ from threading import Condition, Thread
 from typing import Protocol, runtime_checkable
 
 from extractor.dump.counts import Counts
+from extractor.dump.gather import Runs
 from extractor.errors import ItemError, QueueFull, RequestTooLarge
 from extractor.outcome import Outcome
 from extractor.pipeline import Extractor
@@ -17,7 +17,7 @@ from extractor.stages import StageTimes
 
 SLICE_ITEMS = 32  # submitted at once
 SLICE_BYTES = 4 << 20
-SLICE_S = 0.5  # of a slow source: what it gave is submitted by then, and what came of it handed on
+SLICE_S = 0.25  # what a slow source gave is submitted by then
 IN_FLIGHT_ITEMS = 512  # so that batches are full, and texts of like length find each other
 IN_FLIGHT_BYTES = 64 << 20
 RETRY_MS = 20  # where the queue is full
@@ -35,8 +35,10 @@ class StreamingVerb(Protocol):
     dim : int
     max_item_bytes : int
     times : StageTimes
-        Where time went, as far as it went here.
+        Where time went, as far as it went here; whoever begins something sets new ones.
     """
+
+    times: StageTimes
 
     @property
     def name(self) -> str: ...  # noqa: D102  # above
@@ -52,9 +54,6 @@ class StreamingVerb(Protocol):
 
     @property
     def max_item_bytes(self) -> int: ...  # noqa: D102
-
-    @property
-    def times(self) -> StageTimes: ...  # noqa: D102
 
     def outcomes(self, items: Iterator[Readable]) -> Generator[tuple[int, Outcome], None, None]:
         """Yield each item's position and outcome, in any order; read no more ahead than keeps it busy."""
@@ -89,8 +88,9 @@ class LocalVerb:
 
     def outcomes(self, items: Iterator[Readable]) -> Generator[tuple[int, Outcome], None, None]:
         """Yield each item's position and outcome, slice by slice as they are done."""
-        line = _Line(self._extractor)
-        Thread(target=line.feed, args=(items,), name="dump-feed", daemon=True).start()
+        slices = Runs(items, max_items=SLICE_ITEMS, max_bytes=SLICE_BYTES, max_s=SLICE_S, size=_n_bytes)
+        line = _Line(self._extractor, slices)
+        Thread(target=line.feed, name="dump-feed", daemon=True).start()
         try:
             while (one := line.finished()) is not None:
                 found = iter(one.request.future.result())
@@ -106,7 +106,7 @@ class _Slice:
 
     def __init__(self, start: int, part: list[Readable], request: Request) -> None:
         self.start = start
-        self.n_bytes = sum(len(item) for item in part if not isinstance(item, ItemError))
+        self.n_bytes = sum(map(_n_bytes, part))
         self.errors = [item if isinstance(item, ItemError) else None for item in part]
         self.request = request
 
@@ -114,8 +114,9 @@ class _Slice:
 class _Line:
     """The slices that are on their way through an extractor, within a bound of items and bytes."""
 
-    def __init__(self, extractor: Extractor) -> None:
+    def __init__(self, extractor: Extractor, slices: Runs[Readable]) -> None:
         self._extractor = extractor
+        self._slices = slices
         self._running: set[_Slice] = set()
         self._done: deque[_Slice] = deque()
         self._n_submitted = 0
@@ -123,10 +124,10 @@ class _Line:
         self._error: BaseException | None = None
         self._changed = Condition()
 
-    def feed(self, items: Iterator[Readable]) -> None:
-        """Submit items until there are no more, or the line is closed; in a thread of its own."""
+    def feed(self) -> None:
+        """Submit slices until there are no more, or the line is closed; in a thread of its own."""
         try:
-            for part in _slices(items):
+            for part in self._slices:
                 if self._closed:
                     return
                 self._submit(part)
@@ -150,6 +151,7 @@ class _Line:
 
     def close(self) -> None:
         """Leave what is on its way."""
+        self._slices.close()
         with self._changed:
             self._closed = True
             running = list(self._running)
@@ -194,15 +196,5 @@ class _Line:
         return n_items < IN_FLIGHT_ITEMS and n_bytes < IN_FLIGHT_BYTES
 
 
-def _slices(items: Iterator[Readable]) -> Iterator[list[Readable]]:
-    part: list[Readable] = []
-    n_bytes, begun = 0, 0.0
-    for item in items:
-        begun = begun if part else time.monotonic()
-        part.append(item)
-        n_bytes += 0 if isinstance(item, ItemError) else len(item)
-        if len(part) == SLICE_ITEMS or n_bytes >= SLICE_BYTES or time.monotonic() >= begun + SLICE_S:
-            yield part
-            part, n_bytes = [], 0
-    if part:
-        yield part
+def _n_bytes(item: Readable) -> int:
+    return 0 if isinstance(item, ItemError) else len(item)

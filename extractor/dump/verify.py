@@ -109,7 +109,7 @@ def _of_shard(path: Path, manifest: Manifest, shard: Shard, digests: bytearray) 
         yield f"cannot be read: {error.strerror}"
         return
     if len(data) != shard.bytes or shards.checksum(data) != shard.blake3:
-        yield f"has {len(data):,} bytes with another checksum than the {shard.bytes:,} bytes that were written"
+        yield f"bytes: {len(data):,}, with another checksum than the {shard.bytes:,} that were written"
     try:
         with pq.ParquetFile(pa.BufferReader(data)) as file:
             yield from _of_schema(file, manifest, shard)
@@ -129,7 +129,7 @@ def _of_schema(file: pq.ParquetFile, manifest: Manifest, shard: Shard) -> Iterat
     if schema.field(shards.EMBEDDING).type != expected:
         yield f"has embeddings of {schema.field(shards.EMBEDDING).type}, not of {expected}"
     if file.metadata.num_rows != shard.rows:
-        yield f"has {file.metadata.num_rows:,} rows, not {shard.rows:,}"
+        yield f"rows: {file.metadata.num_rows:,}, not {shard.rows:,}"
 
 
 def _of_line(file: pq.ParquetFile, shard: Shard) -> Iterator[str]:
@@ -152,11 +152,11 @@ def _of_rows(file: pq.ParquetFile, manifest: Manifest, shard: Shard, digests: by
         neither += pc.sum(pc.equal(error.is_valid(), embedding.is_valid())).as_py() or 0
         infinite += _n_infinite(embedding, manifest.origin.dim)
     if errors != shard.errors:
-        yield f"has {errors:,} errors, not {shard.errors:,}"
+        yield f"errors: {errors:,}, not {shard.errors:,}"
     if neither:
-        yield f"has {neither:,} rows with both an embedding and an error, or neither"
+        yield f"rows with both an embedding and an error, or neither: {neither:,}"
     if infinite:
-        yield f"has {infinite:,} embeddings that are not finite"
+        yield f"embeddings that are not finite: {infinite:,}"
     if keys and (keys[0], keys[-1]) != (shard.first_key, shard.last_key):
         yield f"goes from {keys[0]!r} to {keys[-1]!r}, not from {shard.first_key!r} to {shard.last_key!r}"
 
@@ -181,7 +181,7 @@ def _duplicates(path: Path, manifest: Manifest, digests: bytearray) -> Iterator[
                 named.extend(key for key in batch.column(0).to_pylist() if _digest(key) in twice)
         except DumpSpoilt:  # it was told of
             continue
-    yield f"{len(twice):,} keys stand more than once: {', '.join(map(repr, list(dict.fromkeys(named))[:3]))}"
+    yield f"keys that stand more than once: {len(twice):,}, as {', '.join(map(repr, list(dict.fromkeys(named))[:3]))}"
 
 
 def _digest(key: str | None) -> bytes:

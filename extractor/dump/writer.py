@@ -8,6 +8,7 @@ from threading import Thread
 from extractor.dump.counts import Counts
 from extractor.dump.folder import DumpFolder
 from extractor.dump.row import Row
+from extractor.sources.entry import held
 
 COMMIT_S = 4.0  # from a shard's first row until its commit begins: what a kill may cost
 MAX_ROWS = 16_384
@@ -104,11 +105,4 @@ class Writer:
 
 
 def _size(row: Row) -> int:
-    embedding = 0 if row.embedding is None else row.embedding.nbytes
-    return embedding + sum(map(_size_of, row.columns))
-
-
-def _size_of(value: object) -> int:
-    if isinstance(value, dict):  # as `datasets` keeps another image
-        return sum(map(_size_of, value.values()))
-    return len(value) if isinstance(value, str | bytes | list) else 0
+    return held(row.columns) + (0 if row.embedding is None else row.embedding.nbytes)

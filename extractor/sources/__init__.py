@@ -9,7 +9,7 @@
 | a folder of `.parquet` or `.arrow` | what Hugging Face `datasets` keeps | row number, from 0 |
 | `-` | a path a line on stdin | the line |
 
-A key that came before is followed by `#` and the number of its row. `s3://…` and others are read by fsspec.
+Of a key that comes again the second is followed by `#2`. `s3://…` and others are read by fsspec.
 """
 
 import sys
@@ -39,6 +39,8 @@ __all__ = ["Entry", "Options", "Source", "open_source"]
 STDIN = "-"
 PEEKED = 256  # files of a folder: where none of them is one of a data set, it is none
 BESIDE = (".json", ".md", ".txt", ".gitattributes")  # what stands beside the files of a data set
+PROSE = (".md", ".txt")  # of which
+PROSE_BESIDE = 4  # at most: a licence, a description; more are items themselves
 
 
 def open_source(
@@ -122,9 +124,11 @@ def _folder(place: Place, options: Options, pattern: str, modality: str) -> tupl
     from extractor.sources import columnar, tar
 
     for kinds in ((columnar.PARQUET,), (columnar.ARROW,), tar.SUFFIXES):
-        files = _files_of(place, kinds)
+        files, n_texts = _files_of(place, kinds)
         if not any(is_like(file, pattern) for file in files):  # what is beside them may be meant
             continue
+        if modality in ("", "text"):
+            _check_few(n_texts, f"{place} holds {n_texts:,} texts beside {files[0]}")
         if kinds == tar.SUFFIXES:
             return tar.TarSource(place, files, modality=modality), ARCHIVES
         if kinds == (columnar.ARROW,):
@@ -140,15 +144,24 @@ def _columnar(place: Place, files: list[str], options: Options, *, alone: bool =
     return rows, BYTES if rows.holds_bytes else TEXTS if rows.numbered else PATHS
 
 
-def _files_of(place: Place, kinds: tuple[str, ...]) -> list[str]:
-    """Return the files of some kinds in a folder that has no others but what stands beside a data set; else none."""
+def _files_of(place: Place, kinds: tuple[str, ...]) -> tuple[list[str], int]:
+    """Return the files of some kinds, and how many texts are beside them; none where there is anything else."""
     found: list[str] = []
+    n_texts = 0
     for number, entry in enumerate(FolderSource(place).entries()):
-        if entry.key.lower().endswith(kinds):
+        name = entry.key.lower()
+        if name.endswith(kinds):
             found.append(entry.key)
-        elif not entry.key.lower().endswith(BESIDE) or (number >= PEEKED and not found):
-            return []
-    return found
+        elif not name.endswith(BESIDE) or (number >= PEEKED and not found):
+            return [], 0
+        n_texts += name.endswith(PROSE)
+    return found, n_texts
+
+
+def _check_few(n_texts: int, found: str) -> None:
+    """Refuse a data set among texts, which would be left out, and which may be what is meant."""
+    if n_texts > PROSE_BESIDE:
+        raise SourceInvalid(f"{found}; take them with a --pattern, as '*.txt', or move what is not meant elsewhere")
 
 
 def _check_one_split(place: Place, files: list[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from extractor.errors import ItemError
+from extractor.items import as_bytes
 
 _ESCAPE = re.compile(r"\\x[0-9a-f]{2}")
 
@@ -66,19 +67,43 @@ class Source(Protocol):
 
 
 def once_each(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Give each entry a key of its own: one that came before is followed by `#` and the entry's number.
+    """Give each entry a key of its own: the second of one key is followed by `#2`, the third by `#3`.
 
-    Remembers 64 bits a key (about 70 MB a million). Where two keys share them, the second is numbered without need,
-    which harms nothing.
+    It is the place among its like that counts, so that what comes before them later leaves them as they are. Remembers
+    64 bits a key (about 70 MB a million; twice that of keys that come again). Where two keys share them, the second is
+    numbered without need, which harms nothing.
     """
+    seen: set[int] = set()
+    times: dict[int, int] = {}  # of the keys that came more than once
+    for entry in entries:
+        own = mark = _mark(entry.key)
+        key = entry.key
+        while mark in seen:
+            times[own] = times.get(own, 1) + 1
+            key = f"{entry.key}#{times[own]}"
+            mark = _mark(key)
+        seen.add(mark)
+        yield entry if key == entry.key else entry._replace(key=key)
+
+
+def _mark(key: str) -> int:
     from blake3 import blake3
 
-    seen: set[int] = set()
-    for number, entry in enumerate(entries):
-        while (mark := int.from_bytes(blake3(entry.key.encode()).digest(8))) in seen:
-            entry = entry._replace(key=f"{entry.key}#{number}")
-        seen.add(mark)
-        yield entry
+    return int.from_bytes(blake3(key.encode()).digest(8))
+
+
+def held(value: object) -> int:
+    """Return about how many bytes a value takes: content that is here already, or what is carried along."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):  # as `datasets` keeps another image
+        return sum(map(held, value.values()))
+    return len(value) + sum(map(held, value)) if isinstance(value, list | tuple) else 0
+
+
+def bytes_of(content: bytes | str | Stored, max_bytes: int) -> bytes:
+    """Return the bytes of content, wherever they are; raises ItemTooLarge, UnreadableItem."""
+    return as_bytes(content, max_bytes=max_bytes) if isinstance(content, bytes | str) else content.read(max_bytes)
 
 
 def clean(text: str) -> str:

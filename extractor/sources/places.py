@@ -167,7 +167,10 @@ class Remote:
 
     def names(self, folder: str = "") -> list[Name]:
         """Return what is in a folder but for what is hidden, in the order of the names; raises OSError."""
-        found = self.system.ls(self._path(folder), detail=True)
+        path = self._path(folder)
+        self.system.invalidate_cache(path)  # whoever shares it has listed the folder at another time
+        found = self.system.ls(path, detail=True)
+        self.system.invalidate_cache(path)  # it would keep every listing, in memory that grows with the files
         named = (Name(one["name"].rstrip("/").rpartition("/")[2], one["type"] == "directory") for one in found)
         return sorted(one for one in named if one.name and not one.name.startswith("."))
 

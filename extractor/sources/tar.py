@@ -16,8 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from extractor.errors import ItemError, ItemTooLarge, SourceInvalid, UnreadableItem
-from extractor.items import check_size
-from extractor.sources.entry import Content, Entry, Stored, once_each, printable
+from extractor.sources.entry import Content, Entry, Stored, bytes_of, once_each, printable
 from extractor.sources.places import LocalRange, Place, stamp_of
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -30,20 +29,9 @@ MAX_SIDE_BYTES = 1 << 20  # of a label, or of what is carried along
 
 
 @dataclass(frozen=True)
-class _Loaded:
-    """A member that was read on the way."""
-
-    data: bytes
-
-    def read(self, max_bytes: int) -> bytes:
-        check_size(len(self.data), max_bytes)
-        return self.data
-
-
-@dataclass(frozen=True)
 class _Member:
     name: str
-    content: Stored | ItemError
+    content: bytes | Stored | ItemError
 
     @property
     def sample(self) -> str:
@@ -138,7 +126,7 @@ class TarSource:
 
     def _content(
         self, archive: tarfile.TarFile, info: tarfile.TarInfo, range_of: Callable[..., Stored] | None
-    ) -> Stored | ItemError:
+    ) -> bytes | Stored | ItemError:
         if not info.isreg():
             return UnreadableItem(f"{printable(info.name)} is a link or a device in the archive, not a file")
         if range_of is not None and not info.issparse():
@@ -147,13 +135,13 @@ class TarSource:
             return ItemTooLarge(f"item has {info.size:,} bytes, the limit is {MAX_BYTES:,}; send a smaller one")
         file = archive.extractfile(info)
         assert file is not None  # noqa: S101  # for mypy: it is a regular one
-        return _Loaded(file.read())
+        return file.read()
 
 
 def _text(member: _Member) -> str | None:
     if isinstance(member.content, ItemError):
         return None
     try:
-        return member.content.read(MAX_SIDE_BYTES).decode(errors="replace").strip()
+        return bytes_of(member.content, MAX_SIDE_BYTES).decode(errors="replace").strip()
     except ItemError:
         return None

@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 from typer.core import TyperCommand
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
+from headwater.commands.counted import counted
 from headwater.commands.dumped import told
 from headwater.commands.embed import CacheOption, installed_for, only_installed
 from headwater.commands.given import check_access, given, refuse, refuse_all_but
@@ -147,6 +148,7 @@ def dump(
             signals.at_work = True
             counts = _run(items, path, verb, signals.stop, dtype=dtype, moved=moved, retry=retry_errors)
         _tell(path, counts, retried=retry_errors)
+    _check_any(path)
     if npy:
         for file in write_npy(path):
             out.print(str(file), soft_wrap=True, markup=False)
@@ -338,7 +340,7 @@ def _line(counts: "Counts") -> str:
     of = f" of {counts.total:,}" if counts.total is not None else ""
     left = "" if counts.left_s is None else f", {_duration(counts.left_s)} left"
     return (
-        f"{counts.skipped + counts.done:,}{of} items, {counts.rate:,.0f}/s{left}, {counts.errors:,} errors, "
+        f"{counts.skipped + counts.done:,}{of} items, {counts.rate:,.0f}/s{left}, {counted(counts.errors, 'error')}, "
         f"{counts.cached:,} cached, {counts.read_bytes / MIB:,.1f} MiB"
     )
 
@@ -353,31 +355,43 @@ def _tell(path: Path, counts: "Counts", *, retried: bool) -> None:
     """Say what was done, what was not, and where the time went."""
     from extractor.dump.manifest import read_manifest
 
-    manifest = read_manifest(path)
-    n_failed = counts.errors + counts.overflowed
-    n_good = counts.done - n_failed
-    if retried:
-        lines = [
-            f"{counts.done:,} items asked for again: {n_good:,} have an embedding now, {counts.errors:,} failed again"
-            if counts.done or counts.vanished
-            else f"no row of {path} has an error, so there is nothing to ask for again"
-        ]
-    else:
-        before = f", {counts.skipped:,} were there before" if counts.skipped else ""
-        lines = [
-            f"{counts.committed:,} rows in {counts.shards:,} shards in {path}, "
-            f"{counts.written_bytes / MIB:,.1f} MiB{before}",
-            f"{n_good:,} embeddings ({counts.cached:,} from the cache) and {n_failed:,} errors",
-        ]
-    lines += _noted(path, counts, manifest)
+    lines = [_asked_again(path, counts)] if retried else _embedded(path, counts)
+    lines += _noted(path, counts, read_manifest(path))
     lines.append(f"{counts.rate:,.0f} items/s; {counts.where_time_went()}")
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)
+
+
+def _asked_again(path: Path, counts: "Counts") -> str:
+    if not counts.total:
+        return f"no row of {path} has an error, so there is nothing to ask for again"
+    n_failed = counts.errors + counts.overflowed
+    n_good = counts.done - n_failed
+    has = counted(n_good, "has", "have")
+    return f"{counted(counts.done, 'item')} asked for again: {has} an embedding now, {n_failed:,} failed again"
+
+
+def _embedded(path: Path, counts: "Counts") -> list[str]:
+    before = f", {counted(counts.skipped, 'was', 'were')} there before" if counts.skipped else ""
+    n_failed = counts.errors + counts.overflowed
+    good = counted(counts.done - n_failed, "embedding")
+    return [
+        f"{counted(counts.committed, 'row')} in {counted(counts.shards, 'shard')} in {path}, "
+        f"{counts.written_bytes / MIB:,.1f} MiB{before}",
+        f"{good} ({counts.cached:,} from the cache) and {counted(n_failed, 'error')}",
+    ]
+
+
+def _check_any(path: Path) -> None:
+    """Fail where all rows are errors, for what was to come after it."""
+    from extractor.dump.manifest import read_manifest
+
+    manifest = read_manifest(path)
     if 0 < manifest.rows == manifest.errors:
         err.print(
             f"no row of {path} has an embedding; is it the backbone that was meant?", soft_wrap=True, markup=False
         )
-        raise typer.Exit(1)  # for what was to come after it
+        raise typer.Exit(1)
 
 
 def _noted(path: Path, counts: "Counts", manifest: "Manifest") -> list[str]:
@@ -386,6 +400,10 @@ def _noted(path: Path, counts: "Counts", manifest: "Manifest") -> list[str]:
     changed = told(counts.first_changed)
     key, said = counts.first_error or ("", "")
     former = manifest.errors - counts.errors - counts.overflowed
+    before = counted(former, "row that was there before has", "rows that were there before have")
+    truncated = counted(counts.truncated, "item was longer", "items were longer")
+    vanished = counted(counts.vanished, "row is of an item", "rows are of items")
+    files = counted(counts.changed, "file has changed since it was", "files have changed since they were")
     return [
         line
         for n, line in (
@@ -394,21 +412,19 @@ def _noted(path: Path, counts: "Counts", manifest: "Manifest") -> list[str]:
                 f"{_named(manifest.source)} has no item; is it what was meant?",
             ),
             (counts.errors, f"errors: {kinds}; the first is {told(key)}: {told(said, MAX_SAID)}"),
-            (former > 0, f"{former:,} rows that were there before have an error"),
+            (former > 0, f"{before} an error"),
             (manifest.errors, f"see column `error`; ask again for them: {_retry_of(path, manifest.source)}"),
             (
                 counts.overflowed,
-                f"{counts.overflowed:,} embeddings have values that float16 cannot hold; dump float32 to have them",
+                f"{counted(counts.overflowed, 'embedding has', 'embeddings have')} values that float16 cannot hold; "
+                "dump float32 to have them",
             ),
-            (
-                counts.truncated,
-                f"{counts.truncated:,} items were longer than the backbone reads; their ends were left out",
-            ),
-            (counts.vanished, f"{counts.vanished:,} rows are of items that the source has no longer; they stay"),
+            (counts.truncated, f"{truncated} than the backbone reads, and the end was left out"),
+            (counts.vanished, f"{vanished} that the source no longer has; what is dumped stays"),
             (
                 counts.changed,
-                f"{counts.changed:,} files have changed since they were dumped, the first is {changed}; "
-                "their rows stay as they were: dump to another folder for new ones",
+                f"{files} dumped, the first is {changed}; what is dumped stays as it was: "
+                "dump to another folder for new rows",
             ),
         )
         if n
@@ -433,7 +449,8 @@ def _check(path: Path) -> None:
     manifest = found.manifest
     whole = "complete" if manifest.complete else "not complete: run the dump again to go on"
     out.print(
-        f"{path}: {manifest.rows:,} rows, {manifest.errors:,} of them errors, in {len(manifest.shards):,} shards, "
+        f"{path}: {counted(manifest.rows, 'row')}, {counted(manifest.errors, 'error')} among them, in "
+        f"{counted(len(manifest.shards), 'shard')}, "
         f"{manifest.origin.backbone} {manifest.origin.fingerprint}; {whole}",
         soft_wrap=True,
         markup=False,
@@ -441,5 +458,5 @@ def _check(path: Path) -> None:
     if found.at_work:
         out.print("a dump is at work there; what it had committed was checked")
     if found.problems:
-        err.print(f"{len(found.problems):,} problems")
+        err.print(counted(len(found.problems), "problem"))
         raise typer.Exit(1)

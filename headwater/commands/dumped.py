@@ -10,7 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from headwater.console import counted, err, out
+from headwater.commands.counted import counted
+from headwater.console import err, out
 
 if TYPE_CHECKING:
     from classifiers.embedding_set import EmbeddingSet
@@ -47,10 +48,17 @@ def opened(path: Path) -> "EmbeddingSet":
 def facts_of(found: "EmbeddingSet", row: int) -> dict[str, Any]:
     """Return what a row is, for people and programs: key, label, the row of the dump, and its text, where carried."""
     values = {
-        name: found.table.column(name)[row].as_py() for name in ("label", TEXT) if name in found.table.column_names
+        name: as_text(found.table.column(name)[row].as_py())
+        for name in ("label", TEXT)
+        if name in found.table.column_names
     }
     key = found.table.column("key")[row].as_py() if found.has_keys else str(found.numbers[row])
     return {"key": key, **values, "row": int(found.numbers[row])}
+
+
+def as_text(value: object) -> str | None:
+    """Return a value as text: a column that is called `text` may be of numbers, lists or times."""
+    return None if value is None else str(value)
 
 
 def name_of(facts: dict[str, Any]) -> str:

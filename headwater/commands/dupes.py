@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress as Bar
 
+from headwater.commands.counted import counted
 from headwater.commands.dumped import DumpArgument, facts_of, name_of, opened, show, write_json
 from headwater.commands.given import given, refuse
-from headwater.console import counted, err, out
+from headwater.console import err, out
 
 if TYPE_CHECKING:
     from classifiers.duplicates import Progress
@@ -62,7 +63,8 @@ def dupes(
         return
     found = opened(dump)
     asked = any(one in given(context) for one in OF_SPLITS)
-    sides = _sides(found, split_column, train_split) if asked or split_column in found.columns else None
+    there = asked or split_column in found.columns
+    sides = _sides(found, split_column, train_split, asked=asked) if there else None
     _tell_groups(found, threshold, top, as_json=as_json)
     if sides is not None:
         _tell_leaks(*sides, f"the splits of {split_column!r}", threshold, top, as_json=as_json)
@@ -103,8 +105,10 @@ def _rows(found: "EmbeddingSet", groups: list[list[int]], cosines: dict[int, flo
             yield "", "", "", f"and {len(group) - 1 - SHOWN_COPIES:,} more"
 
 
-def _sides(found: "EmbeddingSet", column: str, train_split: str) -> "tuple[EmbeddingSet, EmbeddingSet]":
-    """Return the items that are not for training, and those that are."""
+def _sides(
+    found: "EmbeddingSet", column: str, train_split: str, *, asked: bool
+) -> "tuple[EmbeddingSet, EmbeddingSet] | None":
+    """Return the items that are not for training, and those that are; None where all are of one side, unless asked."""
     from headwater.errors import DataInvalid
 
     own = found.column(column).tolist()
@@ -114,10 +118,14 @@ def _sides(found: "EmbeddingSet", column: str, train_split: str) -> "tuple[Embed
         found = found.at([row for row, one in enumerate(own) if one is not None])
     is_train = [one == train_split for one in splits]
     if not any(is_train) or all(is_train):
-        raise DataInvalid(
+        told = (
             f"the column {column!r} has {', '.join(map(repr, sorted(set(splits))[:10])) or 'nothing'}, and leaks are "
             f"between {train_split!r} and others; name what training items have with --train-split"
         )
+        if asked:
+            raise DataInvalid(told)
+        err.print(told, soft_wrap=True, markup=False)
+        return None
     others = found.at([row for row, one in enumerate(is_train) if not one])
     return others, found.at([row for row, one in enumerate(is_train) if one])
 
@@ -137,7 +145,7 @@ def _tell_leaks(
         for item, near, cosine in found:
             write_json({"item": item, "train": near, "cosine": cosine})
         return
-    differing = sum(item.get("label") != near.get("label") for item, near, _ in found)
+    differing = sum(len({item["label"], near["label"]} - {None}) > 1 for item, near, _ in found)
     out.print(
         f"between {between}: {len(found):,} of {len(others):,} items ({len(found) / len(others):.1%}) are nearly one "
         f"of {len(learnt):,} training items, {differing:,} of them under another label"

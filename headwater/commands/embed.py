@@ -10,9 +10,10 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress as Bar
 
-from headwater.console import counted, err
+from headwater.console import err
 
 if TYPE_CHECKING:
+    from classifiers.embedding_set import EmbeddingSet
     from classifiers.persist import Manifest
     from classifiers.shards import DumpFacts
     from extractor.outcome import Outcome
@@ -99,7 +100,7 @@ def embedded(source: Embedder, labelled: "Labelled") -> Embedded:
 
 
 def dumped(path: Path, columns: "Columns", labels: Path | None, kind: str) -> tuple[Embedded, "DumpFacts"]:
-    """Read labelled embeddings of a dump, with labels of their own or from a later file; rows without are left out.
+    """Read labelled embeddings of a dump, with labels of their own or from a later file.
 
     Raises
     ------
@@ -110,37 +111,61 @@ def dumped(path: Path, columns: "Columns", labels: Path | None, kind: str) -> tu
     InvalidLabels
         A row has no group.
     """
-    from classifiers.embedding_set import few
     from headwater import dumps
-    from headwater.errors import DataInvalid, DumpInvalid
+    from headwater.errors import DumpInvalid
     from headwater.examples import Examples
-    from headwater.labelled import MULTI, label_of
+    from headwater.labelled import label_of
 
     facts, found = dumps.facts(path), dumps.opened(path)
     if not len(found):
         raise DumpInvalid(f"the dump {path} has no embedding; look at its column 'error', and dump it again")
+    unnamed: frozenset[str] = frozenset()
     if labels is not None:
-        found, without, unknown = found.join(labels)
-        for n, what in (
-            (without, f"items of {path} are not in {labels}"),
-            (unknown, f"keys of {labels} are in no row"),
-        ):
-            if n:
-                err.print(f"{len(n):,} {what}: {few(n)}", soft_wrap=True, markup=False)
-    none = (None,) if kind == MULTI else (None, "")  # no label at all is an answer where there may be several
-    there = [one not in none for one in found.column(columns.label).tolist()]
-    if not any(there):
-        raise DataInvalid(f"no row of {path} has a {columns.label!r}; give labels, by key, with --labels FILE")
-    if not all(there):
-        unlabelled = counted(there.count(False), "row")
-        err.print(f"left out: {unlabelled} of {path}, without a label", soft_wrap=True, markup=False)
-        found = found.at([row for row, one in enumerate(there) if one])
+        found, unnamed = _joined(found, path, labels)
+    found = _labelled(found, path, columns.label, kind, unnamed)
     groups = None if columns.group is None else found.groups(columns.group)
     keys = found.keys.tolist()
     cells = zip(found.column(columns.label).tolist(), keys, strict=True)
     every = [label_of(cell, kind, f"{path}, item {key!r},") for cell, key in cells]
     names = keys if found.has_keys else []
     return Embedded(Examples(found.X, every, names=names or None, groups=groups), names, len(found.errors)), facts
+
+
+def _joined(found: "EmbeddingSet", path: Path, labels: Path) -> "tuple[EmbeddingSet, frozenset[str]]":
+    """Join labels that came later, and return the keys that they do not name as well."""
+    from classifiers.embedding_set import few
+
+    found, without, unknown = found.join(labels)
+    for keys, what in (
+        (without, f"items of {path} are not in {labels}"),
+        (unknown, f"keys of {labels} are in no row"),
+    ):
+        if keys:
+            err.print(f"{len(keys):,} {what}: {few(keys)}", soft_wrap=True, markup=False)
+    return found, frozenset(without)
+
+
+def _labelled(found: "EmbeddingSet", path: Path, column: str, kind: str, unnamed: frozenset[str]) -> "EmbeddingSet":
+    """Return the rows that are labelled; no label is an answer where there may be several, as it is in a table.
+
+    Not so of a row that later labels do not name.
+    """
+    from headwater.errors import DataInvalid
+    from headwater.labelled import MULTI
+
+    none = (None,) if kind == MULTI else (None, "")
+    there = [cell not in none for cell in found.column(column).tolist()]
+    if not any(there):
+        raise DataInvalid(f"no row of {path} has a {column!r}; give labels, by key, with --labels FILE")
+    if kind == MULTI:
+        n_labelled = sum(there)
+        there = [one or key not in unnamed for one, key in zip(there, found.keys.tolist(), strict=True)]
+        if n := sum(there) - n_labelled:
+            err.print(f"{n:,} rows of {path} have no label, and are examples of none", soft_wrap=True, markup=False)
+    if all(there):
+        return found
+    err.print(f"{there.count(False):,} rows of {path} have no label and are left out", soft_wrap=True, markup=False)
+    return found.at([row for row, one in enumerate(there) if one])
 
 
 def check_no_labels(labels: Path | None, data: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress as Bar
 
-from headwater.commands.dumped import TEXT, DumpArgument, JsonOption, opened, write_json
+from headwater.commands.dumped import TEXT, DumpArgument, JsonOption, as_text, opened, write_json
 from headwater.commands.given import refuse
 from headwater.console import err, out
 
@@ -60,7 +60,7 @@ def map_(
         refuse(context, "--previews", because="files are read below --items, which names none")
     _check_folders(items, target)
     found = opened(dump)
-    labels = [None if one is None else str(one) for one in found.column(colour).tolist()]
+    labels = list(map(as_text, found.column(colour).tolist()))
     with err.status("laying out …"):
         classes = ["" if one is None else one for one in labels]
         laid = project(found.X, classes, max_rows=rows, method=METHODS[method], random_state=seed)
@@ -78,7 +78,7 @@ def map_(
         labels=[labels[row] for row in laid.rows.tolist()],
         coloured_by=colour,
         previews=seen,
-        notes=_notes(found, len(shown), len(seen), items),
+        notes=_notes(found, len(shown), len(seen), items if previews else None),
     )
     try:
         write_map(page, plane)
@@ -115,7 +115,7 @@ def _texts(shown: "EmbeddingSet") -> "dict[int, Shown]":
     from headwater.report.facts import Shown
 
     most = max(MIN_TEXT_CHARACTERS, min(MAX_TEXT_CHARACTERS, MAX_ALL_TEXT // len(shown)))
-    texts = enumerate(shown.column(TEXT).tolist())
+    texts = enumerate(map(as_text, shown.column(TEXT).tolist()))
     return {i: Shown("", text=one if len(one) <= most else one[: most - 1] + "…") for i, one in texts if one}
 
 

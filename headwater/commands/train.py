@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress as Bar
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
+from headwater.commands.counted import counted
 from headwater.commands.embed import (
     CacheOption,
     GroupColumnOption,
@@ -25,8 +26,8 @@ from headwater.commands.embed import (
     embedder,
     required,
 )
-from headwater.commands.given import check_access, refuse_for_dump
-from headwater.console import counted, err, out
+from headwater.commands.given import check_access, refuse, refuse_for_dump
+from headwater.console import err, out
 
 if TYPE_CHECKING:
     from classifiers.persist import Manifest
@@ -118,6 +119,7 @@ def train(
         seed=seed,
     )
     options.check()
+    _check_rejecting(context, options)
     if not remote:
         _check_writable()
     sets = {what: data for what, data in (("train", data), ("validation", validation), ("test", test)) if data}
@@ -147,6 +149,15 @@ def train(
         if one.n_failed:
             n_items = one.n_failed + len(one.examples.labels)
             err.print(f"{one.n_failed} of {counted(n_items, 'item')} failed and were left out")
+
+
+def _check_rejecting(context: typer.Context, options: "Options") -> None:
+    """Refuse what would tell nothing of when to say unknown; raises BadParameter."""
+    rule = "validation" if options.reject == "auto" and options.out_of_scope else options.reject
+    if options.kind == "regression":
+        refuse(context, "--reject", "--reject-rate", because="a regression calls nothing unknown")
+    elif rule in ("validation", "none"):
+        refuse(context, "--reject-rate", because=f"--reject {rule} goes by no share of known items")
 
 
 def _check_writable() -> None:

@@ -1,10 +1,12 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import rbf_kernel
 
-from classifiers.drift import _discrepancies, _gamma, _labellings, discrepancy, drift
+from classifiers.drift import ROUNDING, _discrepancies, _gamma, _kernel, _labellings, discrepancy, drift
 from classifiers.embeddings import unit_length
 from classifiers.errors import EmbeddingMismatch, InvalidOption, NotFinite, TooFewExamples
 from tests.classifiers.conftest import Digits
@@ -25,6 +27,23 @@ def test_the_statistic_is_grettons(digits: Digits) -> None:
     np.fill_diagonal(kernel, 0)
     labellings = _labellings(np.repeat([0, 1], 20), 3, np.random.default_rng(0))
     np.testing.assert_allclose(_discrepancies(kernel, labellings)[0], expected, atol=1e-7)
+
+
+def test_many_permutations_take_the_memory_of_few_and_say_the_same(digits: Digits) -> None:
+    one, other = map(unit_length, halves(digits.X, 0, 40))
+    kernel = _kernel(*2 * [np.concatenate([one, other])], gamma=4.0)
+    np.fill_diagonal(kernel, 0)
+    labellings = _labellings(np.repeat([0, 1], 40), 1000, np.random.default_rng(0))
+    found = _discrepancies(kernel, labellings)
+    expected = (1 + (found[1:] >= found[0] - ROUNDING).sum()) / 1001
+    assert discrepancy(one, other, 4.0, 1000, np.random.default_rng(0)) == pytest.approx((found[0], expected))
+    peaks = []
+    for n in (1000, 10_000):
+        tracemalloc.start()
+        discrepancy(one, other, 4.0, n, np.random.default_rng(0))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 @pytest.mark.parametrize("kind", ["digits", "heavy tails", "copies"])

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import resource
 import subprocess
@@ -62,6 +63,26 @@ def test_of_a_shard_and_its_retries_the_last_counts(dump: Path) -> None:
     found = EmbeddingSet.open(dump)
     assert found.X[:, 0].tolist() == [0, 3, 9, 9, 12]
     assert (found.keys.tolist(), found.errors) == (["0", "1", "2", "3", "4"], {})
+
+
+def test_a_dump_that_is_at_work_is_read_as_it_was_at_one_moment(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, rows = shards.files_of, {"embedding": X5[:1], "label": ["a"], "error": [None], "camera": [4]}
+
+    def and_one_more(path: Path) -> list[Path]:
+        found = listed(path)
+        write_shard(dump / f"part-{len(found):05d}.parquet", rows | {"key": [str(len(found))]})
+        return found
+
+    monkeypatch.setattr(shards, "files_of", and_one_more)
+    for mapped_bytes in (shards.MAPPED_BYTES, 1):
+        n_rows = sum(len(pq.read_table(file)) for file in listed(dump))
+        monkeypatch.setattr(shards, "MAPPED_BYTES", mapped_bytes)
+        found = EmbeddingSet.open(dump)
+        assert (len(found), len(found.errors)) == (n_rows - 1, 1)
+        np.testing.assert_array_equal(found.X[:4], X5[[0, 1, 3, 4]])
+    monkeypatch.setattr(shards, "files_of", lambda path: [*listed(path), path / "part-00099.parquet"])
+    with pytest.raises(DumpUnreadable, match="'dump' was changed while it was read; read it again"):
+        EmbeddingSet.open(dump)
 
 
 def test_a_dump_has_more_files_than_may_be_open(tmp_path: Path) -> None:
@@ -227,6 +248,26 @@ def test_several_labels_of_an_item_are_one_string(dump: Path, tmp_path: Path) ->
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     for file in ("t.jsonl", "t.parquet"):
         assert EmbeddingSet.open(dump).join(tmp_path / file).embeddings.y.tolist() == ["x|y", None, "", "b"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([1.0, 2.5, math.nan, None], ["1.0", "2.5", None, None]),
+        ([True, False, None, True], ["True", "False", None, "True"]),
+        ([3, 4, None, 5], ["3", "4", None, "5"]),
+        ([["x", "y"], "x", 7, None], ["x|y", "x", "7", None]),
+        ([[1, 2], [1.0], [], None], ["1|2", "1.0", "", None]),
+    ],
+)
+def test_labels_that_come_later_read_as_a_dump_has_them(tmp_path: Path, labels: list[Any], expected: list[Any]) -> None:
+    found = EmbeddingSet.open(write_dump(tmp_path / "d", np.eye(4), keys=list("abcd"), labels=list("wxyz")))
+    rows = [{"key": key, "label": label} for key, label in zip("abcd", labels, strict=True)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert found.join(tmp_path / "t.jsonl").embeddings.y.tolist() == expected
+    if not {list, str} <= set(map(type, labels)) and labels[0] != [1, 2]:  # of one type, as a column has
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+        assert found.join(tmp_path / "t.parquet").embeddings.y.tolist() == expected
 
 
 def test_what_strangers_named_is_told_without_what_a_terminal_obeys() -> None:

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from extractor import Extractor
 from extractor.dump import check, dump, on_ray, retry_errors
 from extractor.dump.counts import Counts
 from extractor.dump.manifest import read_manifest
-from extractor.dump.mapper import DONE, RUN, Mapper, Run, as_rows
+from extractor.dump.mapper import DONE, RUN, Mapped, Mapper, Run, as_rows
 from extractor.dump.on_ray import RayVerb
 from extractor.errors import (
     BackboneChanged,
@@ -33,7 +34,9 @@ from extractor.errors import (
     SourceInvalid,
     UnreadableItem,
 )
+from extractor.outcome import Outcome
 from extractor.sources import Entry
+from extractor.sources.places import LocalFile
 from tests.dumped import BROKEN, N_ITEMS, Slow, Text, assert_alike, dumped_here, rows
 from tests.tiny import flat, png
 
@@ -224,6 +227,33 @@ def test_a_dump_that_ended_holds_no_cpu_and_who_does_is_asked_for(
 
 
 @pytest.mark.stress
+@pytest.mark.usefixtures("cluster")
+def test_what_was_left_while_a_machine_was_lost_is_not_begun_again(
+    tiny_text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from extractor.dump.feed import Left, MachineLost, Waiting
+
+    begun = []
+
+    def mapped(_: RayVerb, feed: object, share: object, most: int, waiting: Waiting) -> Iterator[Mapped]:
+        begun.append(waiting)
+        if len(begun) == 1:
+            raise MachineLost
+        yield Mapped(0, 0, [Outcome(error=EmptyItem("it is empty"))])
+        verb.__exit__(None, None, None)
+        raise MachineLost
+
+    monkeypatch.setattr(on_ray, "LEAVE_S", 0.1)
+    monkeypatch.setattr(RayVerb, "_mapped", mapped)
+    with RayVerb(tiny_text, cache="off") as verb:
+        outcomes = verb.outcomes(iter([""]))
+        assert [position for position, _ in islice(outcomes, 1)] == [0]
+        with pytest.raises(Left):
+            next(outcomes)
+    assert len(begun) == 2
+
+
+@pytest.mark.stress
 @pytest.mark.parametrize(
     ("number", "send", "after"),
     [(signal.SIGINT, os.killpg, "part-00000.parquet"), (signal.SIGTERM, os.kill, "manifest.json")],
@@ -255,6 +285,14 @@ def test_an_actor_of_another_backbone_says_so_for_each_item(tiny_text: Path) -> 
     mapped = pickle.loads(mapper(as_rows(pickle.dumps(run))).column(RUN)[0].as_py())  # noqa: S301
     assert (mapped.number, mapped.start) == (3, 70)
     assert [type(outcome.error) for outcome in mapped.outcomes] == [BackboneChanged, BackboneChanged]
+
+
+def test_a_run_that_kills_its_process_is_told_of_by_its_items(tiny_text: Path) -> None:
+    mapper = Mapper(lambda _: 5, str(tiny_text), "", "off", 1)
+    run = Run(3, 70, ["red cat", "red dog", LocalFile("texts/72.txt")])
+    mapped = pickle.loads(mapper(as_rows(pickle.dumps(run))).column(RUN)[0].as_py())  # noqa: S301
+    assert [type(outcome.error) for outcome in mapped.outcomes] == [EngineFailed] * 3
+    assert str(mapped.outcomes[0].error).startswith("the items from number 71 to number 73 (in texts/72.txt), of those")
 
 
 def test_a_run_is_mapped_to_its_outcomes_and_what_is_done_to_nothing(tiny_text: Path) -> None:

@@ -15,10 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from extractor import Extractor
+from extractor.dump import dump
 from extractor.errors import ItemError, ItemTooLarge, RuntimeMissing, SourceInvalid, UnreadableItem
 from extractor.sources import Entry, Options, Source, open_source
 from extractor.sources.table import TableSource
+from tests.tiny import flat, png
 
 MAX_BYTES = 1000
 
@@ -460,7 +464,19 @@ def test_a_list_names_a_file_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [one.key for one in entries] == ["a.jpg", f"{tmp_path}/b.jpg", "a.jpg#2"]
     assert [content(one) for one in entries] == [b"a.jpg", b"b.jpg", b"a.jpg"]
     keys = [one.key for one in open_source("-", stdin=["a", "a#2", "a", "a"]).entries()]
-    assert keys == ["a", "a#2", "a#2#2", "a#3"]
+    assert keys == ["a", "a#2", "a#3", "a#4"]
+    keys = [one.key for one in open_source("-", stdin=["a", "c", "a", "b", "a", "b"]).entries()]
+    assert keys == ["a", "c", "a#2", "b", "a#3", "b#2"]
+
+
+def test_a_line_in_front_of_a_list_makes_one_key_and_leaves_the_others(tmp_path: Path, tiny_image: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(png(flat(1)))
+    paths = {name: f"{tmp_path / name}\n" for name in "abc"}
+    with Extractor.load(tiny_image, cache="off") as images:
+        dump(open_source("-", stdin=[paths[name] for name in "abba"]), tmp_path / "out", images)
+        counts = dump(open_source("-", stdin=[paths[name] for name in "cabba"]), tmp_path / "out", images)
+    assert (counts.skipped, counts.done, counts.vanished) == (4, 1, 0)
 
 
 def test_remote_folders_tables_and_archives() -> None:
@@ -479,6 +495,36 @@ def test_remote_folders_tables_and_archives() -> None:
         content(second)
     (only,) = open_source("memory://far/s.tar").entries()
     assert (only.key, content(only)) == ("1.jpg", b"one")
+
+
+def test_no_listing_of_a_remote_folder_is_kept() -> None:
+    class Kept(MemoryFileSystem):
+        """Keeps what it has listed, as S3's does."""
+
+        protocol = ("kept",)
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return super()._strip_protocol(path.replace("kept://", "memory://"))
+
+        def ls(self, path: str, detail: bool = True, **_: object) -> list[dict[str, object]]:
+            path = self._strip_protocol(path)
+            if path not in self.dircache:
+                self.dircache[path] = super().ls(path)
+            return self.dircache[path]
+
+        def invalidate_cache(self, path: str | None = None) -> None:
+            self.dircache.pop(self._strip_protocol(path), None)
+
+    fsspec.register_implementation("kept", Kept, clobber=True)
+    system = fsspec.filesystem("kept")
+    system.pipe("/bucket/in/a.jpg", b"A")
+    source = open_source("kept://bucket")
+    assert [one.key for one in source.entries()] == ["in/a.jpg"]
+    assert not system.dircache
+    system.ls("/bucket/in")
+    system.pipe("/bucket/in/b.jpg", b"B")
+    assert [one.key for one in source.entries()] == ["in/a.jpg", "in/b.jpg"]
 
 
 def archive_bytes(members: dict[str, bytes]) -> bytes:
@@ -590,6 +636,24 @@ def test_an_option_that_a_source_has_a_use_for_is_taken(tmp_path: Path) -> None:
         open_source(sources[name], options=Options(item="text", carry_text=True))
     open_source(sources["paths.jsonl"], options=Options(path="path", urls=True))
     open_source(sources["bytes.parquet"], options=Options(item="image"))
+
+
+@pytest.mark.parametrize("name", ["0-backup.tar", "0.parquet"])
+def test_texts_beside_a_data_set_are_not_left_out_in_silence(tmp_path: Path, name: str) -> None:
+    folder = written(tmp_path / "notes", "LICENSE.txt", "README.md")
+    with tarfile.open(folder / name, "w") if name.endswith(".tar") else open(folder / name, "wb") as file:
+        if isinstance(file, tarfile.TarFile):
+            file.add(folder / "README.md", "a.txt")
+        else:
+            pq.write_table(pa.table({"text": ["red"]}), file)
+    assert len(listed(open_source(folder, modality="text"))) == 1
+    written(folder, *(f"{i}.txt" for i in range(600)))
+    for modality in ("text", ""):
+        with pytest.raises(SourceInvalid, match=rf"602 texts beside {name}; take them with a --pattern, as '\*\.txt'"):
+            open_source(folder, modality=modality)
+    assert len(listed(open_source(folder, modality="text", pattern="*.txt"))) == 601
+    if name.endswith(".tar"):
+        assert len(listed(open_source(folder, modality="image"))) == 1, "texts are no items"
 
 
 def test_a_list_takes_urls_alone_and_a_pattern_may_mean_what_stands_beside_a_data_set(tmp_path: Path) -> None:

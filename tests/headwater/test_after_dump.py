@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
@@ -15,6 +18,8 @@ from classifiers import EmbeddingSet
 from classifiers.persist import load_head
 from extractor import Extractor
 from headwater.cli import app
+from headwater.commands.embed import dumped
+from headwater.labelled import Columns, read_labelled
 from headwater.process import ServerProcess
 from tests.dumps import write_dump
 from tests.tiny import flat, png
@@ -133,10 +138,21 @@ def test_dupes_are_groups_and_leaks_between_splits(tmp_path: Path, run: Run, row
     assert "there is no column 'part'" in run("dupes", dump, "--split-column", "part")
 
 
+def test_dupes_of_a_dump_that_is_one_split_are_found(tmp_path: Path, run: Run, rows: Rows) -> None:
+    for split in ("train", "test", None):
+        dump = write_dump(tmp_path / f"{split}", np.concatenate([X[:9], X[:1]]), split=[split] * 10)
+        assert "1 of 10 items are near-duplicates" in (told := run("dupes", dump, "--threshold", 0.9999))
+        assert "leaks are between 'train' and others" in told
+        assert [one["first"]["row"] for one in rows("dupes", dump, "--threshold", 0.9999)] == [0]
+        assert "near-duplicates" not in (told := run("dupes", dump, "--train-split", "train"))
+        assert "leaks are between 'train' and others; name what" in told
+
+
 def test_dupes_between_two_dumps(digits: Path, tmp_path: Path, run: Run, rows: Rows) -> None:
     test = write_dump(tmp_path / "test", np.concatenate([X[10:12], X[1000:1003]]))
     found = rows("dupes", test, digits, "--threshold", 0.9999)
     assert [(one["item"]["row"], one["train"]["row"]) for one in found] == [(0, 10), (1, 11)]
+    assert "0 of them under another label" in run("dupes", test, digits, "--threshold", 0.9999)  # they have none
     foreign = write_dump(tmp_path / "foreign", X[:5], fingerprint="cd" * 16)
     for command in ("dupes", "drift"):
         assert "dump both by one backbone" in run(command, digits, foreign)
@@ -177,6 +193,16 @@ def test_what_strangers_named_is_only_shown(tmp_path: Path, run: Run) -> None:
     assert ":smile:" in told
     assert "line break" in told
     assert "[bold]a[/]" in run("near", tmp_path / "d", "--item", ":smile:")
+
+
+@pytest.mark.parametrize("text", [7, ["a", "b"], datetime(2026, 1, 2), b"\xff"])
+def test_a_column_that_is_called_text_may_be_of_anything(text: object, tmp_path: Path, run: Run, rows: Rows) -> None:
+    dump = write_dump(tmp_path / "d", np.repeat(X[:1], 12, axis=0), text=[text, None] * 6)
+    assert [one["text"] for one in rows("near", dump, "--item", "items/0.jpg", "-k", 2)] == [None, str(text)]
+    (found,) = rows("dupes", dump)
+    assert (found["first"]["text"], len(found["copies"])) == (str(text), 11)
+    assert rows("drift", dump, dump, "--permutations", 19)[0]["moved"][0]["text"] in (str(text), None)
+    assert "6 with a preview" in run("map", dump)
 
 
 @pytest.mark.parametrize("command", ["index", "near", "dupes", "map"])
@@ -234,7 +260,8 @@ def test_a_head_of_several_labels_or_of_numbers_learns_from_a_dump(tmp_path: Pat
     base = ("train", dump, "--no-report", "--name", "one", "--head")
     told = run(*base, "logistic", "--kind", "multi")
     assert "2 rows of" in told
-    assert "head one@1: 2 classes, 118 examples, pixels" in told  # those that are neither odd nor high among them
+    assert "have no label, and are examples of none" in told
+    assert "head one@1: 2 classes, 120 examples, pixels" in told  # those that are neither odd nor high among them
     assert "head one@2: 120 examples" in run(*base, "ridge", "--kind", "regression", "--label-column", "sum")
     assert "a regression needs a finite number" in run(*base, "ridge", "--kind", "regression")
     names = [["odd"] * int(y % 2) + ["low"] * int(y < 5) for y in Y[:120]]
@@ -243,6 +270,32 @@ def test_a_head_of_several_labels_or_of_numbers_learns_from_a_dump(tmp_path: Pat
     later = ("--labels", tmp_path / "t.jsonl", "--kind", "multi")
     assert "head one@3: 2 classes, 120 examples" in run(*base, "logistic", *later)
     assert "1 of 120 rows have no 'camera'" in run(*base, "logistic", *later, "--group-column", "camera")
+
+
+def test_later_labels_of_some_rows_say_nothing_of_the_others(tmp_path: Path, run: Run) -> None:
+    dump = write_dump(tmp_path / "d", X[:120])
+    names = ["|".join(["odd"] * (y % 2) + ["low"] * (y < 5)) for y in Y[:80].tolist()]
+    lines = "".join(f"items/{i}.jpg,{name}\n" for i, name in enumerate(names))
+    (tmp_path / "t.csv").write_text(f"key,label\n{lines}")
+    base = ("train", dump, "--no-report", "--name", "one", "--head", "logistic", "--kind", "multi")
+    told = run(*base, "--labels", tmp_path / "t.csv")
+    assert f"{names.count('')} rows of {dump} have no label, and are examples of none" in told
+    assert f"40 rows of {dump} have no label and are left out" in told
+    assert "head one@1: 2 classes, 80 examples" in told
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_several_labels_of_a_table_are_those_of_its_dump(name: str, tiny_text: Path, tmp_path: Path, run: Run) -> None:
+    labels = [["a", "b"], [], ["a"], None]
+    rows = [{"text": f"cat {i}", "label": one} for i, one in enumerate(labels)]
+    as_csv = "".join(f"{row['text']},{'|'.join(row['label'] or [])}\n" for row in rows)
+    (tmp_path / "t.csv").write_text(f"text,label\n{as_csv}")
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    run("dump", tmp_path / name, tmp_path / "out", "--backbone", tiny_text, "--cache", "off")
+    expected = [("a", "b"), (), ("a",), ()]
+    assert read_labelled(tmp_path / name, kind="multi").labels == expected
+    assert dumped(tmp_path / "out", Columns(), None, "multi")[0].examples.labels == expected
 
 
 def test_what_headwater_dumps_is_read_as_it_was_dumped(tiny_image: Path, tmp_path: Path, run: Run, rows: Rows) -> None:
@@ -268,7 +321,7 @@ def test_what_headwater_dumps_is_read_as_it_was_dumped(tiny_image: Path, tmp_pat
     query = tmp_path / "src" / "a" / "07.png"
     assert rows("near", tmp_path / "out", query, "-k", 1, *base)[0]["key"] == "a/07.png"
     assert "12 with a preview" in run("map", tmp_path / "out", "--items", tmp_path / "src")
-    assert "12 rows, 0 of them errors" in run("dump", "--check", tmp_path / "out")
+    assert "12 rows, 0 errors among them" in run("dump", "--check", tmp_path / "out")
 
 
 def test_near_says_what_does_not_fit(tiny_image: Path, tiny_text: Path, tmp_path: Path, run: Run) -> None:
@@ -289,6 +342,7 @@ def test_near_says_what_does_not_fit(tiny_image: Path, tiny_text: Path, tmp_path
 
 
 def test_what_would_be_ignored_after_a_dump_is_refused(digits: Path, run: Run, tmp_path: Path) -> None:
+    train, rate = ("train", digits, "--name", "n"), ("--reject-rate", 0.1)
     for arguments, told in (
         (("near", digits, "--item", "x", "--backbone", "b"), "--backbone would be ignored: the embedding of --item"),
         (("near", digits, "--text", "x", "--key", "k"), "--key would be ignored: no --server is named"),
@@ -296,6 +350,10 @@ def test_what_would_be_ignored_after_a_dump_is_refused(digits: Path, run: Run, t
         (("dupes", digits, digits, "--split-column", "s"), "--split-column would be ignored: leaks are looked for"),
         (("dupes", digits, "--json", "--top", 3), "--top would be ignored: --json gives all"),
         (("train", digits, "--name", "n", "--cache", "off"), "--cache would be ignored: a dump has its embeddings"),
+        ((*train, "--kind", "regression", "--reject", "energy"), "--reject would be ignored: a regression calls"),
+        ((*train, "--kind", "regression", *rate), "--reject-rate would be ignored: a regression calls"),
+        ((*train, "--reject", "none", *rate), "--reject-rate would be ignored: --reject none goes by no share"),
+        ((*train, "--out-of-scope", "0", *rate), "--reject-rate would be ignored: --reject validation goes by"),
     ):
         assert told in run(*arguments)
     assert "OUT and TRAIN are one dump" in run("dupes", digits, digits)

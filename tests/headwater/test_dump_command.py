@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,18 +104,18 @@ def test_a_dump_a_check_and_a_retry(headwater: Headwater, photos: Path, tiny_ima
     out = tmp_path / "out"
     done = headwater("dump", photos, out, "--backbone", tiny_image, "--npy")
     assert done.returncode == 0, done.stderr
-    assert "39 embeddings (0 from the cache) and 1 errors" in done.stdout
+    assert "39 embeddings (0 from the cache) and 1 error" in done.stdout
     assert "errors: 1 UndecodableItem" in done.stdout
     assert "inference" in done.stdout and "waited" in done.stdout
     assert np.load(out / "embeddings.npy").shape == (39, 3)
     assert_all_there(out)
     done = headwater("dump", "--check", out)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "40 rows, 1 of them errors, in 1 shards, tiny-image" in done.stdout
+    assert "40 rows, 1 error among them, in 1 shard, tiny-image" in done.stdout
     (photos / "1/007.png").write_bytes(png(flat(7, 1, 2)))
     done = headwater("dump", "--retry-errors", out, "--backbone", tiny_image)
     assert done.returncode == 0, done.stderr
-    assert "1 items asked for again: 1 have an embedding now, 0 failed again" in done.stdout
+    assert "1 item asked for again: 1 has an embedding now, 0 failed again" in done.stdout
     assert not [row for row in table(out) if row["error"]]
     shard = next(out.glob("part-*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -133,7 +134,7 @@ def test_a_retry_of_a_dump_carries_along_what_the_dump_did(
         done = headwater("dump", tmp_path / "t.csv", out, *backbone, "--item-column", "sentence", "--carry-text")
     assert "1 ItemTooLarge" in done.stdout, done.stderr
     done = headwater("dump", "--retry-errors", out, *backbone)
-    assert "1 have an embedding now" in done.stdout, done.stderr
+    assert "1 has an embedding now" in done.stdout, done.stderr
     assert [(row["text"], row["n"], row["error"]) for row in table(out)] == [
         ("red cat", "1", None),
         ("blue dog", "2", None),
@@ -205,9 +206,9 @@ def test_a_dump_goes_on_with_its_own_backbone(
     assert f"headwater dump --retry-errors '{out}'" in done.stdout
     done = headwater("dump", photos, out)
     assert "40 were there before" in done.stdout
-    assert "1 rows that were there before have an error" in done.stdout
+    assert "1 row that was there before has an error" in done.stdout
     (photos / "1/007.png").write_bytes(png(flat(7)))
-    assert "1 have an embedding now" in headwater("dump", "--retry-errors", out).stdout
+    assert "1 has an embedding now" in headwater("dump", "--retry-errors", out).stdout
     assert "has an error, so there is nothing to ask for again" in headwater("dump", "--retry-errors", out).stdout
     (home / tiny_image.name).rename(home / "elsewhere")
     done = headwater("dump", photos, out)
@@ -292,6 +293,46 @@ def test_a_signal_before_the_work_ends_it_with_the_same_words(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_signal_is_told_of_where_all_rows_so_far_are_errors(
+    headwater: Headwater, tiny_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = threading.Event()
+
+    def paths(_: int) -> Iterator[str]:
+        yield "not-there"
+        assert failed.wait(30)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(3)
+
+    def count(counts: Counts, outcome: Outcome, key: str) -> None:
+        counts.done, counts.errors, counts.first_error = 1, 1, (key, str(outcome.error))
+        failed.set()
+
+    monkeypatch.setattr("extractor.sources.listed.lines_of", paths)
+    monkeypatch.setattr(Counts, "count", count)
+    with open(os.devnull) as stdin:  # pytest's has no descriptor
+        monkeypatch.setattr("sys.stdin", stdin)
+        done = headwater("dump", "-", tmp_path / "out", "--backbone", tiny_text)
+    assert_stopped(done, signal.SIGTERM, tmp_path / "out")
+    assert "1 row in 1 shard in" in done.stdout and "0 embeddings (0 from the cache) and 1 error\n" in done.stdout
+
+
+def test_a_retry_that_is_stopped_before_its_first_item_says_so(
+    headwater: Headwater, tiny_image: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headwater("dump", photos, tmp_path / "out", "--backbone", tiny_image)
+
+    def read(*_: object) -> bytes:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(2)
+        return b""
+
+    monkeypatch.setattr("extractor.sources.places.LocalFile.read", read)
+    done = headwater("dump", "--retry-errors", tmp_path / "out", "--backbone", tiny_image)
+    assert done.returncode == 128 + signal.SIGINT
+    assert "0 items asked for again: 0 have an embedding now, 0 failed again" in done.stdout
+
+
 def assert_stopped(done: Done, by: signal.Signals, out: Path) -> None:
     assert done.returncode == 128 + by, done.stderr
     assert f"stopped by {by.name}: what was done is committed; run it again to go on" in done.stderr
@@ -317,7 +358,7 @@ def test_a_dump_by_a_server_is_the_same(
     assert done.returncode == 0, done.stderr
     assert_all_there(tmp_path / "out")
     done = headwater("dump", photos, tmp_path / "two", "--server", server.target, "--backbone", "tiny-image")
-    assert "39 embeddings (39 from the cache) and 1 errors" in done.stdout
+    assert "39 embeddings (39 from the cache) and 1 error" in done.stdout
 
 
 @pytest.fixture
@@ -488,6 +529,44 @@ def test_servers_that_stay_away_end_the_dump(
     assert read_manifest(tmp_path / "out").rows == 0
     with Extractor.load(tiny_image, cache="off") as another:
         assert dump(photos, tmp_path / "out", another).done == N_PHOTOS
+
+
+def test_patience_begins_when_something_is_asked_for(extractor: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.spread.GIVE_UP_S", 0.3)
+    monkeypatch.setattr("headwater.spread.PAUSE_S", 1.5)  # longer than until it looks whether to give up
+    later, answered, well = [0.0], threading.Event(), threading.Event()
+    monkeypatch.setattr("headwater.spread.time", SimpleNamespace(monotonic=lambda: time.monotonic() + later[0]))
+    well.set()
+
+    class SickForOnce(Slow):
+        def submit(self, items: list[bytes], **options: object) -> object:
+            if well.is_set():
+                return super().submit(items, **options)
+            request = self._extractor.submit([], **options)
+            request.future = Future()
+            request.future.set_result([Outcome(error=NotServing("the session hangs"))] * len(items))
+            return request
+
+    class Again(Client):
+        def backbones(self) -> Any:  # is asked for by who has failed
+            well.set()
+            return super().backbones()
+
+    def items() -> Iterator[bytes]:
+        yield png(flat(1))
+        answered.wait(30)
+        later[0] = 3600.0  # in which the source was silent
+        well.clear()
+        yield png(flat(2))
+
+    with ExitStack() as stack:
+        server = stack.enter_context(in_this_process({"tiny-image": SickForOnce(extractor)}))
+        clients = [stack.enter_context(Again(server.address)) for _ in range(2)]
+        found = []
+        for position, outcome in Spread(clients, patience_s=60).outcomes(items()):
+            found.append((position, outcome.error))
+            answered.set()
+    assert (found, well.is_set()) == ([(0, None), (1, None)], True)
 
 
 def test_servers_of_two_backbones_are_not_mixed(extractor: Extractor, tmp_path: Path) -> None:
