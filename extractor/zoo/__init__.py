@@ -5,14 +5,14 @@ To add one, write a module with `build() -> Network` and name it in `BUILT_IN`; 
 """
 
 from collections.abc import Collection
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from extractor.errors import BackboneNotFound, ExportError, RuntimeMissing
 from extractor.spec import PRECISIONS
-from extractor.zoo.choice import Choice
+from extractor.zoo.choice import RANDOM, Choice
 
 if TYPE_CHECKING:
     from extractor.zoo.layer import Layer
@@ -92,8 +92,11 @@ def build(name: str, choice: Choice | None = None) -> "Network":
     kind, colon, reference = name.partition(":")
     if colon and kind in SOURCES:
         _check_named(kind, reference)
-        _check_taken(kind, choice or Choice())
-        brought: Network = module_of(SOURCES[kind]).build(reference, choice or Choice())
+        choice = choice or Choice()
+        _check_taken(kind, choice)
+        _check_hashed(kind, choice)
+        once = replace(choice, layers=tuple(dict.fromkeys(choice.layers)))
+        brought: Network = module_of(SOURCES[kind]).build(reference, once)
         return brought
     if name not in BUILT_IN:
         _check_no_row(name)
@@ -167,6 +170,13 @@ def _said(choice: Choice, names: Collection[str]) -> list[str]:
         for name in sorted(names)
         if getattr(choice, name) != getattr(plain, name)
     ]
+
+
+def _check_hashed(kind: str, choice: Choice) -> None:
+    """Check that a hash is of a file: of one that was named, or of the one that torchvision published."""
+    of_file = choice.weights != RANDOM if choice.weights else kind == "torchvision"
+    if choice.sha256 and not of_file:
+        raise ExportError("--sha256 is of a file of weights; name that with --weights, or leave --sha256 away")
 
 
 def _brought() -> str:

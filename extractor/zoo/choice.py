@@ -18,8 +18,8 @@ class Choice:
     name : str, optional
         Of the backbone; by default the file's.
     layers : sequence of str
-        Nodes or values; several are concatenated, as in Head2Toe (Evci et al., 2022). By default what the last linear
-        layer takes.
+        Nodes or values; several are concatenated, as in Head2Toe (Evci et al., 2022), each once. By default what the
+        last linear layer takes.
     pooling : str, optional
         `gap`, `max`, `mean`, `cls` or `flatten`, and for texts `last` or `pooler`; by default `gap` for maps of
         features, `mean` for states of tokens, or what a network on the Hub was published with.
@@ -29,7 +29,8 @@ class Choice:
         A file of weights, in safetensors or as torch saves a state dict; or `random`. By default those that were
         published.
     sha256 : str, optional
-        Of that file, or as many of its first digits as are known; another is refused.
+        Of that file, or as many of its first digits as are known; another is refused. Without a file, of what
+        torchvision published.
     arguments : mapping
         What the network is made with: `{"num_classes": 14}`.
     preprocess : mapping
@@ -43,7 +44,7 @@ class Choice:
         Items of different lengths share a batch, because by `lengths` or `mask` padding changes nothing: the proof
         tells. Otherwise only items of one length do.
     source, licence : str
-        Where the weights come from, and on what terms.
+        Where the weights come from, and on what terms; by default what the publisher says of its own.
     items : sequence of bytes
         Real items for the proof; by default made up.
     """

@@ -238,8 +238,10 @@ def target(row: Row, weights: str | None) -> tuple[str, Choice | None]:
     Raises
     ------
     ExportError
-        Vectors of words cannot be random.
+        Vectors of words cannot be random, and what is built in has its weights.
     """
+    if row.name in BUILT_IN and weights is not None:
+        raise ExportError(f"{row.key} has its weights; leave --weights away")
     if row.name.startswith("words:") and weights == RANDOM:
         raise ExportError(f"{row.key} is a file of vectors, and has no architecture; name it: --weights FILE")
     if row.name.startswith("words:") and weights is not None:

@@ -28,6 +28,9 @@ class Tap(NamedTuple):
     takes: bool = False
 
 
+_WHOLE = Tap("")
+
+
 class Tapped(torch.nn.Module):
     """A network that gives what some of its modules compute, each a tensor (n, …).
 
@@ -47,7 +50,8 @@ class Tapped(torch.nn.Module):
         found: dict[Tap, torch.Tensor] = {}
 
         def take(tap: Tap, value: Any) -> None:
-            found[tap] = copied(value, tap.module)
+            whole = tap == _WHOLE  # behind which nothing comes
+            found[tap] = (tensor_of if whole else copied)(value, tap.module)
 
         with _hooks(self.network, self.taps, take):
             self.network(*args, **kwargs)

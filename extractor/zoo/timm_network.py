@@ -1,11 +1,13 @@
 """`timm:NAME`: images -> any layer of a network of timm (Wightman, "PyTorch Image Models", 2019)."""
 
+from collections.abc import Mapping
 from math import floor
 from typing import Any
 
 import torch
 
 from extractor.errors import BackboneNotFound, ExportError
+from extractor.recipes import ResizeCropPreprocess, SquashPreprocess
 from extractor.zoo.choice import PENULTIMATE, RANDOM, Choice
 from extractor.zoo.images import image_facts, image_front
 from extractor.zoo.layer import Layer
@@ -18,6 +20,8 @@ from extractor.zoo.weights import bring_weights
 mend_torchvision()
 
 import timm  # noqa: E402  # it imports torchvision
+
+_CROPS = ("center", "squash")  # of timm's, those that a recipe makes
 
 
 def build(reference: str, choice: Choice) -> TorchNetwork:
@@ -37,7 +41,7 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         The weights cannot be had or read, or are of another network; or there is no such layer.
     """
     network, source = _load(reference, choice)
-    front = image_front(_facts(network), choice)
+    front = image_front(_facts(network, choice), choice)
     layers = tuple(choice.layers or (PENULTIMATE,))
     taps = [Tap("") if name == PENULTIMATE else find_tap(network, name, list) for name in layers]
     return brought(
@@ -52,8 +56,8 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
 
 def layers(reference: str, choice: Choice) -> list[Layer]:
     """Return the layers of a network, which is made without its weights."""
-    network = _made(reference, choice)
-    image = image_front(_facts(network), choice).example()
+    network = _bare(_made(reference, choice))
+    image = image_front(_facts(network, choice), choice).example()
     return layers_of(network, [lambda: network(image)])
 
 
@@ -94,10 +98,26 @@ def _config(network: torch.nn.Module) -> dict[str, Any]:
     return dict(config)
 
 
-def _facts(network: torch.nn.Module) -> dict[str, Any]:
+def _facts(network: torch.nn.Module, choice: Choice) -> dict[str, Any]:
     config = timm.data.resolve_data_config(model=network)
+    _check_images(config, choice.preprocess or {})
     interpolation = config["interpolation"] if config["interpolation"] in ("bicubic", "bilinear") else "bicubic"
     size = config["input_size"][-1]
     fraction = size / floor(size / config["crop_pct"])  # timm resizes to whole pixels
     how = interpolation, config["mean"], config["std"]
     return image_facts(size, min(1.0, fraction), *how, squashed=config["crop_mode"] == "squash")
+
+
+def _check_images(config: Mapping[str, Any], said: Mapping[str, Any]) -> None:
+    """Refuse images as no recipe makes them, unless it is said how they are made."""
+    _, height, width = config["input_size"]
+    if height != width and "size" not in said:
+        raise ExportError(
+            f"the network takes images of {height} x {width}, and a backbone's are square: say --preprocess with a "
+            "size, where it takes others"
+        )
+    if config["crop_mode"] not in _CROPS and "recipe" not in said:
+        raise ExportError(
+            f"the network's images have the crop mode {config['crop_mode']!r}, and a backbone's {' or '.join(_CROPS)}: "
+            f"say --preprocess with a recipe that is near, {ResizeCropPreprocess.recipe} or {SquashPreprocess.recipe}"
+        )

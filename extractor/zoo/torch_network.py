@@ -97,7 +97,7 @@ def brought(
         Where `choice` has none.
     module : Embedder
     choice : Choice
-        Its name, source, licence and items come before those given here.
+        Its name, source, licence and items come before those given here; so does its licence where it has weights.
     example : mapping of str to ndarray
         The inputs for one item.
     pooling : str, optional
@@ -119,7 +119,7 @@ def brought(
         input=dict(input),
         preprocess=preprocess,
         source=source,
-        licence=licence if choice.licence == NOT_STATED else choice.licence,
+        licence=choice.licence if choice.weights or choice.licence != NOT_STATED else licence,
         golden_items=choice.items or items,
         files=files or {},
     )

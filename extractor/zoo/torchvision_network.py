@@ -59,7 +59,7 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         choice,
         **front.facts(),
         source=f"{choice.source or f'torchvision {name}'}, {source}; {', '.join(layers)}",
-        licence=published.meta.get("license", _LICENCE) if published and not choice.weights else _LICENCE,
+        licence=published.meta.get("license", _LICENCE) if published else _LICENCE,
     )
 
 
@@ -120,8 +120,9 @@ def _made(name: str, choice: Choice, published: Any = None) -> torch.nn.Module:
     seeded()
     try:
         network: torch.nn.Module = models.get_model(name, **options | dict(choice.arguments or {}))
-    except (TypeError, ValueError) as error:
-        raise ExportError(f"{name} cannot be made with --arguments {choice.arguments}: {error}") from None
+    except Exception as error:  # whatever a network's own code raises
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ExportError(f"{name} cannot be made with --arguments {choice.arguments}: {why}") from None
     return network.eval()
 
 
@@ -129,8 +130,8 @@ def _fetched(url: str) -> Path:
     """Return torch's own cached copy of published weights, and download it where there is none."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             wanted = HASH_IN_NAME.search(path.name)
             torch.hub.download_url_to_file(url, str(path), wanted and wanted.group(1), progress=False)
         except (OSError, RuntimeError) as error:

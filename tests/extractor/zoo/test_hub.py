@@ -108,25 +108,6 @@ def test_every_modality_is_told_by_its_configuration(tmp_path: Path, family: str
     assert network.name == (f"{family}-{modality}" if "clip" in family else family)
 
 
-def test_states_of_sounds_without_a_mask_are_pooled_over_time(tmp_path: Path) -> None:
-    folder = write_hub_folder(tmp_path / "wav2vec2", "wav2vec2")
-    network = hub.AutoModel.from_pretrained(folder).eval()
-    waveform = np.random.default_rng(0).normal(size=(1, 5000)).astype(np.float32)
-    with torch.inference_mode():
-        found = network(torch.from_numpy(waveform))
-    convolved = found.extract_features
-    for choice, expected in (
-        (Choice(pooling="max"), found.last_hidden_state.amax(1)),
-        (Choice(pooling="mean"), found.last_hidden_state.mean(1)),
-        (Choice(layers=("feature_projection.layer_norm",), pooling="max"), convolved.amax(1)),
-    ):
-        np.testing.assert_allclose(
-            zoo.build(f"hf:{folder}", choice).reference({"waveform": waveform}), expected, atol=1e-5
-        )
-    maps = zoo.build(f"hf:{folder}", Choice(layers=("feature_extractor",), pooling="gap"))
-    assert maps.reference({"waveform": waveform}).shape == (1, 16)  # of channels, which come first there
-
-
 def test_weights_that_lack_are_not_drawn(copied: Path) -> None:
     weights = load_file(copied / "model.safetensors")
     del weights["encoder.layer.1.output.dense.weight"]

@@ -71,6 +71,10 @@ def test_the_command_prints_the_table() -> None:
     assert said == "--weights are of the network that is tried; name it with --try"
     with pytest.raises(ExportError, match="glove is a file of vectors, and has no architecture; name it: --weights"):
         target(row_of("glove"), "random")
+    for weights in ("random", "mine.pth"):
+        with pytest.raises(ExportError, match="minilm-l6 has its weights; leave --weights away"):
+            target(row_of("minilm-l6"), weights)
+    assert target(row_of("minilm-l6"), None) == ("minilm-l6", None)
 
 
 def test_the_command_tries_one(tmp_path: Path) -> None:
@@ -161,6 +165,9 @@ def test_every_row_is_exported_and_proved(row: Row, tmp_path: Path) -> None:
         ("words:a.txt", Choice(sha256="00"), "words: takes no --sha256"),
         ("hf:a/b", Choice(scale=2.0), "hf: takes no --scale"),
         ("torchvision:alexnet", Choice(lengths="n", pads=True), "torchvision: takes no --lengths"),
+        ("timm:test_vit", Choice(sha256="00"), "--sha256 is of a file of weights; name that with --weights"),
+        ("hf:a/b", Choice(weights="random", sha256="00"), "--sha256 is of a file of weights"),
+        ("torch:a:b", Choice(weights="random", sha256="00"), "--sha256 is of a file of weights"),
     ],
 )
 def test_what_a_source_would_not_heed_is_refused(name: str, choice: Choice, said: str) -> None:

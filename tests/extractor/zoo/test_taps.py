@@ -1,13 +1,18 @@
 """Layers of torch networks: by name, the penultimate, their list; and pooling, against NumPy."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from extractor import zoo
 from extractor.errors import ExportError
+from extractor.zoo.choice import Choice
 from extractor.zoo.layer import Layer
 from extractor.zoo.pooling import pool
 from extractor.zoo.taps import Tap, Tapped, find_tap, layers_of
+from tests.hub_folders import hub, write_hub_folder
 
 
 class Network(torch.nn.Module):
@@ -119,6 +124,25 @@ def test_tokens_and_maps_whose_dim_is_last_are_pooled_over_places() -> None:
     for values, how, said in ((states, "gap", "gap takes maps of .*; take mean"), (maps, "mean", "mean takes states")):
         with pytest.raises(ExportError, match=said):
             pool(torch.tensor(values), how, tokens=True)
+
+
+def test_states_of_sounds_without_a_mask_are_pooled_over_time(tmp_path: Path) -> None:
+    folder = write_hub_folder(tmp_path / "wav2vec2", "wav2vec2")
+    network = hub.AutoModel.from_pretrained(folder).eval()
+    waveform = np.random.default_rng(0).normal(size=(1, 5000)).astype(np.float32)
+    with torch.inference_mode():
+        found = network(torch.from_numpy(waveform))
+    convolved = found.extract_features
+    for choice, expected in (
+        (Choice(pooling="max"), found.last_hidden_state.amax(1)),
+        (Choice(pooling="mean"), found.last_hidden_state.mean(1)),
+        (Choice(layers=("feature_projection.layer_norm",), pooling="max"), convolved.amax(1)),
+    ):
+        np.testing.assert_allclose(
+            zoo.build(f"hf:{folder}", choice).reference({"waveform": waveform}), expected, atol=1e-5
+        )
+    maps = zoo.build(f"hf:{folder}", Choice(layers=("feature_extractor",), pooling="gap"))
+    assert maps.reference({"waveform": waveform}).shape == (1, 16)  # of channels, which come first there
 
 
 def test_padding_takes_no_part() -> None:

@@ -25,6 +25,11 @@ from extractor.zoo.golden import photos  # noqa: E402
 NAME = "test_vit"  # timm's own, for tests: 0.4 million weights
 
 
+def overlaid(preprocess: dict | None = None, **config: object) -> Choice:
+    """What is chosen of a network whose own facts say something else."""
+    return Choice(weights="random", preprocess=preprocess, arguments={"pretrained_cfg_overlay": config})
+
+
 def test_the_embedding_is_timms(tmp_path: Path) -> None:
     torch.manual_seed(2)
     network = timm.create_model(NAME).eval()
@@ -33,6 +38,7 @@ def test_the_embedding_is_timms(tmp_path: Path) -> None:
     folder = export(f"timm:{NAME}", tmp_path / "out", choice=choice)
     spec = read_spec(folder)
     assert (spec.name, spec.modality, spec.dim) == (NAME, "image", 2 * network.num_features)
+    assert spec.licence == "not stated"  # the weights are whoever's they are, not timm's
     prepare = load_prepare(spec, folder)
     images = torch.stack([torch.tensor(prepare(item).array) for item in photos()]).permute(0, 3, 1, 2) / 255
     config = network.pretrained_cfg
@@ -59,6 +65,9 @@ def test_tokens_are_pooled_over_their_places() -> None:
 
 
 def test_layers_are_listed() -> None:
+    small = Choice(weights="random", preprocess={"size": 64})
+    heads = {one.name: one for one in zoo.layers("timm:test_resnet", small)}
+    assert (heads["fc"].operator, heads["fc"].shape) == ("Identity", ("batch", heads["global_pool"].shape[1]))
     found = {one.name: one.shape for one in zoo.layers(f"timm:{NAME}")}
     assert found["blocks.1"][0] == "batch"
     assert len(found["blocks.1"]) == 3
@@ -72,6 +81,10 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         (Choice(weights="random", modality="text"), "the network takes images"),
         (Choice(weights="random", arguments={"n_classes": 3}), "cannot load test_vit"),
         (Choice(weights=str(tmp_path / "absent.pth")), "there is no file of weights"),
+        (overlaid(crop_mode="border"), "crop mode 'border', and a backbone's center or squash: say --preprocess"),
+        (overlaid(input_size=[3, 160, 128]), "takes images of 160 x 128, and a backbone's are square: say"),
     ):
         with pytest.raises(ExportError, match=said):
             zoo.build(f"timm:{NAME}", choice)
+    said = overlaid(preprocess={"recipe": "squash/1"}, crop_mode="border")
+    assert zoo.build(f"timm:{NAME}", said).preprocess.recipe == "squash/1"

@@ -156,6 +156,11 @@ def test_chexnet_takes_the_names_of_an_older_torchvision(tmp_path: Path) -> None
     )
 
 
+def test_a_layer_is_taken_once() -> None:
+    twice = Choice(weights="random", preprocess={"shape": [4]}, layers=["mlp_extractor.policy_net"] * 2)
+    assert zoo.build(f"{GAMES}:PPO", twice).dim == 64
+
+
 def test_rows_are_not_pooled() -> None:
     facts = {"weights": "random", "preprocess": {"shape": [4]}}
     assert zoo.build(f"{GAMES}:PPO", Choice(**facts)).pooling == "none"

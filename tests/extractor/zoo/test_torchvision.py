@@ -52,7 +52,7 @@ def test_layers_are_torchvisions(network: torch.nn.Module, weights: Path, tmp_pa
     folder = export(f"torchvision:{NAME}", tmp_path / "out", choice=choice)
     spec = read_spec(folder)
     assert (spec.name, spec.modality, spec.dim, spec.pooling) == (NAME, "image", 128 + 512, "gap")
-    assert (spec.licence, spec.preprocess.crop_fraction) == ("BSD-3-Clause", 224 / 256)
+    assert (spec.licence, spec.preprocess.crop_fraction) == ("not stated", 224 / 256)
     assert sha256(weights) in spec.source
     with torch.inference_mode():
         fifth = network.features[:6](pixels(folder, photos()))
@@ -128,6 +128,10 @@ def test_weights_that_are_published_have_to_be_whole(tmp_path: Path, monkeypatch
     with pytest.raises(ExportError, match=r"not b8a52dc0: it was changed or cut short; nothing of it was read"):
         export(f"torchvision:{NAME}@IMAGENET1K_V1", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "a_file").touch()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "a_file"))
+    with pytest.raises(ExportError, match=r"cannot be fetched .*name it: --weights FILE"):
+        zoo.build(f"torchvision:{NAME}")
 
 
 def test_what_is_not_there_is_named_with_what_is(weights: Path) -> None:
@@ -140,10 +144,15 @@ def test_what_is_not_there_is_named_with_what_is(weights: Path) -> None:
         (Choice(weights="random", modality="audio"), "the network takes images"),
         (Choice(weights="random", pooling="cls", preprocess=SMALL), "take gap or max"),
         (Choice(weights="random", arguments={"n_classes": 3}), "cannot be made with --arguments"),
+        (Choice(weights="random", arguments={"num_classes": -1}), "cannot be made with --arguments .*: RuntimeError: "),
+        (Choice(weights="random", sha256="0" * 64), "--sha256 is of a file of weights; name that with --weights"),
         (Choice(weights=str(weights), arguments={"num_classes": 3}), "other shapes than the network's"),
     ):
         with pytest.raises(ExportError, match=said):
             zoo.build(f"torchvision:{NAME}", choice)
+    odd = Choice(weights="random", arguments={"image_size": 100})
+    with pytest.raises(ExportError, match=r"vit_b_16 cannot be made with --arguments .*: AssertionError: "):
+        zoo.build("torchvision:vit_b_16", odd)
     with pytest.raises(ExportError, match="is of another network: it lacks"):
         zoo.build("torchvision:resnet18", Choice(weights=str(weights)))
 
