@@ -101,7 +101,7 @@ def _fill(folder: Path, network: Network, tell: Progress) -> None:
     tell("writing the graph as ONNX")
     network.write_onnx(folder / MODEL_FILE)
     tell(f"comparing the new graph with {network.framework} at batches of {', '.join(map(str, PROOF_BATCHES))}")
-    _prove(Backbone.load(folder, spec), arrays, embeddings, network.framework)
+    _prove(Backbone.load(folder, spec), arrays, embeddings, network)
     tell("writing the folder")
     write_golden(folder / GOLDEN_FILE, Golden(network.golden_items, embeddings))
     write_spec(folder, _with_files(spec, folder))
@@ -142,7 +142,7 @@ def _check_worth(network: Network, arrays: Sequence[NDArray[Any]], embeddings: E
         )
 
 
-def _prove(backbone: Backbone, arrays: Sequence[NDArray[Any]], expected: Embedding, framework: str) -> None:
+def _prove(backbone: Backbone, arrays: Sequence[NDArray[Any]], expected: Embedding, network: Network) -> None:
     """Compare batches of each size, the golden items repeated to fill them; raise ExportError beyond the tolerance."""
     for size in PROOF_BATCHES:
         for rows in _batches(len(arrays), size):
@@ -152,8 +152,7 @@ def _prove(backbone: Backbone, arrays: Sequence[NDArray[Any]], expected: Embeddi
                     f"{backbone.spec.name!r}: the graph gives {found.shape} for {size} items, not {expected.shape[1:]} "
                     "each; nothing was written; export the network with a free batch axis"
                 )
-            advice = "try the versions that constraints.txt names"
-            _compare(backbone, found, expected[rows], f"{framework} at a batch of {size}", advice)
+            _compare(backbone, found, expected[rows], f"{network.framework} at a batch of {size}", network.advice)
     for row, array in enumerate(arrays):
         found = _forward(backbone, [array, *_mates(array)])
         advice = "it looks at a whole batch somewhere: choose a layer before that"

@@ -139,9 +139,10 @@ def _read(file: soundfile.SoundFile, kind: str, max_seconds: float) -> Sound:
     if file.format not in _FORMATS:
         raise UndecodableItem(f"sound is {file.format}, not one of WAV, FLAC, OGG and MP3; save it as one of these")
     if not MIN_RATE <= file.samplerate <= MAX_RATE or file.channels > MAX_CHANNELS:
+        channels = f"{file.channels} channel{'s' if file.channels > 1 else ''}"
         raise ItemTooLarge(
-            f"sound has {file.channels} channels of {file.samplerate:,} samples a second, the limits are "
-            f"{MAX_CHANNELS} and {MIN_RATE:,} to {MAX_RATE:,}; save it with fewer"
+            f"sound has {channels} of {file.samplerate:,} samples a second, the limits are "
+            f"{MAX_CHANNELS} and {MIN_RATE:,} to {MAX_RATE:,}; save it within them"
         )
     if not file.frames:
         raise EmptyItem("sound has no sample; send at least one")

@@ -6,8 +6,10 @@ Reads JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (first page) and `.npy` arra
 import io
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from extractor.errors import ItemError, ItemTooLarge, UndecodableItem
@@ -18,6 +20,7 @@ MAX_SCANS = 100  # of a JPEG: each is decoded over all pixels, whatever its few 
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _NPY_MAGIC = b"\x93NUMPY"
+_MOST = (1 << 16) - 1
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -123,13 +126,23 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode in _SIXTEEN_BIT:
-        values = np.asarray(image).astype(np.int64).clip(0, 65_535) >> 8
-        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+        return _of_high_bytes(np.asarray(image))
     if image.mode == "F":
-        raise UndecodableItem("image has 32-bit float pixels, whose range is not known; send 8 or 16 bits a channel")
+        raise _of_unknown_range("32-bit float pixels")
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
+
+
+def _of_high_bytes(values: NDArray[Any]) -> Image.Image:
+    least, most = values.min(), values.max()
+    if least < 0 or most > _MOST:  # mode I holds 32 bits, with a sign
+        raise _of_unknown_range(f"pixels of {least:,} to {most:,}, beyond 16 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+
+
+def _of_unknown_range(what: str) -> UndecodableItem:
+    return UndecodableItem(f"image has {what}, whose range is not known; send 8 or 16 bits a channel")
 
 
 def _from_npy(data: bytes, max_pixels: int) -> Image.Image:

@@ -36,6 +36,7 @@ class Network(ABC):
     """
 
     framework: ClassVar[str]  # what the reference runs in
+    advice: ClassVar[str] = "try the versions that constraints.txt names"  # where the new graph differs from that
 
     name: str
     modality: str

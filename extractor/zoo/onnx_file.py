@@ -103,6 +103,10 @@ class OnnxNetwork(Network):
     """
 
     framework: ClassVar[str] = "the original graph"
+    advice: ClassVar[str] = (
+        "a file in float16, or whose int8 takes its ranges from each batch, rounds otherwise among other items: bring "
+        "it in float32; and with --pads padding may change something: leave that away"
+    )
 
     model: Any
     original: Original

@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from headwater.console import counted, err, out
+from headwater.commands.counted import counted
+from headwater.console import err, out
 
 if TYPE_CHECKING:
     from extractor.cache.store import Store

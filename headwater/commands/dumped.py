@@ -10,7 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from headwater.console import counted, err, out
+from headwater.commands.counted import counted
+from headwater.console import err, out
 
 if TYPE_CHECKING:
     from classifiers.embedding_set import EmbeddingSet

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress as Bar
 
+from headwater.commands.counted import counted
 from headwater.commands.dumped import DumpArgument, facts_of, name_of, opened, show, write_json
 from headwater.commands.given import given, refuse
-from headwater.console import counted, err, out
+from headwater.console import err, out
 
 if TYPE_CHECKING:
     from classifiers.duplicates import Progress

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress as Bar
 
-from headwater.console import counted, err
+from headwater.console import err
 
 if TYPE_CHECKING:
     from classifiers.embedding_set import EmbeddingSet

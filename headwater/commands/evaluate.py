@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
+from headwater.commands.counted import counted
 from headwater.commands.embed import (
     CacheOption,
     ItemColumnOption,
@@ -19,7 +20,7 @@ from headwater.commands.embed import (
     embedder,
 )
 from headwater.commands.given import check_access, refuse_for_dump
-from headwater.console import counted, err, out
+from headwater.console import err, out
 
 if TYPE_CHECKING:
     from classifiers.head import Head

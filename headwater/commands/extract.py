@@ -8,8 +8,9 @@ import typer
 from rich.markup import escape
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
+from headwater.commands.counted import counted
 from headwater.commands.embed import CacheOption, ServerOption, embedder
-from headwater.console import counted, err, out
+from headwater.console import err, out
 from headwater.errors import OutputNotWritable
 
 if TYPE_CHECKING:

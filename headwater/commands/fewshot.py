@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from headwater.commands.counted import counted
 from headwater.commands.fewshot_ask import audit, classify, evaluate, suggest
 from headwater.commands.fewshot_server import Whom, asks
 from headwater.commands.fewshot_teach import (
@@ -21,7 +22,7 @@ from headwater.commands.fewshot_teach import (
     undo,
 )
 from headwater.commands.fewshot_words import IfVersionOption, JsonOption, TaskArgument, as_json
-from headwater.console import counted, out
+from headwater.console import out
 
 if TYPE_CHECKING:
     from headwater.fewshot import TaskInfo, TaskSettings

@@ -11,10 +11,11 @@ from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from headwater.commands.counted import counted
 from headwater.commands.embed import ItemColumnOption, LabelColumnOption
 from headwater.commands.fewshot_server import Whom, asks
 from headwater.commands.fewshot_words import FilesArgument, JsonOption, TaskArgument, TextOption, as_json, items_of
-from headwater.console import counted, err, out
+from headwater.console import err, out
 
 if TYPE_CHECKING:
     from headwater.fewshot import AuditReport, Classification, TaskAnswer

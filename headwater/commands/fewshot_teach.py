@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from headwater.commands.counted import counted
 from headwater.commands.embed import ItemColumnOption, LabelColumnOption
 from headwater.commands.fewshot_server import Whom, asks
 from headwater.commands.fewshot_words import (
@@ -24,7 +25,7 @@ from headwater.commands.fewshot_words import (
     items_of,
     name_failures,
 )
-from headwater.console import counted, err, out
+from headwater.console import err, out
 
 if TYPE_CHECKING:
     from headwater.labelled import Columns, Labelled

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from headwater.console import counted, err
+from headwater.commands.counted import counted
+from headwater.console import err
 
 STDIN = Path("-")
 

@@ -2,8 +2,9 @@
 
 import shlex
 
+from headwater.commands.counted import counted
 from headwater.commands.dumped import DumpArgument, JsonOption, opened, write_json
-from headwater.console import counted, err, out
+from headwater.console import err, out
 
 MIB = 1 << 20
 

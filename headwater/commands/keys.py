@@ -8,7 +8,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from headwater.console import counted, err, out
+from headwater.commands.counted import counted
+from headwater.console import err, out
 from headwater.keys import Role
 
 if TYPE_CHECKING:

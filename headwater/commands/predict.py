@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
+from headwater.commands.counted import counted
 from headwater.commands.embed import CacheOption, RemoteOption, ServerOption, check_origin, embedder
-from headwater.console import counted, err, out
+from headwater.console import err, out
 
 if TYPE_CHECKING:
     from headwater.prediction import Prediction

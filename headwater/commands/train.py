@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress as Bar
 
 from headwater.commands.access import CaOption, CertKeyOption, CertOption, KeyOption
+from headwater.commands.counted import counted
 from headwater.commands.embed import (
     CacheOption,
     GroupColumnOption,

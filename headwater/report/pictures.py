@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from classifiers.curve import LearningCurve
 from classifiers.measures import Bin
-from headwater.console import counted
 from headwater.report.facts import Map, Scatter
 
 LABELLED_CLASSES = 30  # a matrix of more is drawn without names and counts
@@ -90,7 +89,8 @@ def reliability(bins: Iterable[Bin]) -> Markup:
     marks = [*_grid(left, top, side, side, [i / 5 for i in range(6)])]
     for one in found:
         x, width = left + side * one.low, side * (one.high - one.low) - 2
-        said = f"{counted(one.n, 'prediction')}, {one.confidence:.0%} sure on average, {one.accuracy:.0%} right"
+        predictions = "prediction" if one.n == 1 else "predictions"
+        said = f"{one.n} {predictions}, {one.confidence:.0%} sure on average, {one.accuracy:.0%} right"
         most_right = max(one.accuracy, one.confidence)
         gap = "surplus" if one.accuracy > one.confidence else "gap"
         floor_y = top + side + below + 34

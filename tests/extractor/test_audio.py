@@ -154,7 +154,7 @@ def test_empty_and_excessive_sounds_have_errors_of_their_own() -> None:
         decode_audio(wav(np.empty(0)), max_seconds=LONG_S)
     with pytest.raises(ItemTooLarge, match=f"33 channels of 8,000 samples a second, the limits are {MAX_CHANNELS}"):
         decode_audio(wav(np.zeros((10, MAX_CHANNELS + 1))), max_seconds=LONG_S)
-    with pytest.raises(ItemTooLarge, match="1 channels of 999 samples"):
+    with pytest.raises(ItemTooLarge, match="1 channel of 999 samples"):
         decode_audio(wav(np.zeros(10), 999), max_seconds=LONG_S)
 
 

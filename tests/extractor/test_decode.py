@@ -100,6 +100,14 @@ def test_sixteen_bits_keep_their_high_byte(kind: str) -> None:
     np.testing.assert_array_equal(decode(encoded(Image.fromarray(values), kind)), expected)
 
 
+@pytest.mark.parametrize("values", [(-1, 7), (0, 65_536), (-(1 << 31), (1 << 31) - 1)])
+def test_pixels_beyond_sixteen_bits_are_refused_and_not_clipped(values: tuple[int, int]) -> None:
+    least, most = values
+    image = Image.fromarray(np.array([[least, most]], np.int32))
+    with pytest.raises(UndecodableItem, match=f"pixels of {least:,} to {most:,}, beyond 16 bits, whose range is not"):
+        decode(encoded(image, "TIFF"))
+
+
 def test_float_pixels_are_refused_with_a_way_on() -> None:
     data = encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF")
     with pytest.raises(UndecodableItem, match="8 or 16 bits"):

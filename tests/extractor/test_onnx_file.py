@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import quantize_dynamic
 
 from extractor import Extractor, zoo
 from extractor.errors import BackboneInvalid, BackboneNotFound, ExportError
@@ -700,6 +701,12 @@ def test_a_layer_without_a_batch_is_refused(tmp_path: Path) -> None:
     for name in ("one", "shape"):
         with pytest.raises(ExportError, match="a layer has numbers, and the batch comes first"):
             export(f"onnx:{path}", tmp_path / "out", choice=Choice(layers=[name]))
+
+
+def test_a_file_that_rounds_otherwise_in_a_batch_is_told_of(tmp_path: Path) -> None:
+    quantize_dynamic(policy(tmp_path / "policy.onnx"), tmp_path / "bytes.onnx")
+    with pytest.raises(ExportError, match=r"the original graph at a batch of .* rounds otherwise among other items"):
+        export(f"onnx:{tmp_path / 'bytes.onnx'}", tmp_path / "out", choice=Choice(layers=["a2"]))
 
 
 def test_ones_own_items_are_the_golden_ones(tmp_path: Path) -> None:
