@@ -157,16 +157,28 @@ class TextEmbedder(Embedder):
     ----------
     float_mask : bool
         The network takes its mask as float32.
+    projection : torch.nn.Module, optional
+        Behind the pooling.
     network, pooling, argument
         As in `Embedder`.
     """
 
-    def __init__(self, network: torch.nn.Module, float_mask: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        float_mask: bool = False,
+        projection: torch.nn.Module | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(network, **options)
         self.float_mask = float_mask
+        self.projection = projection or torch.nn.Identity()
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Map token ids and mask, both (n, tokens) int64, to embeddings."""
         given = attention_mask.to(torch.float32) if self.float_mask else attention_mask
         values = self.network(input_ids=input_ids, attention_mask=given)
-        return torch.cat([pool(one, self.pooling, attention_mask) for one in values], dim=1)
+        embeddings: torch.Tensor = self.projection(
+            torch.cat([pool(one, self.pooling, attention_mask) for one in values], dim=1)
+        )
+        return embeddings

@@ -66,7 +66,7 @@ def build(reference: str, choice: Choice) -> TorchNetwork:
         items=part.items,
         pooling=pooling,
         source=f"{choice.source or _called(reference)}, {source}; {', '.join(layers)}",
-        licence=choice.licence if choice.weights else _licence(reference),
+        licence=_licence(reference),
         files=part.files,
     )
 

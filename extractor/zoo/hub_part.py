@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from extractor.errors import ExportError
 from extractor.recipes import Preprocess
 from extractor.spec import Input
+from extractor.zoo.embedder import Embedder
 from extractor.zoo.taps import Tap
 
 Encoder = Callable[[torch.nn.Module], torch.nn.Module]
@@ -58,7 +59,7 @@ class Part:
     items: Sequence[bytes]
     example: Mapping[str, NDArray[Any]]
     runs: Sequence[Run]
-    embedder: Callable[[torch.nn.Module, torch.nn.Module, str | None], torch.nn.Module]
+    embedder: Callable[[torch.nn.Module, torch.nn.Module, str | None], Embedder]
     pooling: Callable[[torch.nn.Module, torch.nn.Module], str]
     pooler: Tap | None = None
     suffix: str = ""

@@ -59,10 +59,9 @@ def sentence_of(reference: str, choice: Choice) -> Sentence:
     return Sentence(pooling, tuple(path for kind, path in zip(kinds, paths, strict=True) if kind == "Dense"))
 
 
-def projected(embedder: torch.nn.Module, reference: str, sentence: Sentence, choice: Choice) -> torch.nn.Module:
-    """Return an embedder of texts with the projection behind it; raises ExportError where its files do not fit."""
-    linear = [_dense(reference, path, choice) for path in sentence.projection]
-    return _Projected(embedder, torch.nn.Sequential(*linear)) if linear else embedder
+def projection_of(reference: str, sentence: Sentence, choice: Choice) -> torch.nn.Module:
+    """Return what comes behind the pooling, mostly nothing; raises ExportError where its files do not fit."""
+    return torch.nn.Sequential(*(_dense(reference, path, choice) for path in sentence.projection))
 
 
 def _pooling(reference: str, place: str) -> str:
@@ -102,15 +101,3 @@ def _weights(reference: str, place: str) -> Path:
         if path := file_of(reference, f"{place}/{name}"):
             return path
     raise ExportError(f"{reference} lacks {place}/{' or '.join(_WEIGHTS)}; copy it whole, or {_NEXT}")
-
-
-class _Projected(torch.nn.Module):
-    def __init__(self, embedder: torch.nn.Module, projection: torch.nn.Module) -> None:
-        super().__init__()
-        self.embedder = embedder
-        self.projection = projection
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Map token ids and mask, both (n, tokens) int64, to embeddings (n, dim) float32."""
-        embeddings: torch.Tensor = self.projection(self.embedder(input_ids, attention_mask))
-        return embeddings

@@ -14,7 +14,7 @@ from extractor.zoo.embedder import TextEmbedder
 from extractor.zoo.front import recipe_of
 from extractor.zoo.golden import TEXTS
 from extractor.zoo.hub_part import Part, Run, facts_of, file_of
-from extractor.zoo.hub_sentence import Sentence, projected, sentence_of
+from extractor.zoo.hub_sentence import Sentence, projection_of, sentence_of
 from extractor.zoo.taps import Tap
 from extractor.zoo.tokenizer import least, n_positions, without_bounds
 
@@ -44,12 +44,12 @@ def text_part(reference: str, config: Any, choice: Choice) -> Part:
     clip = own is not config
     sentence = Sentence("none") if clip else sentence_of(reference, choice)
 
-    def embedder(tapped: torch.nn.Module, _network: torch.nn.Module, pooling: str | None) -> torch.nn.Module:
+    def embedder(tapped: torch.nn.Module, _network: torch.nn.Module, pooling: str | None) -> TextEmbedder:
         named = None if pooling == "none" else pooling
         if choice.pooling == "cls" and config.model_type in _CLS_LAST:
             named = "last"
-        pooled = TextEmbedder(tapped, config.model_type in _FLOAT_MASK, pooling=named)
-        return projected(pooled, reference, sentence, choice)
+        projection = projection_of(reference, sentence, choice)
+        return TextEmbedder(tapped, config.model_type in _FLOAT_MASK, projection, pooling=named)
 
     return Part(
         kind=_kind(config, clip),

@@ -11,6 +11,7 @@ from PIL import Image
 from extractor.preprocess.image import fit_image
 from extractor.recipes import ImagePreprocess
 from extractor.zoo import timm_network, torchvision_network
+from extractor.zoo.choice import Choice
 from extractor.zoo.front import recipe_of
 
 import timm  # isort: skip  # both import torchvision, which the two modules above have mended
@@ -39,7 +40,7 @@ def test_torchvisions(name: str) -> None:
 )
 def test_timms(name: str) -> None:
     network = cast(torch.nn.Module, SimpleNamespace(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()))
-    facts = timm_network._facts(network)
+    facts = timm_network._facts(network, Choice())
     transform = timm.data.create_transform(**timm.data.resolve_data_config(model=network))
     assert max(furthest(facts, transform, size) for size in SIZES) <= 2.01
     assert facts["recipe"] == ("squash/1" if name.startswith("eva02") else "resize-crop/1")
