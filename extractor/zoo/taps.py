@@ -4,6 +4,7 @@ A layer is a module of the network by its dotted name. What it gives is taken by
 network itself stays as it came, whatever its forward does.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -100,6 +101,14 @@ def find_tap(network: torch.nn.Module, name: str, run: Run) -> Tap:
     raise ExportError(
         f"the network has no layer {name!r}; near it are {', '.join(map(repr, near))}; list all with headwater layers"
     )
+
+
+def runs_again(network: torch.nn.Module, names: Sequence[str], run: Run) -> bool:
+    """Tell whether one of these modules runs several times for an item."""
+    runs = Counter[str]()
+    with _hooks(network, [Tap(name) for name in names], lambda tap, _value: runs.update([tap.module])):
+        _try(run)
+    return any(n > 1 for n in runs.values())
 
 
 def layers_of(network: torch.nn.Module, runs: Sequence[Run]) -> list[Layer]:

@@ -15,7 +15,7 @@ from extractor.zoo.choice import PENULTIMATE, RANDOM, Choice
 from extractor.zoo.images import image_facts, image_front
 from extractor.zoo.layer import Layer
 from extractor.zoo.near import near
-from extractor.zoo.taps import Run, Tapped, copied, find_tap, free_axes, layers_of
+from extractor.zoo.taps import Run, Tapped, copied, find_tap, free_axes, layers_of, runs_again
 from extractor.zoo.torch_network import RANDOM_SOURCE, TorchNetwork, brought, seeded
 from extractor.zoo.torchvision_import import mend_torchvision
 from extractor.zoo.weights import HASH_IN_NAME, bring_weights, read_weights
@@ -164,16 +164,23 @@ def _by_default(network: torch.nn.Module) -> list[str]:
 
 
 def _tapped(network: torch.nn.Module, layers: Sequence[str], run: Run) -> torch.nn.Module:
-    """Return the network up to layers: by hooks where they are modules, by tracing where they are other nodes."""
+    """Return the network up to layers: by hooks where they are modules, by tracing where they are other nodes.
+
+    The name of a module that runs several times is that of its first run, as `layers` lists them.
+    """
     modules = dict(network.named_modules())
-    if all(name in modules or name == PENULTIMATE for name in layers):
-        return Tapped(network, [find_tap(network, name, run) for name in layers])
-    try:
-        return _Nodes(create_feature_extractor(network, {name: name for name in layers}), layers)
-    except Exception:  # torch.fx cannot trace every network; its exceptions share no root
-        unknown = next(name for name in layers if name not in modules)
-        find_tap(network, unknown, run)
-        raise ExportError(f"{unknown!r} cannot be combined with {', '.join(layers)}; name modules alone") from None
+    named = [name for name in layers if name != PENULTIMATE]
+    unknown = [name for name in named if name not in modules]
+    if unknown or runs_again(network, named, run):
+        try:
+            return _Nodes(create_feature_extractor(network, {name: name for name in layers}), layers)
+        except Exception:  # torch.fx cannot trace every network; its exceptions share no root
+            if unknown:
+                find_tap(network, unknown[0], run)
+                raise ExportError(
+                    f"{unknown[0]!r} cannot be combined with {', '.join(layers)}; name modules alone"
+                ) from None
+    return Tapped(network, [find_tap(network, name, run) for name in layers])
 
 
 class _Nodes(torch.nn.Module):

@@ -110,6 +110,13 @@ def test_layers_are_listed_with_nodes() -> None:
     assert found["features.12.cat"].shape == ("batch", 512, 3, 3)
 
 
+def test_a_module_that_runs_several_times_is_its_first_run_as_listed() -> None:
+    (listed,) = [one for one in zoo.layers("torchvision:resnet50", Choice()) if one.name == "layer1.0.relu"]
+    assert listed.shape == ("batch", 64, 56, 56)
+    choice = Choice(weights="random", layers=("layer1.0.relu",))
+    assert zoo.build("torchvision:resnet50", choice).dim == 64
+
+
 def test_a_detector_gives_its_pyramid() -> None:
     small = {"size": 64}
     network = zoo.build("torchvision:fasterrcnn_mobilenet_v3_large_320_fpn", Choice(weights="random", preprocess=small))
