@@ -23,7 +23,7 @@ from extractor.errors import ExportError
 from extractor.outcome import Embedding
 from extractor.recipes import modality_of
 from extractor.spec import LENGTHS, MASK, TOKENIZER_FILE, Input, sha256
-from extractor.zoo.axes import pooling_of
+from extractor.zoo.axes import by_default, pooling_of
 from extractor.zoo.choice import PENULTIMATE, Choice
 from extractor.zoo.front import Front, front_of
 from extractor.zoo.layer import Layer
@@ -270,16 +270,10 @@ def _open(model: ModelProto, layers: Sequence[str], apart: Path | None) -> Any:
     return reference_session(shown, apart)
 
 
-def _by_default(n_axes: int) -> str | None:
-    """Return the pooling for values of so many axes: maps of features are averaged, and so are states of tokens."""
-    return None if n_axes == 2 else "mean" if n_axes == 3 else "gap"
-
-
 def _behind(name: str, values: NDArray[Any], choice: Choice, masked: int | None) -> list[Step]:
     """Return what turns a layer's values of one item into (1, dim) float32; `masked` is its length, by a mask."""
-    chosen = choice.pooling or _by_default(values.ndim)
-    if chosen is not None and chosen not in POOLINGS | MASKED_POOLINGS:
-        raise ExportError(f"pooling is {chosen!r}, not one of {', '.join(POOLINGS | MASKED_POOLINGS)}")
+    if choice.pooling and choice.pooling not in POOLINGS | MASKED_POOLINGS:
+        raise ExportError(f"pooling is {choice.pooling!r}, not one of {', '.join(POOLINGS | MASKED_POOLINGS)}")
     if values.ndim < 2 or len(values) != 1 or values.dtype.kind not in "fiub":
         raise ExportError(
             f"{name!r} is {values.dtype} {values.shape} for one item; a layer has numbers, and the batch comes first: "
@@ -290,6 +284,7 @@ def _behind(name: str, values: NDArray[Any], choice: Choice, masked: int | None)
     fitting = poolings_of(values.shape, tokens=choice.modality == "image")
     if values.ndim == 3 and values.shape[1] == masked:
         fitting = MASKED_POOLINGS
+    chosen = choice.pooling or by_default(values.ndim)
     if chosen not in fitting:
         raise ExportError(f"{name!r} is {values.shape} for one item; take --pooling {' or '.join(fitting)}")
     return [Cast("float32"), fitting[chosen]]
