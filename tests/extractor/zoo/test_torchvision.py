@@ -128,6 +128,7 @@ def test_weights_that_are_published_have_to_be_whole(tmp_path: Path, monkeypatch
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nothing listens
+    monkeypatch.setattr("urllib.request._opener", None)  # it remembers the proxies of its first use
     with pytest.raises(ExportError, match=r"cannot be fetched .*put the file into .*hub/checkpoints"):
         zoo.build(f"torchvision:{NAME}")
     cached = tmp_path / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
