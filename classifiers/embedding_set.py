@@ -373,8 +373,8 @@ def _read_table(path: Path, key: str) -> Any:
                 "name the one that has the keys"
             )
         for name in names:
-            column = _labels(table.column(name)) if name == LABEL else table.column(name)
-            table = table.set_column(table.column_names.index(name), name, column.cast(pyarrow.string()))
+            column = table.column(name).cast(pyarrow.string())
+            table = table.set_column(table.column_names.index(name), name, column)
         return table.filter(table.column(key).is_valid())
     except DumpUnreadable:
         raise
@@ -384,19 +384,13 @@ def _read_table(path: Path, key: str) -> Any:
         raise DumpUnreadable(f"{path} cannot be read: {str(error)[:300]}; mend it") from None
 
 
-def _labels(column: Any) -> Any:
-    import pyarrow
-
-    return pyarrow.array(map(_as_dumped, column.to_pylist()))
-
-
 def _as_dumped(label: Any) -> Any:
     """Return a label as a dump has it: several in one, a number as Python writes it, and NaN for none."""
     if isinstance(label, list):
         return SEPARATOR.join(map(str, label))
     if isinstance(label, int | float):
         return str(label) if label == label else None
-    return label
+    return None if label == "" else label
 
 
 def _read_csv(path: Path, key: str) -> Any:
@@ -430,9 +424,14 @@ def _read_jsonl(path: Path, _: str) -> Any:
 
 
 def _read_parquet(path: Path, _: str) -> Any:
+    import pyarrow
     from pyarrow import parquet
 
-    return parquet.read_table(path)
+    table = parquet.read_table(path)
+    if LABEL not in table.column_names:
+        return table
+    labels = pyarrow.array(map(_as_dumped, table.column(LABEL).to_pylist()))
+    return table.set_column(table.column_names.index(LABEL), LABEL, labels)
 
 
 def _check_once(keys: Any, path: Path) -> None:

@@ -7,7 +7,6 @@ from the first run that is not done, with the actors that there is room for.
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -131,19 +130,21 @@ class Waiting:
     ----------
     check : callable
         Raises what ends Ray Data's work from within, when there is something.
-    patience_s : float
-        For an actor whose process ended, to be there again; after that, if others are there, MachineLost ends the work.
+    lost_s, gone_s : float
+        For an actor whose process ended to be there again, without its machine and on it; after that, if others are
+        there, MachineLost ends the work.
     """
 
-    def __init__(self, check: Callable[[], None], patience_s: float) -> None:
+    def __init__(self, check: Callable[[], None], lost_s: float, gone_s: float) -> None:
         self.over = False
         self.cause: Exception | None = None  # of an early end, from within
         self._check = check
-        self._patience_s = patience_s
+        self._lost_s = lost_s
+        self._gone_s = gone_s
         self._executor: Any = None
         self._actors: set[Any] = set()
         self._gone_since: dict[Any, float] = {}  # of those that ran and are to run again
-        self._n_running = 0  # with these
+        self._machines: dict[Any, str] = {}  # of these and of those that run
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Pickle nothing: it is asked here only."""
@@ -177,7 +178,7 @@ class Waiting:
                 executor.shutdown(force=False)
         if kill:
             self._kill()
-        self._actors, self._gone_since = set(), {}
+        self._actors, self._gone_since, self._machines = set(), {}, {}
 
     def _step(self, executor: Any) -> None:
         """Keep the actors in view, and raise what ends the work.
@@ -199,16 +200,24 @@ class Waiting:
 
     def _look(self, executor: Any) -> None:
         pools = [pool for one in executor._topology if (pool := getattr(one, "_actor_pool", None)) is not None]
-        running = {actor: state.is_restarting for pool in pools for actor, state in pool._running_actors.items()}
+        running = {actor: state for pool in pools for actor, state in pool._running_actors.items()}
         now = time.monotonic()
         self._actors = {*running, *(actor for pool in pools for actor in pool._pending_actors.values())}
-        self._gone_since = {actor: self._gone_since.get(actor, now) for actor, gone in running.items() if gone}
-        self._n_running = len(running)
+        self._machines = {actor: state.actor_location for actor, state in running.items()}
+        gone = [actor for actor, state in running.items() if state.is_restarting]
+        self._gone_since = {actor: self._gone_since.get(actor, now) for actor in gone}
 
     def _is_machine_lost(self) -> bool:
-        """Whether an actor has been gone for too long, and others are there."""
-        since = min(self._gone_since.values(), default=math.inf)
-        return time.monotonic() > since + self._patience_s and len(self._gone_since) < self._n_running
+        """Whether an actor has been gone for too long, and others are there.
+
+        On a machine that is alive it may only be slow to load its backbone.
+        """
+        now = time.monotonic()
+        late = {actor: now - since for actor, since in self._gone_since.items() if now > since + self._lost_s}
+        if not late or len(self._gone_since) == len(self._machines):
+            return False
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        return any(self._machines[actor] not in alive or gone_s > self._gone_s for actor, gone_s in late.items())
 
     def _kill(self) -> None:
         for actor in self._actors:

@@ -128,8 +128,8 @@ def _given_up(run: Run) -> str:
     first, last = (_named(run.contents[at], run.start + at) for at in (0, len(run.contents) - 1))
     return (
         f"the items from {first} to {last}, of those that this run of the dump has to do, were begun {MAX_ATTEMPTS} "
-        "times, and their process died each time: one of them or of their neighbours does that, or memory is short; "
-        "find it, or take larger machines"
+        "times, and their process died each time, or its machine: one of them or of their neighbours does that, or "
+        "memory is short; find it, or take larger machines"
     )
 
 

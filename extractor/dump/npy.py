@@ -24,6 +24,7 @@ def write_npy(out: str | Path) -> tuple[Path, Path]:
         A dump is at work there.
     """
     path = Path(out)
+    read_manifest(path)  # it is a dump: nothing is locked elsewhere
     with locked(path):  # a retry would move shards away that are being read
         manifest = read_manifest(path)
         write_whole(path / ARRAY, lambda file: _write_array(file, path, manifest))

@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 LOCAL = "local"  # the address of a Ray that is started here, in this process, and ends with it
 CONNECT_S = 10.0
 LEAVE_S = 5.0  # for Ray Data to end what nobody waits for: a thread in Ray, when that is shut down, ends the process
-LOST_S = 60.0  # for an actor whose process ended to be there again
+LOST_S = 60.0  # for an actor whose machine is gone to be there again, on another
+GONE_S = 300.0  # on its own, where it may only be slow to load its backbone
 STALLED_S = 900.0  # for Ray to bring something back of what it was given: a machine may have to be started first
 OBJECT_STORE_BYTES = 256 << 20  # of that one; bounds below keep far less in it
 RUN_S = 1.0  # of an actor's time: short, so that rows come to be committed; long, so that Ray's own work is small
@@ -159,7 +160,7 @@ class RayVerb:
         """Yield outcomes until there are no more, or a machine is lost."""
         from extractor.dump.feed import Left, Waiting
 
-        waiting, ended = Waiting(line.check_moving, LOST_S), Event()
+        waiting, ended = Waiting(line.check_moving, LOST_S, GONE_S), Event()
         self._streams.append((waiting, ended))
         whole = False
         try:
@@ -354,8 +355,8 @@ def share_of_cluster() -> Share:
 
 def _lost(actors: int, most: int) -> str:
     return (
-        f"an actor of Ray has not come back for {LOST_S:.0f} s, as if its machine was lost; the dump goes on with "
-        f"{actors:,} of {most:,} actors, and with more when there is room for them"
+        f"an actor of Ray has not come back for {LOST_S:.0f} s or more, as if its machine was lost; the dump goes "
+        f"on with {actors:,} of {most:,} actors, and with more when there is room for them"
     )
 
 

@@ -51,11 +51,16 @@ def read_ahead(
     runs = Runs(entries, max_items=1, max_bytes=RUN_BYTES, max_s=LIST_S, size=_held)
     ahead: deque[tuple[list[Entry], Future[_Read]]] = deque()
     with closing(runs) as listed, ThreadPoolExecutor(threads, thread_name_prefix="dump-read") as pool:
+
+        def begun(run: list[Entry]) -> tuple[list[Entry], Future[_Read]]:
+            future = pool.submit(_read_run, run, max_bytes)
+            future.add_done_callback(listed.look)
+            return run, future
+
         try:
             while True:
                 while len(ahead) < RUNS_AHEAD and (run := listed.take(unless=ahead[0][1].done if ahead else bool)):
-                    ahead.append((run, pool.submit(_read_run, run, max_bytes)))
-                    ahead[-1][1].add_done_callback(listed.look)
+                    ahead.append(begun(run))
                 if not ahead:
                     listed.check()
                     return
@@ -65,7 +70,7 @@ def read_ahead(
                 counts.read_s += seconds
                 listed.max_items = min(RUN_ITEMS, RUN_S / 2 * len(found) / max(seconds, TINY_S))
                 if rest := run[len(found) :]:
-                    ahead.appendleft((rest, pool.submit(_read_run, rest, max_bytes)))
+                    ahead.appendleft(begun(rest))
                 yield from zip(run, found, strict=False)
                 del run, future, found
         finally:

@@ -151,11 +151,11 @@ class _Line:
 
     def close(self) -> None:
         """Leave what is on its way."""
-        self._slices.close()
         with self._changed:
             self._closed = True
             running = list(self._running)
             self._changed.notify_all()
+        self._slices.close()
         for one in running:
             self._extractor.cancel(one.request)
 
@@ -178,6 +178,9 @@ class _Line:
             self._n_submitted += len(part)
             with self._changed:
                 self._running.add(one)
+                closed = self._closed
+            if closed:  # while it was submitted
+                self._extractor.cancel(one.request)
             one.request.future.add_done_callback(partial(self._finish, one))
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._has_room())

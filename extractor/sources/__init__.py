@@ -13,7 +13,7 @@ Of a key that comes again the second is followed by `#2`. `s3://…` and others 
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from extractor.errors import SourceInvalid
@@ -123,18 +123,17 @@ def _file(place: Place, name: str, options: Options, modality: str) -> tuple[Sou
 def _folder(place: Place, options: Options, pattern: str, modality: str) -> tuple[Source, Kind]:
     from extractor.sources import columnar, tar
 
-    for kinds in ((columnar.PARQUET,), (columnar.ARROW,), tar.SUFFIXES):
-        files, n_texts = _files_of(place, kinds)
-        if not any(is_like(file, pattern) for file in files):  # what is beside them may be meant
-            continue
-        if modality in ("", "text"):
-            _check_few(n_texts, f"{place} holds {n_texts:,} texts beside {files[0]}")
-        if kinds == tar.SUFFIXES:
-            return tar.TarSource(place, files, modality=modality), ARCHIVES
-        if kinds == (columnar.ARROW,):
-            _check_one_split(place, files)
-        return _columnar(place, files, options)
-    return FolderSource(place, pattern=pattern), FILES
+    files, n_texts = _files_of(place, ((columnar.PARQUET,), (columnar.ARROW,), tar.SUFFIXES))
+    if not any(is_like(file, pattern) for file in files):  # what is beside them may be meant
+        return FolderSource(place, pattern=pattern), FILES
+    if modality in ("", "text"):  # or nobody says
+        _check_few(n_texts, f"{place} holds {n_texts:,} texts beside {files[0]}")
+    kind = files[0].lower()
+    if kind.endswith(tar.SUFFIXES):
+        return tar.TarSource(place, files, modality=modality), ARCHIVES
+    if kind.endswith(columnar.ARROW):
+        _check_one_split(place, files)
+    return _columnar(place, files, options)
 
 
 def _columnar(place: Place, files: list[str], options: Options, *, alone: bool = False) -> tuple[Source, Kind]:
@@ -144,13 +143,15 @@ def _columnar(place: Place, files: list[str], options: Options, *, alone: bool =
     return rows, BYTES if rows.holds_bytes else TEXTS if rows.numbered else PATHS
 
 
-def _files_of(place: Place, kinds: tuple[str, ...]) -> tuple[list[str], int]:
-    """Return the files of some kinds, and how many texts are beside them; none where there is anything else."""
+def _files_of(place: Place, kinds: Sequence[tuple[str, ...]]) -> tuple[list[str], int]:
+    """Return the files of one of the kinds, and how many texts are beside; none where there is anything else."""
     found: list[str] = []
     n_texts = 0
     for number, entry in enumerate(FolderSource(place).entries()):
         name = entry.key.lower()
-        if name.endswith(kinds):
+        own = [kind for kind in kinds if name.endswith(kind)]
+        if own:
+            kinds = own
             found.append(entry.key)
         elif not name.endswith(BESIDE) or (number >= PEEKED and not found):
             return [], 0

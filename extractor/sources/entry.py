@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Protocol
 from extractor.errors import ItemError
 from extractor.items import as_bytes
 
+NUMBER_BYTES = 8
+_NESTED = (str, bytes, dict, list, tuple)
 _ESCAPE = re.compile(r"\\x[0-9a-f]{2}")
 
 
@@ -98,7 +100,9 @@ def held(value: object) -> int:
         return len(value)
     if isinstance(value, dict):  # as `datasets` keeps another image
         return sum(map(held, value.values()))
-    return len(value) + sum(map(held, value)) if isinstance(value, list | tuple) else 0
+    if isinstance(value, list) and not (value and isinstance(value[0], _NESTED)):  # of numbers: one look suffices
+        return NUMBER_BYTES * len(value)
+    return sum(map(held, value)) if isinstance(value, list | tuple) else 0
 
 
 def bytes_of(content: bytes | str | Stored, max_bytes: int) -> bytes:

@@ -4,13 +4,13 @@ What is hidden is left out. Links are followed, but for those that lead back to 
 that of the largest folder's names.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from extractor.errors import ItemError, SourceInvalid, UnreadableItem
 from extractor.sources.entry import Entry, printable
-from extractor.sources.places import Place
+from extractor.sources.places import Name, Place
 
 EVERY = "*"
 # A folder of such a name that holds nothing was meant for a file, and is told of.
@@ -41,10 +41,10 @@ class FolderSource:
     def entries(self) -> Iterator[Entry]:
         """List the files."""
         try:
-            self.place.names()
+            names = self.place.names()
         except Exception as error:
             raise SourceInvalid(f"{self.place} cannot be listed: {_said(error)}; name a folder that can") from None
-        return self._walk("", (), ())
+        return self._walk("", (), (), names)
 
     def count(self) -> int | None:
         """Return how many there are; what is far away is listed once only."""
@@ -52,13 +52,15 @@ class FolderSource:
             return None
         return sum(1 for _ in self.entries())
 
-    def _walk(self, folder: str, labels: tuple[str, ...], above: tuple[object, ...]) -> Iterator[Entry]:
+    def _walk(
+        self, folder: str, labels: tuple[str, ...], above: tuple[object, ...], names: Sequence[Name] | None = None
+    ) -> Iterator[Entry]:
         outer = labels[-2] if len(labels) > 1 else None  # of the folder itself, where it is told of
         try:
             here = self.place.identity(folder)
             if here in above:
                 raise UnreadableItem("it is a link to a folder that it stands in")
-            names = self.place.names(folder)
+            names = self.place.names(folder) if names is None else names
         except Exception as error:  # a remote system raises what it likes
             yield Entry(printable(folder), _unlisted(folder, error), outer)
             return

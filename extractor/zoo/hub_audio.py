@@ -16,7 +16,7 @@ from extractor.recipes import AudioPreprocess, LogMelPreprocess
 from extractor.spec import LENGTHS, Input
 from extractor.zoo.choice import Choice
 from extractor.zoo.embedder import Embedder, MaskedWaveformEmbedder, WaveformEmbedder, WhisperEmbedder
-from extractor.zoo.front import MAX_SECONDS, recipe_of
+from extractor.zoo.front import longest, recipe_of
 from extractor.zoo.golden.sounds import sounds
 from extractor.zoo.hub_part import Part, Run, facts_of
 
@@ -43,10 +43,9 @@ def _waveforms(config: Any, told: dict[str, Any], choice: Choice) -> Part:
     facts = {
         "sample_rate": rate,
         "min_samples": _field(config),
-        "max_samples": MAX_SECONDS * rate,
         "unit_variance": bool(told.get("do_normalize", True)),
     } | dict(choice.preprocess or {})
-    preprocess = cast(AudioPreprocess, recipe_of("audio", facts))
+    preprocess = cast(AudioPreprocess, recipe_of("audio", {"max_samples": longest(facts)} | facts))
     pads = getattr(config, "feat_extract_norm", "group") == "layer"
     n_samples = min(preprocess.max_samples, max(preprocess.min_samples, rate))
     example: dict[str, Any] = {"waveform": _drawn(n_samples)}

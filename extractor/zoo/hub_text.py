@@ -1,5 +1,6 @@
 """A text network on the Hub -> its part for the export: BERT and its kin, XLNet, T5's encoder, GPT-2, CLIP's texts."""
 
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -42,13 +43,16 @@ def text_part(reference: str, config: Any, choice: Choice) -> Part:
     preprocess = cast(TextPreprocess, recipe_of("text", facts))
     tokens = Input("int64", ("batch", "tokens"))
     clip = own is not config
-    sentence = Sentence("none") if clip else sentence_of(reference, choice)
+
+    @cache
+    def sentence() -> Sentence:  # not where layers are listed: there it may be one that is not made here
+        return Sentence("none") if clip else sentence_of(reference, choice)
 
     def embedder(tapped: torch.nn.Module, _network: torch.nn.Module, pooling: str | None) -> TextEmbedder:
         named = None if pooling == "none" else pooling
         if choice.pooling == "cls" and config.model_type in _CLS_LAST:
             named = "last"
-        projection = projection_of(reference, sentence, choice)
+        projection = projection_of(reference, sentence(), choice)
         return TextEmbedder(tapped, config.model_type in _FLOAT_MASK, projection, pooling=named)
 
     return Part(
@@ -60,7 +64,7 @@ def text_part(reference: str, config: Any, choice: Choice) -> Part:
         example={name: np.ones((1, 5), np.int64) for name in ("input_ids", "attention_mask")},
         runs=[_run(n_tokens) for n_tokens in (5, 7)],
         embedder=embedder,
-        pooling=lambda _tapped, _network: sentence.pooling,
+        pooling=lambda _tapped, _network: sentence().pooling,
         pooler=Tap("text_projection", takes=True) if clip else Tap("pooler"),
         suffix="-text" if clip else "",
         files={TOKENIZER_FILE: _json(reference, tokenizer)},

@@ -177,8 +177,10 @@ def _tapped(network: torch.nn.Module, layers: Sequence[str], run: Run) -> torch.
         except Exception:  # torch.fx cannot trace every network; its exceptions share no root
             if unknown:
                 find_tap(network, unknown[0], run)
+            if unknown or len(named) < len(layers):
                 raise ExportError(
-                    f"{unknown[0]!r} cannot be combined with {', '.join(layers)}; name modules alone"
+                    f"{(unknown or named)[0]!r} cannot be combined with {', '.join(layers)}: it is one of several "
+                    f"steps of a module; leave {PENULTIMATE} away, and name modules alone or steps alone"
                 ) from None
     return Tapped(network, [find_tap(network, name, run) for name in layers])
 

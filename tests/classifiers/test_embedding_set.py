@@ -229,7 +229,11 @@ def test_labels_that_come_later_are_joined_by_key(dump: Path, tmp_path: Path) ->
 def test_keys_and_labels_are_strings_whatever_they_look_like(tmp_path: Path) -> None:
     keys = ["2024-01-01", "a\u2028b", "007", "7"]
     found = EmbeddingSet.open(write_dump(tmp_path / "d", np.eye(4), keys=keys))
-    rows = [{"key": "2024-01-01", "label": "2025-05-05"}, {"key": "a\u2028b"}, {"key": "007", "label": "null"}]
+    rows = [
+        {"key": "2024-01-01", "label": "2025-05-05"},
+        {"key": "a\u2028b", "label": ""},
+        {"key": "007", "label": "null"},
+    ]
     (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
     joined = found.join(tmp_path / "t.jsonl")
     assert joined.embeddings.y.tolist() == ["2025-05-05", None, "null", None]

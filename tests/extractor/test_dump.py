@@ -430,6 +430,12 @@ def test_a_manifest_of_something_else_is_not_to_be_removed(tmp_path: Path, texts
     assert (tmp_path / "app/manifest.json").read_text() == said
 
 
+def test_no_array_is_written_of_what_is_no_dump(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_npy(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_second_dump_at_once_is_refused(tmp_path: Path, texts: Extractor) -> None:
     refused = []
 

@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from extractor import Extractor
-from extractor.dump import dump
+from extractor.dump import dump, reader
 from extractor.dump.counts import Counts
 from extractor.dump.gather import READY, Runs
 from extractor.dump.reader import RUN_BYTES, RUN_ITEMS, RUNS_AHEAD, THREADS, read_ahead
@@ -120,7 +120,7 @@ def test_who_waits_for_a_silent_stream_is_told_when_it_is_closed() -> None:
 
 def test_what_is_held_is_content_that_is_here_and_what_is_carried_along() -> None:
     assert [held(value) for value in ("red", b"blue", None, 7, {"bytes": b"123", "path": None})] == [3, 4, 0, 0, 3]
-    assert held(("ab", [1, 2], [b"abc"], None)) == 2 + 2 + 4 + 4
+    assert held(("ab", [0.5, 2.0], [b"abc"], None, [{"bytes": b"ab"}])) == 2 + 16 + 3 + 0 + 2
 
 
 def test_slow_contents_are_read_by_all_threads() -> None:
@@ -133,6 +133,24 @@ def test_slow_contents_are_read_by_all_threads() -> None:
 
     entries = (Entry(str(i), Far()) for i in range(THREADS))
     assert [one for _, one in read_ahead(entries, max_bytes=9, counts=Counts())] == THREADS * [b"red"]
+
+
+def test_the_rest_of_a_run_does_not_wait_for_a_source_that_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, n_items = Event(), 1 + RUN_ITEMS
+
+    class Large:
+        def read(self, max_bytes: int) -> bytes:
+            return bytes(RUN_BYTES)
+
+    def entries() -> Iterator[Entry]:
+        yield from (Entry(str(i), Large()) for i in range(n_items))
+        assert taken.wait(LIMIT_S), "each waited for more to be listed"
+
+    monkeypatch.setattr(reader, "LIST_S", 2.0)
+    for number, _ in enumerate(read_ahead(entries(), max_bytes=RUN_BYTES, counts=Counts()), 1):
+        if number == n_items:
+            taken.set()
+    assert taken.is_set()
 
 
 @pytest.mark.parametrize("carried", [False, True])

@@ -105,7 +105,8 @@ def test_what_waits_for_a_lost_machine_is_done_by_others(
 
     with RayVerb(tiny_text, address=machines.cluster.address, cache="off") as verb:
         dump(Held(others, back), tmp_path / "ray", verb, told=told, max_shard_rows=500)
-    assert "has not come back for 1 s, as if its machine was lost; the dump goes on with 1 of 2 actors" in caplog.text
+    assert "has not come back for 1 s or more, as if its machine was lost" in caplog.text
+    assert "the dump goes on with 1 of 2 actors" in caplog.text
     found = rows(tmp_path / "ray")
     assert [row["key"] for row in found] == [f"{i:06}" for i in range(len(found))]
     assert len(found) >= N_ITEMS

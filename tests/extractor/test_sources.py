@@ -498,6 +498,8 @@ def test_remote_folders_tables_and_archives() -> None:
 
 
 def test_no_listing_of_a_remote_folder_is_kept() -> None:
+    asked: list[str] = []
+
     class Kept(MemoryFileSystem):
         """Keeps what it has listed, as S3's does."""
 
@@ -509,6 +511,7 @@ def test_no_listing_of_a_remote_folder_is_kept() -> None:
 
         def ls(self, path: str, detail: bool = True, **_: object) -> list[dict[str, object]]:
             path = self._strip_protocol(path)
+            asked.append(path)
             if path not in self.dircache:
                 self.dircache[path] = super().ls(path)
             return self.dircache[path]
@@ -521,6 +524,7 @@ def test_no_listing_of_a_remote_folder_is_kept() -> None:
     system.pipe("/bucket/in/a.jpg", b"A")
     source = open_source("kept://bucket")
     assert [one.key for one in source.entries()] == ["in/a.jpg"]
+    assert asked == 2 * ["/bucket", "/bucket/in"]  # to tell what it is, and to list it
     assert not system.dircache
     system.ls("/bucket/in")
     system.pipe("/bucket/in/b.jpg", b"B")

@@ -52,6 +52,7 @@ def test_a_pooling_that_is_not_made_is_refused_until_another_is_said(folder: Pat
     with pytest.raises(ExportError, match=f"published with the pooling {said}; say --pooling"):
         zoo.build(f"hf:{folder}", Choice(weights="random"))
     assert zoo.build(f"hf:{folder}", Choice(weights="random", pooling="mean")).pooling == "mean"
+    assert zoo.layers(f"hf:{folder}", Choice())
 
 
 def write_modules(folder: Path, *kinds: str) -> None:

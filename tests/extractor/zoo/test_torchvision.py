@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,8 @@ def test_a_module_that_runs_several_times_is_its_first_run_as_listed() -> None:
     assert listed.shape == ("batch", 64, 56, 56)
     choice = Choice(weights="random", layers=("layer1.0.relu",))
     assert zoo.build("torchvision:resnet50", choice).dim == 64
+    with pytest.raises(ExportError, match=r"'layer1.0.relu' cannot be combined with layer1.0.relu, penultimate"):
+        zoo.build("torchvision:resnet50", replace(choice, layers=("layer1.0.relu", "penultimate")))
 
 
 def test_a_detector_gives_its_pyramid() -> None:
